@@ -1,0 +1,18 @@
+//! Dunlin's bytes: every packet, frame and message as a typed view over borrowed bytes, and writers into a caller's buffer.
+//!
+//! In:    bytes nobody has vouched for; values to write.
+//! Out:   views whose accessors cannot fail; bytes.
+//! Holds: no allocation, no state, no clock; `parse` is the only place where bytes can be refused.
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod cookie;
+pub mod error;
+pub mod file;
+pub mod frame;
+pub mod hello;
+pub mod ids;
+pub mod packet;
+pub mod sealed;
+pub mod uri;
+pub mod welcome;

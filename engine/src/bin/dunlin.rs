@@ -1,0 +1,3 @@
+//! The command `dunlin`.
+
+fn main() {}

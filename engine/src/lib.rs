@@ -1,0 +1,6 @@
+//! Dunlin: a peer-to-peer datagram engine for Linux. One UDP port, one shard per core.
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod entropy;
+pub mod socket;

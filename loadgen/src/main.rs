@@ -1,0 +1,3 @@
+//! The command `dunlin-loadgen`.
+
+fn main() {}

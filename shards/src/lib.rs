@@ -1,0 +1,13 @@
+//! One core's worth of the Dunlin protocols, sans-I/O: no socket, no clock, no thread, no randomness of its own.
+//!
+//! In:    datagrams, mail, time (`handle_*`).
+//! Out:   datagrams, mail, events, the next timeout (`poll_*`).
+//! Holds: the same inputs in the same order give the same outputs on every machine.
+#![forbid(unsafe_code)]
+
+pub mod arq;
+pub mod blocks;
+pub mod identity;
+pub mod limits;
+pub mod session;
+pub mod time;
