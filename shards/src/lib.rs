@@ -9,5 +9,7 @@ pub mod arq;
 pub mod blocks;
 pub mod identity;
 pub mod limits;
+pub mod rng;
 pub mod session;
 pub mod time;
+pub mod timers;
