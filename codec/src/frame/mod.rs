@@ -422,7 +422,7 @@ impl fmt::Display for Frame<'_> {
             Self::PathChallenge(bytes) | Self::PathResponse(bytes) => {
                 write!(f, "{name} {:016x}", u64::from_be_bytes(*bytes))
             }
-            Self::Close(close) => write!(f, "{name} code {} reason {:?}", close.code, close.reason),
+            Self::Close(close) => write!(f, "{name} code {} reason {:?}", close.code, close.short_reason()),
             Self::Handshake { kind, bytes } => write!(f, "{name} kind {kind} length {}", bytes.len()),
             Self::Skip { channel, message } => {
                 write!(f, "{name} channel {} message {}", channel.0, message.0)
