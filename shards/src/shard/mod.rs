@@ -10,10 +10,12 @@
 mod gate;
 mod initiate;
 mod mailroom;
+mod renew;
 mod respond;
+mod sessions;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::packet::{PacketKind, Packet};
@@ -99,6 +101,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     admission: Admission,
     gate: gate::Gate,
     responders: respond::Responders<C>,
+    /// Sessions by the hash of the token that would reset them.
+    resets: HashMap<u64, SessionId>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
     batch_had_data: bool,
@@ -138,6 +142,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             admission: Admission::new(config.hash_key, config.trusted.clone()),
             gate: gate::Gate::new(&config, C::static_public(&pair)),
             responders: respond::Responders::new(&config, &limits),
+            resets: HashMap::default(),
             replies: VecDeque::new(),
             batch_had_data: false,
             batch_fresh: false,
@@ -272,15 +277,6 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         Ok(())
     }
 
-    /// The operating system could not send: a hint, never the end of a session.
-    pub fn handle_transmit_error(&mut self, now: Now, transmit: &Transmit, first: &[u8], error: TransmitError) {
-        self.begin(now);
-        let Some(id) = self.session_of_transmit(transmit, first) else { return };
-        if let (TransmitError::TooLong, Some(session)) = (error, self.table.live(id)) {
-            session.mtu.on_too_long(transmit.segment_len);
-        }
-    }
-
     /// Time has come for something.
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
@@ -405,65 +401,5 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         sessions.into_iter().chain(responders).min_by_key(|(at, _)| *at)
-    }
-
-    /// A session came up, hands over, or is gone.
-    fn on_phase_changed(&mut self, id: SessionId) {
-        let Some(session) = self.table.live(id) else { return };
-        session.phase_changed = false;
-        if session.announced && !session.listed {
-            session.listed = true;
-            self.around.stats.sessions_opened += 1;
-            self.around.stats.handshakes_completed += 1;
-            let listing = session.listing();
-            self.tell_directory(Mail::SessionUp(listing), &listing.peer);
-        }
-        self.check_probation(id);
-        if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
-            self.remove_session(id);
-        }
-    }
-
-    /// Frees a session's slot and everything it held.
-    fn remove_session(&mut self, id: SessionId) {
-        let Slot::Live(mut session) = self.table.free(id) else { return };
-        self.timers.cancel(id.slot() as u32);
-        if session.listed {
-            self.around.stats.sessions_closed += 1;
-            let listing = session.listing();
-            self.tell_directory(Mail::SessionDown(listing), &listing.peer);
-        }
-        session.receiver.give_back(&mut self.around.pool);
-        self.dispose(id, &mut session);
-    }
-
-    /// Messages that a dead session leaves behind go back to the application.
-    fn dispose(&mut self, id: SessionId, session: &mut Session<C>) {
-        if let Some(successor) = session.successor {
-            self.bequeath(id, successor, session);
-        }
-        for released in session.sender.drain() {
-            self.around.events.push_back(Event::Released { session: id, released });
-        }
-        session.release(&mut self.around);
-    }
-
-    fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
-        let shard = placement::shard_of_key(self.config.hash_key, &peer.0, self.config.shards);
-        self.post(shard, mail);
-    }
-
-    /// Sends a letter to a shard, which may be this one.
-    fn post(&mut self, shard: u8, mail: Mail) {
-        if shard == self.config.index {
-            self.on_shard_mail(shard, mail);
-        } else {
-            self.around.mail.push_back((Destination::Shard(shard), mail));
-        }
-    }
-
-    /// Tells the application that a session it asked for will not open.
-    fn fail_connect(&mut self, id: SessionId, ticket: crate::event::Ticket, reason: CloseReason) {
-        self.around.events.push_back(Event::ConnectFailed { ticket, session: id, reason });
     }
 }
