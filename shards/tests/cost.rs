@@ -1,6 +1,8 @@
 //! What the cryptography costs. It proves nothing and times nothing against a limit; it prints:
 //! `cargo test --release -p dunlin-shards --test cost -- --ignored --nocapture --test-threads 1`
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "it measures, and stops where it cannot")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -32,8 +34,7 @@ fn handshake<C: Crypto>(near: &C::Static, far: &C::Static, suite: Suite, round: 
     let prologue = Prologue { version: 1, suite, network: &[7; 32], extra: &[] };
     let mut seed = [1; 32];
     seed[..4].copy_from_slice(&round.to_le_bytes());
-    let mut initiator =
-        Initiator::ik::<C>(near, C::static_public(far), &prologue, Zeroizing::new(seed));
+    let mut initiator = Initiator::ik::<C>(near, C::static_public(far), &prologue, Zeroizing::new(seed));
     seed[31] = 2;
     let mut responder = Responder::<C>::ik(far, &prologue, Zeroizing::new(seed));
     let (payload, mut sealed, mut plain) = ([3; 1_000], [0; 1_016], [0; 1_016]);
