@@ -104,7 +104,8 @@ fn probe_netns() -> Result<(), String> {
 }
 
 fn probe_vectors() -> Result<(), String> {
-    let entries = std::fs::read_dir(vectors_folder()).map_err(|error| format!("../shared/vectors: {error}"))?;
+    let entries =
+        std::fs::read_dir(vectors_folder()).map_err(|error| format!("../shared/vectors: {error}"))?;
     match entries.count() {
         0 => Err("../shared/vectors is empty".to_owned()),
         _ => Ok(()),

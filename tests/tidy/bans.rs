@@ -39,7 +39,15 @@ const BANS: &[Ban] = &[
     Ban {
         under: CORE,
         except: &[],
-        names: &["UdpSocket", "TcpStream", "TcpListener", "ToSocketAddrs", "std::thread", "thread::spawn", "std::fs"],
+        names: &[
+            "UdpSocket",
+            "TcpStream",
+            "TcpListener",
+            "ToSocketAddrs",
+            "std::thread",
+            "thread::spawn",
+            "std::fs",
+        ],
         remedy: "move it to the engine: codec knows bytes and shards knows protocol, neither touches the machine",
     },
     Ban {
@@ -85,7 +93,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     if path.starts_with("shards/src/") {
         let floats = source.lines(false).filter(|(_, line)| has_float_literal(line));
         findings.extend(floats.map(|(number, _)| {
-            Finding::new(path, number, "a floating-point literal", "compute in integers: floating point may differ")
+            Finding::new(
+                path,
+                number,
+                "a floating-point literal",
+                "compute in integers: floating point may differ",
+            )
         }));
     }
     findings
@@ -117,14 +130,22 @@ pub(crate) fn check_unsafe(sources: &[Source]) -> Vec<Finding> {
         if UNSAFE_FOLDERS.iter().any(|folder| path.starts_with(folder)) {
             continue;
         }
-        let Some((number, _)) = source.lines(true).find(|(_, line)| has_name(line, "unsafe")) else { continue };
+        let Some((number, _)) = source.lines(true).find(|(_, line)| has_name(line, "unsafe")) else {
+            continue;
+        };
         let counts = path.starts_with("tests/") && has_name(&source.code, "GlobalAlloc");
         if counts && allocator.is_none() {
             allocator = Some(path);
             continue;
         }
-        let what = "`unsafe` outside engine/src/socket/, engine/bindings/ and the one counting allocator of tests/";
-        findings.push(Finding::new(path, number, what, "look in rustix, socket2, io-uring or rtrb for a safe call"));
+        let what =
+            "`unsafe` outside engine/src/socket/, engine/bindings/ and the one counting allocator of tests/";
+        findings.push(Finding::new(
+            path,
+            number,
+            what,
+            "look in rustix, socket2, io-uring or rtrb for a safe call",
+        ));
     }
     findings
 }
@@ -148,8 +169,14 @@ mod tests {
 
     #[test]
     fn randomness_sockets_threads_and_unseeded_maps_are_found() {
-        assert_eq!(lines_found("shards/src/x.rs", "getrandom::fill(&mut b);\nlet m = HashMap::new();\n"), [1, 2]);
-        assert_eq!(lines_found("codec/src/x.rs", "use std::net::UdpSocket;\nuse std::net::SocketAddr;\n"), [1]);
+        assert_eq!(
+            lines_found("shards/src/x.rs", "getrandom::fill(&mut b);\nlet m = HashMap::new();\n"),
+            [1, 2]
+        );
+        assert_eq!(
+            lines_found("codec/src/x.rs", "use std::net::UdpSocket;\nuse std::net::SocketAddr;\n"),
+            [1]
+        );
         assert_eq!(lines_found("codec/src/x.rs", "std::thread::spawn(f);\n"), [1]);
         assert_eq!(lines_found("engine/src/x.rs", "getrandom::fill(&mut b);\n"), [1]);
         assert_eq!(lines_found("engine/src/entropy.rs", "getrandom::fill(&mut b);\n"), [0; 0]);
@@ -160,7 +187,10 @@ mod tests {
         let bad = "let a: f64 = b;\nlet c = 0.7;\nlet d = pair.0.1;\nfor e in 0..10 {}\nlet f = \"0.5\";\n";
         assert_eq!(lines_found("shards/src/x.rs", bad), [1, 2]);
         assert_eq!(lines_found("engine/src/x.rs", bad), [0; 0]);
-        assert_eq!(lines_found("shards/src/x.rs", "#[cfg(test)]\nmod tests {\nlet a: f64 = 0.5;\n}\n"), [0; 0]);
+        assert_eq!(
+            lines_found("shards/src/x.rs", "#[cfg(test)]\nmod tests {\nlet a: f64 = 0.5;\n}\n"),
+            [0; 0]
+        );
     }
 
     #[test]

@@ -92,7 +92,8 @@ fn check_lock_text(text: &str) -> Vec<Finding> {
             findings.push(Finding::new(LOCK, one.line, what, "take it from the registry"));
         }
         if let Some(floor) = missed_floor(one) {
-            let what = format!("{} {} is older than {floor}, which mends a known fault", one.name, one.version);
+            let what =
+                format!("{} {} is older than {floor}, which mends a known fault", one.name, one.version);
             findings.push(Finding::new(LOCK, one.line, what, format!("cargo update -p {}", one.name)));
         }
     }
@@ -108,7 +109,8 @@ fn check_lock_text(text: &str) -> Vec<Finding> {
 }
 
 fn locked(text: &str) -> Vec<Locked> {
-    let field = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches([' ', '=', '"']).to_owned());
+    let field =
+        |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches([' ', '=', '"']).to_owned());
     let mut crates: Vec<Locked> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if let Some(name) = field(line, "name = ") {
@@ -159,7 +161,12 @@ pub(crate) fn check_metadata(root: &Path) -> Vec<Finding> {
     println!("crates in the default build: {count} (at most {CRATES_MAX})");
     if count > CRATES_MAX {
         let what = format!("{count} crates in the default build, {CRATES_MAX} is the limit");
-        findings.push(Finding::new(LOCK, 0, what, "do without one (`cargo tree -e no-dev` shows who brings what)"));
+        findings.push(Finding::new(
+            LOCK,
+            0,
+            what,
+            "do without one (`cargo tree -e no-dev` shows who brings what)",
+        ));
     }
     findings
 }
@@ -167,7 +174,14 @@ pub(crate) fn check_metadata(root: &Path) -> Vec<Finding> {
 fn metadata(root: &Path) -> Value {
     let run = |network: &[&str]| {
         Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--locked",
+                "--filter-platform",
+                "x86_64-unknown-linux-gnu",
+            ])
             .args(network)
             .current_dir(root)
             .output()

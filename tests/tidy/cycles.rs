@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn a_cycle_is_found_and_described() {
         let findings = check(&[
-            Source::new("shards/src/lib.rs", "pub mod a;\npub mod b;\npub mod c;\npub use c::{Thing, other::More};\n"),
+            Source::new(
+                "shards/src/lib.rs",
+                "pub mod a;\npub mod b;\npub mod c;\npub use c::{Thing, other::More};\n",
+            ),
             Source::new("shards/src/a.rs", "use crate::b::X;\n"),
             Source::new("shards/src/b/mod.rs", "use super::c;\n"),
             Source::new("shards/src/b/deep.rs", "use super::super::c::Y;\nuse super::a;\n"),

@@ -39,7 +39,8 @@ const IN_ROOT: [&str; 12] = [
 pub(crate) fn check_root(root: &Path) -> Vec<Finding> {
     let ignored = std::fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
     let names = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     check_names(&names, &ignored)
 }
@@ -47,20 +48,24 @@ pub(crate) fn check_root(root: &Path) -> Vec<Finding> {
 fn check_names(names: &[String], ignored: &str) -> Vec<Finding> {
     names
         .iter()
-        .filter(|name| !IN_ROOT.contains(&name.as_str()) && !name.starts_with('.') && !is_ignored(name, ignored))
-        .map(|name| Finding::new(name, 0, "does not belong in the root folder", "put it into the folder it is about"))
+        .filter(|name| {
+            !IN_ROOT.contains(&name.as_str()) && !name.starts_with('.') && !is_ignored(name, ignored)
+        })
+        .map(|name| {
+            Finding::new(name, 0, "does not belong in the root folder", "put it into the folder it is about")
+        })
         .collect()
 }
 
 /// Whether one of .gitignore's simple patterns (`/name`, `name*`, `*.ending`) means this name.
 fn is_ignored(name: &str, ignored: &str) -> bool {
-    ignored.lines().map(|line| line.trim().trim_start_matches('/')).filter(|line| !line.is_empty()).any(|pattern| {
-        match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+    ignored.lines().map(|line| line.trim().trim_start_matches('/')).filter(|line| !line.is_empty()).any(
+        |pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
             (Some(ending), _) => name.ends_with(ending),
             (_, Some(start)) => name.starts_with(start),
             _ => name == pattern,
-        }
-    })
+        },
+    )
 }
 
 /// The clippy files of codec and shards hold the root's lines and forbid clocks and randomness.

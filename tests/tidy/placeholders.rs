@@ -11,7 +11,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, (code, comment)) in source.code.lines().zip(source.comments.lines()).enumerate() {
         if let Some(name) = MACROS.iter().find(|name| has_name(code, name)) {
-            findings.push(Finding::new(&source.path, number + 1, format!("`{name}` is left"), "finish it or take it out"));
+            findings.push(Finding::new(
+                &source.path,
+                number + 1,
+                format!("`{name}` is left"),
+                "finish it or take it out",
+            ));
         }
         if let Some(name) = NOTES.iter().find(|name| has_name(comment, name)) {
             let remedy = "do it, or file it where work is planned";

@@ -25,7 +25,12 @@ fn check(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
     for (index, line) in text.lines().enumerate() {
         for path in paths_of(line).into_iter().filter(|path| !exists(path)) {
             let what = format!("names `{path}`, which does not exist");
-            findings.push(Finding::new(README, index + 1, what, "name what exists, from the repository's root"));
+            findings.push(Finding::new(
+                README,
+                index + 1,
+                what,
+                "name what exists, from the repository's root",
+            ));
         }
     }
     findings
@@ -36,7 +41,11 @@ fn paths_of(line: &str) -> Vec<&str> {
     let links = line.match_indices("](").filter_map(|(at, _)| line[at + 2..].split(')').next());
     let links = links.filter(|target| !target.contains("://") && !target.starts_with('#'));
     let spans = line.split('`').skip(1).step_by(2).filter(|span| is_path(span));
-    links.chain(spans).map(|path| path.split('#').next().unwrap_or(path)).filter(|path| !path.is_empty()).collect()
+    links
+        .chain(spans)
+        .map(|path| path.split('#').next().unwrap_or(path))
+        .filter(|path| !path.is_empty())
+        .collect()
 }
 
 fn is_path(span: &str) -> bool {

@@ -50,7 +50,8 @@ impl Source {
             .iter()
             .map(|path| {
                 let text = std::fs::read_to_string(path).expect("the file was just listed");
-                let name = path.strip_prefix(root).expect("it lies under the root").to_string_lossy().into_owned();
+                let name =
+                    path.strip_prefix(root).expect("it lies under the root").to_string_lossy().into_owned();
                 Self::new(&name, &text)
             })
             .collect();
@@ -113,8 +114,9 @@ pub(crate) fn has_name(line: &str, name: &str) -> bool {
         let bytes = line.as_bytes();
         let end = start + name.len();
         let before = start.checked_sub(1).and_then(|at| bytes.get(at));
-        let ends_in_word = is_word(name.as_bytes().last());
-        !(is_word(before) && is_word(name.as_bytes().first())) && !(ends_in_word && is_word(bytes.get(end)))
+        let joined_before = is_word(before) && is_word(bytes.get(start));
+        let joined_behind = is_word(bytes.get(end - 1)) && is_word(bytes.get(end));
+        !joined_before && !joined_behind
     })
 }
 
@@ -140,7 +142,7 @@ fn split(text: &str) -> (String, String) {
             if byte == b'\n' {
                 code[index] = byte;
                 comments[index] = byte;
-            } else if state == State::Code && next == State::Code && !(len > 1) {
+            } else if state == State::Code && next == State::Code && len == 1 {
                 code[index] = byte;
             } else if matches!(state, State::Line | State::Block(_)) {
                 comments[index] = byte;
@@ -162,7 +164,9 @@ fn step(bytes: &[u8], at: usize, state: State) -> (State, usize) {
         State::Block(depth) if rest.starts_with(b"*/") => (State::Block(depth - 1), 2),
         State::Text if rest[0] == b'\\' => (State::Text, 2.min(rest.len())),
         State::Text if rest[0] == b'"' => (State::Code, 1),
-        State::Raw(hashes) if rest[0] == b'"' && rest[1..].iter().take_while(|b| **b == b'#').count() >= hashes => {
+        State::Raw(hashes)
+            if rest[0] == b'"' && rest[1..].iter().take_while(|b| **b == b'#').count() >= hashes =>
+        {
             (State::Code, 1 + hashes)
         }
         other => (other, 1),
@@ -196,7 +200,11 @@ fn char_literal_len(rest: &[u8]) -> usize {
     match end {
         Some(end) if escaped => end,
         // One character between the quotes: one byte, or several that all belong to it.
-        Some(end) if std::str::from_utf8(&rest[1..end - 1]).is_ok_and(|inside| inside.chars().count() == 1) => end,
+        Some(end)
+            if std::str::from_utf8(&rest[1..end - 1]).is_ok_and(|inside| inside.chars().count() == 1) =>
+        {
+            end
+        }
         _ => 1,
     }
 }
@@ -220,7 +228,8 @@ mod tests {
 
     #[test]
     fn tests_start_at_their_module() {
-        let source = Source::new("codec/src/x.rs", "#[cfg(test)]\nfn a() {}\n\n\n\n#[cfg(test)]\nmod tests {\n}\n");
+        let source =
+            Source::new("codec/src/x.rs", "#[cfg(test)]\nfn a() {}\n\n\n\n#[cfg(test)]\nmod tests {\n}\n");
         assert_eq!(source.tests_from, 5);
         assert_eq!(Source::new("codec/src/x.rs", "fn a() {}\n").tests_from, 1);
         assert_eq!(Source::new("tests/sim/lib.rs", "fn a() {}\n").tests_from, 0);

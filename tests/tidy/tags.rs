@@ -11,7 +11,9 @@ const FOLDERS: [&str; 4] = ["codec/", "shards/", "engine/", "tests/"];
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut on_code = BTreeMap::new();
     let mut on_tests = BTreeMap::new();
-    for source in sources.iter().filter(|s| FOLDERS.iter().any(|f| s.path.starts_with(f)) && !is_tidy(&s.path)) {
+    for source in
+        sources.iter().filter(|s| FOLDERS.iter().any(|f| s.path.starts_with(f)) && !is_tidy(&s.path))
+    {
         for (index, line) in source.comments.lines().enumerate() {
             let side = if index >= source.tests_from { &mut on_tests } else { &mut on_code };
             for tag in tags_of(line) {
@@ -19,14 +21,21 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
             }
         }
     }
-    let lonely = |one: &BTreeMap<String, (String, usize)>, other: &BTreeMap<_, _>, what: &str, remedy: &str| {
-        one.iter()
-            .filter(|(tag, _)| !other.contains_key(*tag))
-            .map(|(tag, (path, line))| Finding::new(path, *line, format!("`spec: {tag}` {what}"), remedy))
-            .collect::<Vec<_>>()
-    };
-    let mut findings = lonely(&on_code, &on_tests, "is proved by no test", "put the same tag on the test that proves it");
-    findings.extend(lonely(&on_tests, &on_code, "stands on no code", "put the same tag on the code it is about"));
+    let lonely =
+        |one: &BTreeMap<String, (String, usize)>, other: &BTreeMap<_, _>, what: &str, remedy: &str| {
+            one.iter()
+                .filter(|(tag, _)| !other.contains_key(*tag))
+                .map(|(tag, (path, line))| Finding::new(path, *line, format!("`spec: {tag}` {what}"), remedy))
+                .collect::<Vec<_>>()
+        };
+    let mut findings =
+        lonely(&on_code, &on_tests, "is proved by no test", "put the same tag on the test that proves it");
+    findings.extend(lonely(
+        &on_tests,
+        &on_code,
+        "stands on no code",
+        "put the same tag on the code it is about",
+    ));
     findings
 }
 
@@ -41,7 +50,8 @@ fn tags_of(comment: &str) -> Vec<&str> {
         .map(|tag| tag.trim_end_matches(['.', ')', '`']))
         .filter(|tag| !tag.is_empty())
         .take_while(|tag| {
-            tag.contains('/') && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '.' | '_'))
+            tag.contains('/')
+                && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '.' | '_'))
         })
         .collect()
 }
@@ -57,9 +67,13 @@ mod tests {
                 "shards/src/a.rs",
                 "// spec: atp/one, atp/two\n//! spec: atp/three\n#[cfg(test)]\nmod tests {\n/// spec: atp/one\n}\n",
             ),
-            Source::new("tests/scenarios/b.rs", "/// spec: atp/two\n/// spec: atp/four\nlet c = \"spec: atp/five\";\n"),
+            Source::new(
+                "tests/scenarios/b.rs",
+                "/// spec: atp/two\n/// spec: atp/four\nlet c = \"spec: atp/five\";\n",
+            ),
         ]);
-        let places: Vec<String> = findings.iter().map(|f| format!("{}:{} {}", f.path, f.line, f.what)).collect();
+        let places: Vec<String> =
+            findings.iter().map(|f| format!("{}:{} {}", f.path, f.line, f.what)).collect();
         assert_eq!(
             places,
             [

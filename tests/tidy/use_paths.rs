@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn groups_are_spread_out() {
-        let code = "use crate::{\n  a::{B, c::D as E},\n  f,\n};\nlet x = crate::g::h(mycrate::i, $crate::j);\n";
+        let code =
+            "use crate::{\n  a::{B, c::D as E},\n  f,\n};\nlet x = crate::g::h(mycrate::i, $crate::j);\n";
         let paths: Vec<(usize, String)> =
             starting_with(code, "crate").into_iter().map(|path| (path.line, path.parts.join("::"))).collect();
         let expected = [(1, "crate::a::B"), (1, "crate::a::c::D"), (1, "crate::f"), (5, "crate::g::h")];
