@@ -23,6 +23,13 @@ impl SessionId {
         Self(1 << 31 | (shard as u32) << 24 | slot << 6 | (generation as u32 & 0x3f))
     }
 
+    /// An id that a peer wrote; `None` when bit 31 is clear: no packet could carry it.
+    #[inline]
+    #[must_use]
+    pub const fn from_wire(id: u32) -> Option<Self> {
+        if id >> 31 == 1 { Some(Self(id)) } else { None }
+    }
+
     /// The shard that owns the session.
     #[must_use]
     pub const fn shard(self) -> u8 {
@@ -72,5 +79,11 @@ impl fmt::Debug for SessionId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
 }

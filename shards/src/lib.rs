@@ -5,9 +5,20 @@
 //! Holds: the same inputs in the same order give the same outputs on every machine.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod arq;
 pub mod blocks;
+pub mod event;
+pub mod hash;
 pub mod identity;
 pub mod limits;
+pub mod mail;
+pub mod peers;
+pub mod placement;
+pub mod rng;
+pub mod route;
 pub mod session;
+pub mod stats;
+mod surroundings;
 pub mod time;
+pub mod timers;

@@ -49,3 +49,122 @@ const _: () = assert!(REKEY_AFTER_PACKETS < REJECT_AFTER_PACKETS);
 const _: () = assert!(REPLAY_WINDOW_MIN < REPLAY_WINDOW_MAX && REPLAY_WINDOW_MIN.is_power_of_two());
 const _: () = assert!(BUFFER_LEN_MIN < BUFFER_LEN_MAX && MESSAGE_LEN_MAX <= BUFFER_LEN_MAX);
 const _: () = assert!(STRIKE_GENERATION_LIFE.as_secs() >= 2 * EARLY_DATA_SKEW.as_secs());
+
+/// Bytes that may be sent to an unvalidated path for each byte received from it (T3).
+pub const AMPLIFICATION_PATH: u64 = 3;
+/// Hellos waiting in a shard above which it is under load (T1).
+pub const HANDSHAKE_QUEUE_LOAD: usize = 64;
+/// Hellos waiting in a shard at most.
+pub const HANDSHAKE_QUEUE_MAX: usize = 512;
+/// How long load lasts after its cause has gone.
+pub const HANDSHAKE_LOAD_HOLD: Duration = Duration::from_secs(1);
+/// What the responder's side of an IK handshake costs on the machine this was measured on.
+pub const HANDSHAKE_COST: Duration = Duration::from_micros(100);
+/// The share of a core for handshakes above which the shard is under load.
+pub const HANDSHAKE_CPU_LOAD_PERCENT: u32 = 20;
+/// Handshakes of one /32 or /64 a second, under load.
+pub const HANDSHAKES_PER_SECOND_PREFIX: u64 = 20;
+/// Handshakes of one static key a second, under load.
+pub const HANDSHAKES_PER_SECOND_KEY: u64 = 2;
+/// Handshakes at once, per prefix or key, under load.
+pub const HANDSHAKE_BURST: u64 = 5;
+/// Cookies a second and shard at most.
+pub const COOKIES_PER_SECOND: u64 = 5_000;
+/// Stateless replies to one /24 or /48 a second at most.
+pub const REPLIES_PER_SECOND_PREFIX: u64 = 100;
+/// The first wait before a Hello is sent again; doubles.
+pub const HELLO_RETRY_MIN: Duration = Duration::from_millis(250);
+/// The longest wait before a Hello is sent again.
+pub const HELLO_RETRY_MAX: Duration = Duration::from_secs(2);
+/// When a handshake is given up.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a responder keeps its Welcome for a Hello that comes again.
+pub const WELCOME_LIFE: Duration = Duration::from_secs(10);
+/// Hellos whose early data waits for the strike register, per shard.
+pub const STRIKES_WAITING_MAX: usize = 64;
+/// How long early data waits for the strike register.
+pub const STRIKE_WAIT: Duration = Duration::from_millis(5);
+/// A session without any packet from its peer ends after this.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Path probes in flight at most.
+pub const PATH_PROBES_MAX: u8 = 4;
+/// Packets from other addresses that may fail to open before a session ignores them until one opens.
+pub const UNMATCHED_SOURCES_MAX: u32 = 64;
+/// Probe timeouts in a row after which a peer that owes an answer is given up.
+pub const PROBES_UNANSWERED_MAX: u32 = 8;
+/// When the secrets of a session are renewed by an exchange inside it.
+pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
+/// How long a session that is closing answers its peer's packets with CLOSE.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
+/// Half-open handshakes kept by a shard as a responder at most.
+pub const HALF_OPEN_MAX: usize = 4_096;
+/// Sessions of one identity in the directory at most: instances of one key on several devices.
+pub const INSTANCES_MAX: usize = 8;
+/// Bytes that a shard may hold in all (T17).
+pub const SHARD_MEMORY: usize = 256 << 20;
+
+const _: () = assert!(HANDSHAKE_QUEUE_LOAD < HANDSHAKE_QUEUE_MAX);
+const _: () = assert!(HELLO_RETRY_MAX.as_millis() < HANDSHAKE_DEADLINE.as_millis());
+
+/// How large a shard's tables may grow. They start small and grow only when peers are admitted.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Sessions at most, half-open ones included.
+    pub sessions: usize,
+    /// Half-open handshakes as a responder at most.
+    pub half_open: usize,
+    /// Bytes of messages and buffers at most.
+    pub memory: usize,
+    /// A message's largest size in bytes.
+    pub message_len_max: usize,
+    /// A session's receive buffer when its path has earned it, in bytes.
+    pub receive_buffer_max: usize,
+    /// Slots of the strike register's part in this shard, per generation.
+    pub strikes: usize,
+    /// Identities whose check is remembered.
+    pub identities: usize,
+    /// Packets under one key before the next phase.
+    pub rekey_packets: u64,
+    /// Time under one key before the next phase.
+    pub rekey_after: Duration,
+    /// Time after which the secrets are renewed by an exchange.
+    pub rehandshake_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 1 << 17,
+            half_open: HALF_OPEN_MAX,
+            memory: SHARD_MEMORY,
+            message_len_max: MESSAGE_LEN_MAX,
+            receive_buffer_max: BUFFER_LEN_MAX,
+            strikes: 1 << 20,
+            identities: 1 << 16,
+            rekey_packets: REKEY_AFTER_PACKETS,
+            rekey_after: REKEY_AFTER,
+            rehandshake_after: REHANDSHAKE_AFTER,
+        }
+    }
+}
+
+impl Limits {
+    /// For worlds of many nodes in one process.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            sessions: 256,
+            half_open: 128,
+            memory: 32 << 20,
+            strikes: 1 << 12,
+            identities: 1 << 10,
+            ..Self::default()
+        }
+    }
+}
+/// A peer that owes an acknowledgement and says nothing for this long is given up.
+pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
+/// Datagrams in one train at most: what older kernels' segmentation offload takes.
+pub const TRAIN_SEGMENTS_MAX: usize = 64;
+/// Bytes in one train at most: above this the kernel segments in software.
+pub const TRAIN_LEN_MAX: usize = 65_000;

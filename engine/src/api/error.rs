@@ -1,0 +1,107 @@
+//! What can go wrong, said for people: what, where, what to do.
+
+use std::io;
+use std::net::SocketAddr;
+
+use dunlin_shards::event::CloseReason;
+
+/// Any of the engine's errors.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// No session.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A message was not taken.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// No message will come.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+}
+
+/// Why an engine did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket group could not be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The drivers could not be started.
+    #[error("cannot start the shards: {0}")]
+    Runtime(String),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// The system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a session did not open. The engine goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The text is no URI.
+    #[error("{0}")]
+    Uri(String),
+    /// The host's name has no address.
+    #[error("cannot find the address of {host}: {source}; check the name and the resolver")]
+    Lookup {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The handshake failed.
+    #[error("cannot connect to {remote}: {reason}")]
+    Handshake {
+        /// The address that was tried last.
+        remote: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The engine is stopping, or its shard cannot keep up.
+    #[error("the engine is stopping or overloaded")]
+    Engine,
+}
+
+/// Why a message was not taken. It was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The peer's queue is full (`try_send` only).
+    #[error("the peer's queue is full: it reads more slowly than you send")]
+    WouldBlock,
+    /// The message is longer than the configured largest.
+    #[error("the message has {len} bytes, {max} is the largest (transport.message_max)")]
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// The largest.
+        max: usize,
+    },
+    /// The session has ended.
+    #[error("the session has ended: {0}")]
+    Closed(CloseReason),
+}
+
+/// Why no message will come.
+#[derive(Debug, thiserror::Error)]
+pub enum RecvError {
+    /// The session has ended and everything that had arrived was read.
+    #[error("the session has ended: {0}")]
+    Closed(CloseReason),
+    /// Nothing came in time (`recv_timeout` only).
+    #[error("no message came in time")]
+    Timeout,
+}

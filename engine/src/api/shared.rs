@@ -1,0 +1,233 @@
+//! What the application's threads and the drivers share: peers, requests, events.
+//!
+//! Holds: a driver locks these only when a session begins, ends or answers a request, never per datagram.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
+use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
+use dunlin_shards::stats::Stats;
+use event_listener::Event as Bell;
+
+use crate::api::event::Event;
+use crate::api::message::Message;
+use crate::mailbox::{Delivery, Port, lock};
+use crate::socket::SocketCounters;
+
+/// Bytes that a peer's messages may wait in, before its path has earned more.
+pub(crate) const SEND_LIMIT_MIN: usize = 256 << 10;
+
+/// The answer to a request of the application's.
+pub(crate) enum Answer {
+    Connected { peer: Arc<PeerShared>, early: EarlyData },
+    ConnectFailed(CloseReason),
+    Pong(Duration),
+}
+
+/// A request under way.
+#[derive(Default)]
+pub(crate) struct Request {
+    answer: Mutex<Option<Answer>>,
+    answered: Bell,
+}
+
+impl Request {
+    pub(crate) fn complete(&self, answer: Answer) {
+        *lock(&self.answer) = Some(answer);
+        self.answered.notify(usize::MAX);
+    }
+
+    pub(crate) fn take(&self) -> Option<Answer> {
+        lock(&self.answer).take()
+    }
+
+    pub(crate) async fn wait(&self) -> Answer {
+        loop {
+            if let Some(answer) = self.take() {
+                return answer;
+            }
+            let listener = self.answered.listen();
+            if let Some(answer) = self.take() {
+                return answer;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// What the engine's handles share.
+pub(crate) struct EngineShared {
+    pub(crate) id: NodeId,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) local: SocketAddr,
+    pub(crate) placement: Placement,
+    pub(crate) requests: Mutex<HashMap<Ticket, Arc<Request>>>,
+    pub(crate) events: Mutex<VecDeque<Event>>,
+    pub(crate) happened: Bell,
+    pub(crate) instances: Mutex<HashMap<NodeId, InstanceId>>,
+    pub(crate) tickets: AtomicU64,
+    pub(crate) stats: Vec<Mutex<ShardReport>>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) message_len_max: usize,
+}
+
+/// How new peers spread over shards.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    pub(crate) seed: u32,
+    pub(crate) shards: u8,
+}
+
+/// A shard's numbers, as of its last pause.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShardReport {
+    pub(crate) stats: Stats,
+    pub(crate) socket: SocketCounters,
+    pub(crate) sessions: usize,
+    pub(crate) allocated_bytes: usize,
+    pub(crate) wakeups: u64,
+    pub(crate) loops: u64,
+}
+
+/// Events that wait for the application at most; the oldest go first, and are counted.
+const EVENTS_MAX: usize = 65_536;
+
+impl EngineShared {
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn publish(&self, event: Event) {
+        let mut events = lock(&self.events);
+        if events.len() >= EVENTS_MAX {
+            events.pop_front();
+        }
+        events.push_back(event);
+        drop(events);
+        self.happened.notify(1);
+    }
+
+    pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
+        let request = lock(&self.requests).remove(&ticket);
+        let known = request.is_some();
+        if let Some(request) = request {
+            request.complete(answer);
+        }
+        known
+    }
+}
+
+/// A remote node, shared by all its handles and the driver of its shard.
+pub(crate) struct PeerShared {
+    pub(crate) engine: Arc<EngineShared>,
+    pub(crate) id: NodeId,
+    pub(crate) session: AtomicU32,
+    pub(crate) remote: Mutex<SocketAddr>,
+    inbox: Mutex<VecDeque<Message>>,
+    pub(crate) arrived: Bell,
+    queued: AtomicUsize,
+    limit: AtomicUsize,
+    pub(crate) room: Bell,
+    closed: OnceLock<CloseReason>,
+}
+
+impl PeerShared {
+    pub(crate) fn new(engine: Arc<EngineShared>, id: NodeId, session: SessionId, remote: SocketAddr) -> Self {
+        Self {
+            engine,
+            id,
+            session: AtomicU32::new(session.0),
+            remote: Mutex::new(remote),
+            inbox: Mutex::new(VecDeque::new()),
+            arrived: Bell::new(),
+            queued: AtomicUsize::new(0),
+            limit: AtomicUsize::new(SEND_LIMIT_MIN),
+            room: Bell::new(),
+            closed: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId(self.session.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn move_to(&self, session: SessionId) {
+        self.session.store(session.0, Ordering::Release);
+    }
+
+    pub(crate) fn port(&self, session: SessionId) -> &Port {
+        &self.engine.ports[usize::from(session.shard())]
+    }
+
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        self.closed.get()
+    }
+
+    /// The session ended for good: everybody who waits is woken.
+    pub(crate) fn on_closed(&self, reason: CloseReason) {
+        let _ = self.closed.set(reason);
+        self.arrived.notify(usize::MAX);
+        self.room.notify(usize::MAX);
+    }
+
+    /// Takes room for a message in the queue; one message may go beyond it.
+    pub(crate) fn take_room(&self, bytes: usize) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.queued.load(Ordering::Acquire) >= limit {
+            return false;
+        }
+        self.queued.fetch_add(bytes, Ordering::AcqRel);
+        true
+    }
+
+    /// Gives room back; waiting senders wake when half of the queue is free.
+    pub(crate) fn give_room(&self, bytes: usize) {
+        let before = self.queued.fetch_sub(bytes, Ordering::AcqRel);
+        let limit = self.limit.load(Ordering::Relaxed);
+        if before - bytes <= limit / 2 {
+            self.room.notify(usize::MAX);
+        }
+    }
+
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit.max(SEND_LIMIT_MIN), Ordering::Relaxed);
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Acquire)
+    }
+
+    /// The next message, if one has come. Whoever asks brings in everybody's messages from the shard's ring.
+    pub(crate) fn poll_message(self: &Arc<Self>) -> Option<Message> {
+        if let Some(message) = lock(&self.inbox).pop_front() {
+            return Some(message);
+        }
+        let mut deliveries = self.port(self.session()).deliveries();
+        // Another thread may have filled the inbox while we waited for the ring.
+        if let Some(message) = lock(&self.inbox).pop_front() {
+            return Some(message);
+        }
+        while let Ok(delivery) = deliveries.pop() {
+            let Delivery { peer, session, channel, block } = delivery;
+            if Arc::ptr_eq(&peer, self) {
+                return Some(Message::new(peer, session, channel, block));
+            }
+            peer.put(Message::new(peer.clone(), session, channel, block));
+        }
+        None
+    }
+
+    fn put(&self, message: Message) {
+        lock(&self.inbox).push_back(message);
+        self.arrived.notify(1);
+    }
+
+    /// Takes every waiting message out of the ring and the inbox; they go home.
+    pub(crate) fn discard(self: &Arc<Self>) {
+        while self.poll_message().is_some() {}
+    }
+}

@@ -1,0 +1,159 @@
+//! Mail: plain data that crosses between a shard and other shards, the application, control and store.
+//!
+//! Holds: no closures, no shared state; whatever is owned moves with the letter.
+
+use core::net::SocketAddr;
+
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+
+use crate::arq::sender::Outgoing;
+use crate::blocks::Block;
+use crate::event::Ticket;
+use crate::route::Arrival;
+
+/// Who sent a letter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum From {
+    /// Another shard.
+    Shard(u8),
+    /// The application.
+    Application,
+}
+
+/// Who a letter is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Destination {
+    /// A shard.
+    Shard(u8),
+}
+
+/// A request for a session.
+#[derive(Debug)]
+pub struct Connect {
+    /// The application's name for the request.
+    pub ticket: Ticket,
+    /// Who to reach; unknown: whoever answers (Noise XX).
+    pub id: Option<NodeId>,
+    /// Where.
+    pub remote: SocketAddr,
+    /// Messages for the first datagram, each marked idempotent; those that do not fit follow after the handshake.
+    pub early: Vec<Outgoing>,
+    /// The peer's instance as remembered from an earlier session, zero when unknown.
+    pub instance: InstanceId,
+}
+
+/// What the strike register's owner says of a Hello.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Struck {
+    /// Never seen: its early data may be delivered.
+    New,
+    /// Seen before, on that shard.
+    Seen(u8),
+    /// No room to remember it: refuse the early data.
+    Full,
+}
+
+/// A session's entry in the directory of identities.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listing {
+    /// The peer's identity.
+    pub peer: NodeId,
+    /// The peer's instance.
+    pub instance: InstanceId,
+    /// Our session with it.
+    pub session: SessionId,
+    /// We initiated it.
+    pub initiator: bool,
+}
+
+/// A letter.
+#[derive(Debug)]
+pub enum Mail {
+    /// Application: open a session.
+    Connect(Box<Connect>),
+    /// Application: send a message.
+    Send {
+        /// On this session.
+        session: SessionId,
+        /// The message.
+        message: Outgoing,
+    },
+    /// Application: give up a message that is still queued.
+    Cancel {
+        /// On this session.
+        session: SessionId,
+        /// On this channel.
+        channel: ChannelId,
+        /// The message.
+        ticket: Ticket,
+    },
+    /// Application: a delivered message was read; its block comes home.
+    Consumed {
+        /// Its session.
+        session: SessionId,
+        /// Its channel.
+        channel: ChannelId,
+        /// Its block.
+        block: Block,
+    },
+    /// Application: measure a round trip with a PING frame.
+    Ping {
+        /// On this session.
+        session: SessionId,
+        /// The request.
+        ticket: Ticket,
+    },
+    /// Application: close a session.
+    Close {
+        /// The session.
+        session: SessionId,
+        /// A code for the peer.
+        code: u64,
+    },
+    /// Application: close everything, after what is queued was acknowledged.
+    Shutdown,
+    /// Shard: a datagram that landed here belongs to you.
+    Misrouted {
+        /// How it came.
+        arrival: Arrival,
+        /// Its bytes.
+        datagram: Block,
+    },
+    /// Shard: may this Hello's early data be delivered?
+    Strike {
+        /// The Hello's ephemeral key.
+        e: [u8; 32],
+    },
+    /// Shard: the answer.
+    StrikeAnswer {
+        /// The Hello's ephemeral key.
+        e: [u8; 32],
+        /// The answer.
+        struck: Struck,
+    },
+    /// Shard: a session with an identity in your care is confirmed.
+    SessionUp(Listing),
+    /// Shard: it is gone.
+    SessionDown(Listing),
+    /// Shard: drain your session into another one with the same peer, then close it.
+    Retire {
+        /// Yours.
+        session: SessionId,
+        /// The one that stays.
+        into: SessionId,
+    },
+    /// Shard: the peer came as another instance; probe your older session and hand over if it is dead.
+    Probe {
+        /// Yours.
+        session: SessionId,
+        /// The newer one.
+        successor: SessionId,
+    },
+    /// Shard: a message that an older session with the same peer could not deliver.
+    Inherit {
+        /// Your session.
+        session: SessionId,
+        /// The message.
+        message: Outgoing,
+    },
+}

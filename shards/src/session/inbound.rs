@@ -1,0 +1,368 @@
+//! A session taking packets in: open, then each frame in turn.
+//!
+//! In:    one sealed packet with the way it came.
+//! Out:   changed state; a `DropReason` when nothing was changed.
+//! Holds: nothing of a packet is believed before its tag held; the replay window is committed after that (T6).
+
+use core::time::Duration;
+
+use dunlin_codec::frame::{Ack, Close, Frame, Frames, Segment};
+use dunlin_codec::ids::PacketNumber;
+use dunlin_codec::sealed;
+
+use crate::arq::receiver::Refusal;
+use crate::arq::recovery::{AckInput, Outcome};
+use crate::event::{CloseReason, Event};
+use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
+use crate::route::Arrival;
+use crate::session::crypto::{Crypto, HEADER_LEN};
+use crate::session::live::{Contents, Flags, Phase, Session};
+use crate::session::path::Path;
+use crate::session::replay::Verdict;
+use crate::stats::DropReason;
+use crate::surroundings::Surroundings;
+
+/// Codes of CLOSE and CHANNEL_RESET that this node gives.
+pub mod code {
+    /// The application closed.
+    pub const DONE: u64 = 0;
+    /// The peer broke the protocol.
+    pub const VIOLATION: u64 = 1;
+    /// The other session with the same peer stays.
+    pub const SUPERSEDED: u64 = 2;
+    /// The node shuts down.
+    pub const SHUTDOWN: u64 = 3;
+}
+
+/// What became of an opened packet's frames.
+enum Taken {
+    /// Everything was taken; it may be acknowledged.
+    Whole { eliciting: bool },
+    /// There was no memory for something: it must come again.
+    NoMemory,
+}
+
+impl<C: Crypto> Session<C> {
+    /// Takes in one sealed packet.
+    ///
+    /// # Errors
+    /// Why it was dropped; nothing was changed then.
+    pub(crate) fn on_datagram(
+        &mut self,
+        around: &mut Surroundings,
+        arrival: &Arrival,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let datagram_len = datagram.len();
+        let (header, body) = datagram.split_first_chunk_mut::<HEADER_LEN>().ok_or(DropReason::TooShort)?;
+        if self.unmatched >= UNMATCHED_SOURCES_MAX && !self.path.is_of(arrival) {
+            return Err(DropReason::UnmatchedSource);
+        }
+        let low = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let expected = PacketNumber(self.highest.map_or(0, |highest| highest + 1));
+        let number = sealed::expand(low, expected);
+        match self.replay.check(number.0) {
+            Verdict::Fresh => {}
+            Verdict::Seen => return Err(DropReason::Replayed),
+            Verdict::TooOld => return Err(DropReason::TooOld),
+        }
+        let phase = low >> 31 != 0;
+        let Ok(plain_len) = self.receive_keys.open(around.now.instant, number, phase, header, body) else {
+            self.unmatched += u32::from(!self.path.is_of(arrival));
+            return Err(DropReason::Forged);
+        };
+        self.replay.commit(number.0);
+        self.unmatched = 0;
+        around.stats.packets_opened += 1;
+        self.on_opened(around, arrival, number, datagram_len);
+        self.on_plaintext(around, arrival, number, &body[..plain_len]);
+        Ok(())
+    }
+
+    /// A packet is proven to come from the peer.
+    fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
+        let now = around.now.instant;
+        self.last_heard = now;
+        let newest = self.highest.is_none_or(|highest| number.0 > highest);
+        if newest {
+            self.highest = Some(number.0);
+        }
+        if self.path.is_of(arrival) {
+            self.path.on_received(len);
+            if self.path.local.is_none() {
+                self.path.local = arrival.local;
+            }
+        } else {
+            self.on_other_path(around, arrival, newest, len);
+        }
+        if matches!(self.phase, Phase::Unconfirmed { .. }) {
+            self.phase = Phase::Open;
+            self.path.on_validated();
+            self.announce(around);
+        }
+    }
+
+    /// Tells the application of a session that the peer opened, once.
+    pub(crate) fn announce(&mut self, around: &mut Surroundings) {
+        if !self.announced {
+            self.announced = true;
+            let (session, peer, remote) = (self.agreement.id, self.agreement.peer, self.path.remote);
+            around.events.push_back(Event::Accepted { session, peer, remote });
+        }
+    }
+
+    fn on_plaintext(
+        &mut self,
+        around: &mut Surroundings,
+        arrival: &Arrival,
+        number: PacketNumber,
+        plain: &[u8],
+    ) {
+        match self.phase {
+            Phase::Closing { .. } => {
+                // The peer has not heard our CLOSE yet, unless this is its own.
+                self.control.close.get_or_insert((code::DONE, ""));
+                self.on_close_only(around, plain);
+                return;
+            }
+            Phase::Gone => return,
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+        }
+        match self.on_frames(around, Some(arrival), plain) {
+            Ok(Taken::Whole { eliciting }) => {
+                self.acknowledgements.on_packet(
+                    around.now.instant,
+                    number,
+                    eliciting,
+                    arrival.ecn,
+                    plain.len(),
+                );
+            }
+            Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),
+            Err(violation) => self.on_violation(around, violation),
+        }
+    }
+
+    /// The peer broke the protocol: it is told, and the session closes.
+    pub(crate) fn on_violation(&mut self, around: &mut Surroundings, violation: &'static str) {
+        if self.announced && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+            let (session, peer) = (self.agreement.id, self.agreement.peer);
+            let reason = CloseReason::Violation(violation);
+            around.events.push_back(Event::Closed { session, peer, reason });
+        }
+        self.close(around.now.instant, code::VIOLATION, violation);
+    }
+
+    fn on_close_only(&mut self, around: &mut Surroundings, plain: &[u8]) {
+        if Frames::new(plain).any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
+            self.end(around, CloseReason::Local);
+        }
+    }
+
+    /// Early data: frames that came inside a handshake, with no packet number of their own.
+    pub(crate) fn on_early_frames(&mut self, around: &mut Surroundings, frames: &[u8]) {
+        if let Err(violation) = self.on_frames(around, None, frames) {
+            self.on_violation(around, violation);
+        }
+        self.deliver(around);
+    }
+
+    fn on_frames(
+        &mut self,
+        around: &mut Surroundings,
+        arrival: Option<&Arrival>,
+        plain: &[u8],
+    ) -> Result<Taken, &'static str> {
+        let mut eliciting = false;
+        for frame in Frames::new(plain) {
+            let frame = frame.map_err(|_| "a frame that does not parse")?;
+            eliciting |= frame.is_ack_eliciting();
+            if let Frame::Segment(segment) = &frame {
+                if !self.on_segment(around, segment)? {
+                    return Ok(Taken::NoMemory);
+                }
+                continue;
+            }
+            self.on_control_frame(around, arrival, &frame)?;
+        }
+        Ok(Taken::Whole { eliciting })
+    }
+
+    /// False: there was no memory for it.
+    #[inline]
+    fn on_segment(&mut self, around: &mut Surroundings, segment: &Segment<'_>) -> Result<bool, &'static str> {
+        match self.receiver.on_segment(around.now.instant, segment, &mut around.pool) {
+            Ok(_) => Ok(true),
+            Err(Refusal::NoMemory) => Ok(false),
+            Err(Refusal::Violation(why)) => Err(why),
+        }
+    }
+
+    fn on_control_frame(
+        &mut self,
+        around: &mut Surroundings,
+        arrival: Option<&Arrival>,
+        frame: &Frame<'_>,
+    ) -> Result<(), &'static str> {
+        match frame {
+            Frame::Padding(_) | Frame::Ping | Frame::Segment(_) | Frame::CreditBlocked { .. } => {}
+            Frame::Ack(ack) => self.on_acknowledgement(around, ack)?,
+            Frame::ChannelCredit { channel, limit } => self.sender.on_channel_credit(*channel, *limit),
+            Frame::SessionCredit { limit } => self.sender.on_session_credit(*limit),
+            Frame::ChannelReset { channel, code } => self.on_channel_reset(around, *channel, *code),
+            Frame::PathChallenge(challenge) => self.on_challenge(arrival, *challenge),
+            Frame::PathResponse(response) => self.on_response(around, response),
+            Frame::Close(close) => self.on_peer_close(around, close),
+            Frame::Handshake { kind, bytes } => self.on_renewal_frame(around, *kind, bytes)?,
+            Frame::Skip { channel, message } => {
+                self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(|refusal| match refusal {
+                    Refusal::Violation(why) => why,
+                    Refusal::NoMemory => "too much was skipped",
+                })?;
+            }
+            Frame::ImmediateAck => self.acknowledgements.on_asked(),
+            Frame::AckFrequency { sequence, bytes } => {
+                self.acknowledgements.on_frequency(*sequence, *bytes);
+            }
+            Frame::ResetToken(token) => self.agreement.reset_token = Some(*token),
+        }
+        Ok(())
+    }
+
+    fn on_channel_reset(
+        &mut self,
+        around: &mut Surroundings,
+        channel: dunlin_codec::ids::ChannelId,
+        code: u64,
+    ) {
+        self.receiver.on_channel_reset(channel, &mut around.pool);
+        self.sender.on_channel_reset(channel);
+        let session = self.agreement.id;
+        around.events.push_back(Event::ChannelClosed { session, channel, code });
+    }
+
+    fn on_challenge(&mut self, arrival: Option<&Arrival>, challenge: [u8; 8]) {
+        let Some(arrival) = arrival else { return };
+        if self.responses.len() < usize::from(crate::limits::PATH_PROBES_MAX) {
+            let mut path = Path::of_arrival(arrival);
+            // The packet that asked was larger than the answer will be.
+            path.on_received(arrival.segment_len);
+            self.responses.push((path, challenge));
+        }
+    }
+
+    fn on_peer_close(&mut self, around: &mut Surroundings, close: &Close<'_>) {
+        let reason = match close.code {
+            code::SUPERSEDED => CloseReason::Superseded,
+            code => CloseReason::Peer { code, reason: close.reason.into() },
+        };
+        self.end(around, reason);
+    }
+
+    fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {
+        let now = around.now.instant;
+        let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
+        let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
+        let (sender, acknowledgements, control, mtu) =
+            (&mut self.sender, &mut self.acknowledgements, &mut self.control, &mut self.mtu);
+        let (receiver, send_keys, renewal) = (&mut self.receiver, &mut self.send_keys, &mut self.renewal);
+        let stats = &mut around.stats;
+        let mut sink = |outcome: Outcome<Contents>| match outcome {
+            Outcome::Acked(number, contents) => {
+                sender.on_acked(contents.span);
+                send_keys.on_acked(number);
+                acknowledgements.on_ack_acked(contents.acked_before);
+                if contents.probe_len > 0 {
+                    mtu.on_probe_acked(usize::from(contents.probe_len));
+                    stats.mtu_raised += 1;
+                } else if contents.flags.has(Flags::FULL) {
+                    mtu.on_acked_full();
+                }
+                if contents.flags.has(Flags::TOKEN) {
+                    control.reset_token = None;
+                }
+            }
+            Outcome::Lost(_, contents) => {
+                stats.packets_lost += u64::from(contents.probe_len == 0);
+                sender.on_lost(contents.span);
+                lost_control(contents, control, receiver, renewal);
+                if contents.probe_len > 0 {
+                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
+                } else {
+                    mtu.on_lost(contents.flags.has(Flags::FULL));
+                }
+            }
+        };
+        let summary = self
+            .recovery
+            .on_ack(now, input, &mut sink)
+            .map_err(|_| "an acknowledgement of what was never sent")?;
+        around.stats.packets_lost_spuriously += summary.spurious as u64;
+        self.on_round_trip(around, ack.largest());
+        self.release(around);
+        self.pacing_until = None;
+        Ok(())
+    }
+
+    fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
+        let now = around.now.instant;
+        self.receiver.on_round_trip(self.recovery.rtt().smoothed(), now);
+        let session = self.agreement.id;
+        self.pings.retain(|ping| match ping.sent {
+            Some((number, sent)) if number <= largest => {
+                let round_trip = now.since(sent);
+                around.events.push_back(Event::Pong { ticket: ping.ticket, session, round_trip });
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// The loss timer fired, perhaps.
+    pub(crate) fn on_loss_timer(&mut self, around: &mut Surroundings) {
+        let now = around.now.instant;
+        if self.recovery.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let (sender, control, mtu) = (&mut self.sender, &mut self.control, &mut self.mtu);
+        let (receiver, renewal, stats) = (&mut self.receiver, &mut self.renewal, &mut around.stats);
+        let mut sink = |outcome: Outcome<Contents>| {
+            if let Outcome::Lost(_, contents) = outcome {
+                stats.packets_lost += u64::from(contents.probe_len == 0);
+                sender.on_lost(contents.span);
+                lost_control(contents, control, receiver, renewal);
+                if contents.probe_len > 0 {
+                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
+                } else {
+                    mtu.on_lost(contents.flags.has(Flags::FULL));
+                }
+            }
+        };
+        let probes = self.recovery.on_timeout(now, &mut sink).probes();
+        if probes > 0 {
+            around.stats.probe_timeouts += 1;
+            self.mtu.on_probe_timeout();
+            self.control.probes = probes;
+        }
+    }
+}
+
+/// Control frames of a lost packet are written again, with what holds then.
+fn lost_control(
+    contents: Contents,
+    control: &mut crate::session::live::Control,
+    receiver: &mut crate::arq::receiver::Receiver,
+    renewal: &mut Option<Box<crate::session::renewal::Renewal>>,
+) {
+    if contents.flags.has(Flags::CREDIT) {
+        receiver.on_credit_lost();
+    }
+    if contents.flags.has(Flags::ACK_FREQUENCY) {
+        control.ack_frequency = true;
+    }
+    if contents.flags.has(Flags::HANDSHAKE)
+        && let Some(renewal) = renewal
+    {
+        renewal.on_lost();
+    }
+}

@@ -1,0 +1,331 @@
+//! A session whose keys exist: everything that is kept for a peer we share secrets with.
+//!
+//! In:    opened packets, messages, time.
+//! Out:   trains of sealed packets, events, mail, the next deadline.
+//! Holds: owned by one shard for its whole life; its send counter is never cloned (T23).
+//!
+//! `inbound` takes packets in, `outbound` gives them out, `roaming` follows the peer's address.
+
+use core::time::Duration;
+
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, PacketNumber, SessionId};
+
+use crate::arq::acknowledgements::Acknowledgements;
+use crate::arq::mtu::MtuDiscovery;
+use crate::arq::receiver::{Incoming, Receiver};
+use crate::arq::recovery::Recovery;
+use crate::arq::sender::{Outgoing, PushError, Sender, Span};
+use crate::event::{CloseReason, Event, Ticket};
+use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
+use crate::mail::Listing;
+use crate::session::crypto::{Crypto, StaticPublic, Suite};
+use crate::session::keys::{ReceiveKeys, SendKeys};
+use crate::session::path::Path;
+use crate::session::renewal::Renewal;
+use crate::session::replay::ReplayWindow;
+use crate::session::roaming::Candidate;
+use crate::surroundings::Surroundings;
+use crate::time::Instant;
+
+/// What a packet carried, kept until it is acknowledged or lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Contents {
+    /// Messages' segments.
+    pub(crate) span: Span,
+    /// The largest packet that its acknowledgement covered, plus one; zero: it carried none.
+    pub(crate) acked_before: u64,
+    /// Everything else that must be told again when it is lost.
+    pub(crate) flags: Flags,
+    /// Bytes of a path-MTU probe, zero for any other packet.
+    pub(crate) probe_len: u16,
+}
+
+/// Control frames in a packet, as bits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Flags(pub(crate) u8);
+
+impl Flags {
+    pub(crate) const CREDIT: u8 = 1;
+    pub(crate) const ACK_FREQUENCY: u8 = 1 << 1;
+    pub(crate) const PING: u8 = 1 << 2;
+    pub(crate) const HANDSHAKE: u8 = 1 << 3;
+    pub(crate) const FULL: u8 = 1 << 4;
+    pub(crate) const TOKEN: u8 = 1 << 5;
+
+    pub(crate) fn set(&mut self, bit: u8) {
+        self.0 |= bit;
+    }
+
+    pub(crate) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// We answered a Hello; nothing sealed under the keys has come yet.
+    Unconfirmed { until: Instant },
+    /// Both ends have proven their keys.
+    Open,
+    /// What is queued goes out, then the session closes.
+    Draining { into: Option<SessionId> },
+    /// CLOSE was sent; packets are answered with it again until then.
+    Closing { until: Instant },
+    /// Done: the shard frees it.
+    Gone,
+}
+
+/// A PING that the application waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ping {
+    pub(crate) ticket: Ticket,
+    /// None until it is written.
+    pub(crate) sent: Option<(PacketNumber, Instant)>,
+}
+
+/// A peer's older session proves that it lives, or hands over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probation {
+    pub(crate) successor: SessionId,
+    pub(crate) until: Instant,
+}
+
+/// Control frames to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) ping: bool,
+    pub(crate) ack_frequency: bool,
+    pub(crate) close: Option<(u64, &'static str)>,
+    pub(crate) probes: u8,
+    /// The window last told by ACK_FREQUENCY, in bytes, and that frame's sequence.
+    pub(crate) told_window: (u64, u64),
+    /// The token by which our node would reset this session, until the peer has it.
+    pub(crate) reset_token: Option<[u8; 16]>,
+}
+
+/// Settings that every session of a shard shares.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of the largest datagram ever tried.
+    pub datagram_max: usize,
+    /// Silence after which the session ends.
+    pub idle_timeout: Duration,
+    /// Silence after which a PING is sent, when wanted.
+    pub keepalive: Option<Duration>,
+}
+
+/// Who the peer is and what was agreed.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreement {
+    pub(crate) id: SessionId,
+    pub(crate) peer_session: SessionId,
+    pub(crate) peer: NodeId,
+    pub(crate) peer_static: StaticPublic,
+    pub(crate) peer_instance: InstanceId,
+    pub(crate) initiator: bool,
+    pub(crate) suite: Suite,
+    /// Proves a Reset of the peer's.
+    pub(crate) reset_token: Option<[u8; 16]>,
+}
+
+/// Everything kept for a peer.
+pub(crate) struct Session<C: Crypto> {
+    pub(crate) agreement: Agreement,
+    pub(crate) phase: Phase,
+    pub(crate) announced: bool,
+    /// The shard has it in its queue of sessions that may have something to send.
+    pub(crate) queued: bool,
+    pub(crate) send_keys: SendKeys<C>,
+    pub(crate) receive_keys: ReceiveKeys<C>,
+    pub(crate) replay: ReplayWindow,
+    pub(crate) recovery: Recovery<Contents>,
+    pub(crate) acknowledgements: Acknowledgements,
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    pub(crate) mtu: MtuDiscovery,
+    pub(crate) path: Path,
+    pub(crate) candidate: Option<Box<Candidate>>,
+    pub(crate) responses: Vec<(Path, [u8; 8])>,
+    pub(crate) control: Control,
+    pub(crate) pings: Vec<Ping>,
+    pub(crate) renewal: Option<Box<Renewal>>,
+    pub(crate) probation: Option<Probation>,
+    /// Messages that wait until this session has drained into another.
+    pub(crate) forward: Vec<Outgoing>,
+    pub(crate) settings: Settings,
+    pub(crate) opened: Instant,
+    pub(crate) secrets_since: Instant,
+    pub(crate) last_heard: Instant,
+    pub(crate) last_eliciting_sent: Option<Instant>,
+    pub(crate) last_roam: Instant,
+    pub(crate) highest: Option<u64>,
+    pub(crate) unmatched: u32,
+    pub(crate) pacing_until: Option<Instant>,
+    pub(crate) handshake_hash: [u8; 32],
+}
+
+impl<C: Crypto> Session<C> {
+    /// The session's entry in the directory of identities.
+    pub(crate) fn listing(&self) -> Listing {
+        Listing {
+            peer: self.agreement.peer,
+            instance: self.agreement.peer_instance,
+            session: self.agreement.id,
+            initiator: self.agreement.initiator,
+        }
+    }
+
+    /// The responder's wait for the first sealed packet begins.
+    pub(crate) fn await_confirmation(&mut self, now: Instant) {
+        self.phase = Phase::Unconfirmed { until: now + WELCOME_LIFE };
+    }
+
+    /// Takes a message to send. A session that drains into another keeps it for that one.
+    ///
+    /// # Errors
+    /// The message comes back when the session is closing or the message cannot be taken.
+    pub(crate) fn push(&mut self, message: Outgoing) -> Result<(), (PushError, Outgoing)> {
+        match self.phase {
+            Phase::Draining { into: Some(_) } => {
+                self.forward.push(message);
+                Ok(())
+            }
+            Phase::Draining { into: None } | Phase::Closing { .. } | Phase::Gone => {
+                Err((PushError::ChannelClosed, message))
+            }
+            Phase::Unconfirmed { .. } | Phase::Open => self.sender.push(message),
+        }
+    }
+
+    /// Measures a round trip.
+    pub(crate) fn ping(&mut self, ticket: Ticket) {
+        if self.pings.len() < 64 {
+            self.pings.push(Ping { ticket, sent: None });
+        }
+        self.control.ping = true;
+    }
+
+    /// Begins to close: CLOSE goes out once, and again for each packet that still comes.
+    pub(crate) fn close(&mut self, now: Instant, code: u64, reason: &'static str) {
+        if !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+            self.phase = Phase::Closing { until: now + CLOSE_LINGER };
+            self.control.close = Some((code, reason));
+        }
+    }
+
+    /// Closes once everything queued was acknowledged; new messages go to `into`, when given.
+    pub(crate) fn drain(&mut self, into: Option<SessionId>) {
+        if matches!(self.phase, Phase::Open | Phase::Unconfirmed { .. }) {
+            self.phase = Phase::Draining { into };
+        }
+    }
+
+    /// Credit comes back with a message that the application has read.
+    pub(crate) fn on_consumed(&mut self, channel: ChannelId, bytes: usize) {
+        self.receiver.on_consumed(channel, bytes);
+    }
+
+    /// Messages that are complete go to the application.
+    pub(crate) fn deliver(&mut self, around: &mut Surroundings) {
+        while let Some(Incoming { channel, block, reliable }) = self.receiver.poll_message() {
+            around.stats.messages_delivered += 1;
+            around.events.push_back(Event::Message { session: self.agreement.id, channel, block, reliable });
+        }
+    }
+
+    /// Messages that are done with go back to the application.
+    pub(crate) fn release(&mut self, around: &mut Surroundings) {
+        while let Some(released) = self.sender.poll_released() {
+            around.events.push_back(Event::Released { session: self.agreement.id, released });
+        }
+    }
+
+    /// When time alone changes something. Asked after the session has nothing left to send.
+    pub(crate) fn deadline(&self) -> Instant {
+        let mut earliest = match self.phase {
+            Phase::Unconfirmed { until } | Phase::Closing { until } => until,
+            Phase::Gone => Instant::ZERO,
+            Phase::Open | Phase::Draining { .. } => self.last_heard + self.settings.idle_timeout,
+        };
+        let mut consider = |instant: Option<Instant>| {
+            if let Some(instant) = instant {
+                earliest = earliest.min(instant);
+            }
+        };
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+            return earliest;
+        }
+        consider(self.recovery.poll_timeout());
+        consider(self.acknowledgements.deadline());
+        consider(self.pacing_until);
+        consider(self.receiver.deadline());
+        consider(self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()));
+        consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
+        consider(self.probation.map(|probation| probation.until));
+        consider(self.renewal_deadline());
+        consider(self.unresponsive_at());
+        earliest
+    }
+
+    /// Nothing of ours is unacknowledged.
+    fn is_quiet(&self) -> bool {
+        self.recovery.bytes_in_flight() == 0
+    }
+
+    fn unresponsive_at(&self) -> Option<Instant> {
+        let since = self.last_eliciting_sent.filter(|_| !self.is_quiet())?;
+        Some(since.max(self.last_heard) + UNRESPONSIVE_AFTER)
+    }
+
+    /// Time has come for something.
+    pub(crate) fn on_timeout(&mut self, around: &mut Surroundings) {
+        let now = around.now.instant;
+        match self.phase {
+            Phase::Unconfirmed { until } | Phase::Closing { until } if until <= now => {
+                self.phase = Phase::Gone;
+                return;
+            }
+            Phase::Closing { .. } | Phase::Gone => return,
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+        }
+        if self.last_heard + self.settings.idle_timeout <= now {
+            return self.end(around, CloseReason::Idle);
+        }
+        if self.unresponsive_at().is_some_and(|at| at <= now) {
+            return self.end(around, CloseReason::Unresponsive);
+        }
+        if self.send_keys.is_expired(now) {
+            return self.end(around, CloseReason::KeysExpired);
+        }
+        if self.pacing_until.is_some_and(|at| at <= now) {
+            self.pacing_until = None;
+        }
+        self.on_loss_timer(around);
+        self.receiver.on_tick(now, &mut around.pool);
+        self.on_keepalive(now);
+        self.on_path_timer(around);
+        self.on_renewal_timer(around);
+    }
+
+    fn on_keepalive(&mut self, now: Instant) {
+        let Some(interval) = self.settings.keepalive else { return };
+        if self.is_quiet() && self.last_heard + interval <= now {
+            self.control.ping = true;
+        }
+    }
+
+    /// The session ends here and now, without a word to the peer.
+    pub(crate) fn end(&mut self, around: &mut Surroundings, reason: CloseReason) {
+        if self.phase == Phase::Gone {
+            return;
+        }
+        let was_closing = matches!(self.phase, Phase::Closing { .. });
+        self.phase = Phase::Gone;
+        self.release(around);
+        if self.announced && !was_closing {
+            let (session, peer) = (self.agreement.id, self.agreement.peer);
+            around.events.push_back(Event::Closed { session, peer, reason });
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A session giving packets out: trains of equal, sealed datagrams for one peer, written in place.
+//!
+//! In:    a frame to fill, time.
+//! Out:   a `Transmit` that says what was written.
+//! Holds: every number is sealed once; nothing leaves an unvalidated path's budget; all datagrams of a train
+//!        but the last have one length.
+
+use dunlin_codec::bytes::Writer;
+use dunlin_codec::frame::{Close, Frame, write_ack};
+use dunlin_codec::ids::PacketNumber;
+use dunlin_codec::sealed;
+
+use crate::arq::recovery::SentKind;
+use crate::limits::{DATAGRAM_MIN, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX};
+use crate::route::{Ecn, Transmit};
+use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
+use crate::session::live::{Contents, Flags, Phase, Session};
+use crate::session::path::Path;
+use crate::surroundings::Surroundings;
+use crate::time::Instant;
+
+/// Bytes around the frames of a packet.
+pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
+/// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
+const FILL_MAX: usize = 160;
+
+/// What a packet may carry besides an acknowledgement.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    /// Bytes that congestion control and pacing let go now.
+    bytes: usize,
+    /// Probes are let go whatever the window says.
+    probe: bool,
+}
+
+impl<C: Crypto> Session<C> {
+    /// Writes the next train into `frame`; None when there is nothing to send now.
+    pub(crate) fn poll_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
+        let now = around.now.instant;
+        if self.phase == Phase::Gone || self.send_keys.is_blocked(now) {
+            return None;
+        }
+        if let Some((path, answer)) = self.poll_path_frame(now) {
+            return self.write_path_packet(around, frame, &path, &answer);
+        }
+        if matches!(self.phase, Phase::Closing { .. }) {
+            return self.write_close(around, frame);
+        }
+        if self.finish_draining(around) {
+            return self.write_close(around, frame);
+        }
+        if let Some(transmit) = self.write_mtu_probe(around, frame) {
+            return Some(transmit);
+        }
+        self.write_train(around, frame)
+    }
+
+    fn write_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
+        let datagram_len = self.mtu.current();
+        let room = frame.len().min(TRAIN_LEN_MAX).min(self.path.budget());
+        let mut allowed = self.allowance(around.now.instant, datagram_len);
+        let (mut len, mut count, mut segment_len) = (0, 0, datagram_len);
+        while count < TRAIN_SEGMENTS_MAX && room - len >= DATAGRAM_MIN.min(datagram_len).min(room) {
+            let end = room.min(len + datagram_len);
+            let more = end - len == datagram_len;
+            let Some(written) = self.write_packet(around, &mut frame[len..end], &mut allowed, more) else {
+                break;
+            };
+            len += written;
+            count += 1;
+            if written < datagram_len {
+                if count == 1 {
+                    segment_len = written;
+                }
+                break;
+            }
+        }
+        (len > 0).then(|| self.transmit(around, len, segment_len))
+    }
+
+    fn transmit(&mut self, around: &mut Surroundings, len: usize, segment_len: usize) -> Transmit {
+        self.path.on_sent(len);
+        let path = self.path;
+        transmit_on(around, &path, len, segment_len)
+    }
+
+    /// What the window and the pacer allow now; notes when to come again when the pacer says no.
+    fn allowance(&mut self, now: Instant, datagram_len: usize) -> Allowance {
+        let probe = self.control.probes > 0;
+        self.pacing_until = None;
+        if !self.sender.is_ready() {
+            return Allowance { bytes: datagram_len, probe };
+        }
+        let window = self.recovery.window_left();
+        if window < datagram_len {
+            return Allowance { bytes: 0, probe };
+        }
+        let paced = self.recovery.pacing_allowance(now);
+        if paced < datagram_len {
+            self.pacing_until = Some(self.recovery.pacing_next_at(now));
+            return Allowance { bytes: 0, probe };
+        }
+        Allowance { bytes: window.min(paced), probe }
+    }
+
+    fn has_control(&self) -> bool {
+        let control = &self.control;
+        control.ping
+            || control.ack_frequency
+            || control.reset_token.is_some() && !control.token_sent
+            || self.receiver.is_credit_due()
+            || self.renewal.as_ref().is_some_and(|renewal| renewal.has_frame())
+    }
+
+    /// Writes and seals one packet of at most `frame.len()` bytes; filled up to that when `fill` and little lacks.
+    fn write_packet(
+        &mut self,
+        around: &mut Surroundings,
+        frame: &mut [u8],
+        allowed: &mut Allowance,
+        fill: bool,
+    ) -> Option<usize> {
+        let now = around.now.instant;
+        let data = (allowed.bytes >= frame.len() || allowed.probe) && self.sender.is_ready();
+        let ack_due = self.acknowledgements.is_due(now);
+        if !(ack_due || data || allowed.probe || self.has_control()) {
+            return None;
+        }
+        let number = self.send_keys.peek_number();
+        let mut contents = Contents::default();
+        let body_len = frame.len() - OVERHEAD;
+        let mut out = Writer::new(&mut frame[HEADER_LEN..HEADER_LEN + body_len]);
+        if ack_due || self.acknowledgements.is_owed() {
+            self.write_acknowledgement(now, &mut out, &mut contents);
+        }
+        let before = out.len();
+        self.write_control(now, &mut out, &mut contents, number);
+        if data {
+            contents.span = self.sender.write_frames(&mut out);
+        }
+        let mut eliciting = out.len() > before;
+        if allowed.probe && !eliciting {
+            eliciting = Frame::Ping.write(&mut out).is_ok();
+        }
+        if out.len() == 0 {
+            return None;
+        }
+        self.control.probes = self.control.probes.saturating_sub(u8::from(eliciting));
+        allowed.probe = self.control.probes > 0;
+        let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
+        let len = plain_len + OVERHEAD;
+        if len == self.mtu.current() && len > DATAGRAM_MIN {
+            contents.flags.set(Flags::FULL);
+        }
+        let frame = &mut frame[..len];
+        self.seal(around, frame, number);
+        allowed.bytes = allowed.bytes.saturating_sub(len);
+        self.on_packet_sent(now, number, len, eliciting, contents);
+        Some(len)
+    }
+
+    fn on_packet_sent(
+        &mut self,
+        now: Instant,
+        number: PacketNumber,
+        len: usize,
+        eliciting: bool,
+        contents: Contents,
+    ) {
+        let kind = match (eliciting, contents.probe_len) {
+            (false, _) => SentKind::AckOnly,
+            (true, 0) => SentKind::Data,
+            (true, _) => SentKind::MtuProbe,
+        };
+        self.recovery.on_sent(now, number, len, kind, contents);
+        if eliciting {
+            self.last_eliciting_sent = Some(now);
+        }
+    }
+
+    /// Seals the packet in `frame`, whose plaintext lies between header and tag.
+    fn seal(&mut self, around: &mut Surroundings, frame: &mut [u8], number: PacketNumber) {
+        let body_len = frame.len() - OVERHEAD;
+        let (header, rest) = frame.split_first_chunk_mut::<HEADER_LEN>().expect("a packet has a header");
+        *header = sealed::header(self.agreement.peer_session, self.send_keys.phase(), number);
+        let tag = self.send_keys.seal(around.now.instant, &mut around.rng, header, &mut rest[..body_len]);
+        rest[body_len..].copy_from_slice(&tag);
+    }
+
+    fn write_acknowledgement(&mut self, now: Instant, out: &mut Writer<'_>, contents: &mut Contents) {
+        let delay = u64::try_from(self.acknowledgements.delay(now).as_micros()).unwrap_or(u64::MAX);
+        let ecn = self.acknowledgements.ecn();
+        if write_ack(out, self.acknowledgements.ranges(), delay, ecn).is_ok() {
+            contents.acked_before = self.acknowledgements.on_ack_sent(now);
+        }
+    }
+
+    fn write_control(
+        &mut self,
+        now: Instant,
+        out: &mut Writer<'_>,
+        contents: &mut Contents,
+        number: PacketNumber,
+    ) {
+        self.update_ack_frequency();
+        if self.control.ack_frequency {
+            let (bytes, sequence) = self.control.told_window;
+            if (Frame::AckFrequency { sequence, bytes }).write(out).is_ok() {
+                self.control.ack_frequency = false;
+                contents.flags.set(Flags::ACK_FREQUENCY);
+            }
+        }
+        if self.control.ping && Frame::Ping.write(out).is_ok() && Frame::ImmediateAck.write(out).is_ok() {
+            self.control.ping = false;
+            contents.flags.set(Flags::PING);
+            for ping in self.pings.iter_mut().filter(|ping| ping.sent.is_none()) {
+                ping.sent = Some((number, now));
+            }
+        }
+        if let Some(token) = self.control.reset_token
+            && !self.control.token_sent
+            && Frame::ResetToken(token).write(out).is_ok()
+        {
+            self.control.token_sent = true;
+            contents.flags.set(Flags::TOKEN);
+        }
+        if self.receiver.is_credit_due() && self.receiver.write_credit(out) {
+            contents.flags.set(Flags::CREDIT);
+        }
+        if let Some(renewal) = &mut self.renewal
+            && renewal.write_frame(out)
+        {
+            contents.flags.set(Flags::HANDSHAKE);
+        }
+    }
+
+    /// The receiver acknowledges each eighth of our window; it is told when that changed by half.
+    fn update_ack_frequency(&mut self) {
+        let eighth = (self.recovery.window() as u64 / 8).clamp(2 * DATAGRAM_MIN as u64, TRAIN_LEN_MAX as u64);
+        let (told, sequence) = self.control.told_window;
+        if eighth >= told * 3 / 2 || eighth * 3 / 2 <= told {
+            self.control.told_window = (eighth, sequence + 1);
+            self.control.ack_frequency = true;
+        }
+    }
+
+    /// A packet that asks whether the path carries larger ones.
+    fn write_mtu_probe(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
+        if self.phase != Phase::Open || !self.path.is_validated() || !self.sender.is_ready() {
+            return None;
+        }
+        let now = around.now.instant;
+        let len = self.mtu.poll_probe(now).filter(|len| *len <= frame.len())?;
+        let number = self.send_keys.peek_number();
+        let mut out = Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN]);
+        Frame::Ping.write(&mut out).ok()?;
+        let room = out.room();
+        out.zeros(room).ok()?;
+        let probe_len = u16::try_from(len).ok()?;
+        self.seal(around, &mut frame[..len], number);
+        self.on_packet_sent(now, number, len, true, Contents { probe_len, ..Contents::default() });
+        Some(self.transmit(around, len, len))
+    }
+
+    /// A packet with one frame for an address other than the session's.
+    fn write_path_packet(
+        &mut self,
+        around: &mut Surroundings,
+        frame: &mut [u8],
+        path: &Path,
+        answer: &Frame<'_>,
+    ) -> Option<Transmit> {
+        let len = OVERHEAD + answer.encoded_len();
+        if len > path.budget() || len > frame.len() {
+            return None;
+        }
+        let number = self.send_keys.peek_number();
+        answer.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
+        self.seal(around, &mut frame[..len], number);
+        // Neither challenges nor answers are sent again by loss detection (T17): their own timers do it.
+        self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
+        self.on_path_frame_sent(path, len);
+        if path.remote == self.path.remote {
+            self.path.on_sent(len);
+        }
+        Some(transmit_on(around, path, len, len))
+    }
+
+    fn write_close(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
+        let (code, reason) = self.control.close.take()?;
+        let number = self.send_keys.peek_number();
+        let close = Frame::Close(Close { code, reason });
+        let len = OVERHEAD + close.encoded_len();
+        if len > self.path.budget() || len > frame.len() {
+            return None;
+        }
+        close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
+        self.seal(around, &mut frame[..len], number);
+        Some(self.transmit(around, len, len))
+    }
+}
+
+/// Fills a packet up with PADDING when the train goes on behind it and little lacks; the plaintext's length.
+fn fill_up(out: &mut Writer<'_>, goes_on: bool) -> usize {
+    let room = out.room();
+    if goes_on && room > 0 && room <= FILL_MAX {
+        out.zeros(room).expect("the room was asked for");
+    }
+    out.len()
+}
+
+fn transmit_on(around: &mut Surroundings, path: &Path, len: usize, segment_len: usize) -> Transmit {
+    let stats = &mut around.stats;
+    stats.trains_out += 1;
+    stats.datagrams_out += len.div_ceil(segment_len) as u64;
+    stats.bytes_out += len as u64;
+    Transmit {
+        local: path.local,
+        remote: path.remote,
+        socket: path.socket,
+        ecn: Ecn::Ect0,
+        len,
+        segment_len,
+    }
+}

@@ -1,0 +1,209 @@
+//! The shard's letters: from the application and from other shards.
+//!
+//! In:    `handle_mail`.
+//! Out:   changed sessions; more letters.
+//! Holds: a letter about a session that is gone is counted; what it owns goes back to its owner.
+
+use dunlin_codec::ids::SessionId;
+
+use crate::arq::sender::{Outcome, Outgoing, Released};
+use crate::event::Event;
+use crate::mail::{self, Listing, Mail, Struck};
+use crate::rng::Entropy;
+use crate::session::crypto::Crypto;
+use crate::session::inbound::code;
+use crate::session::live::{Probation, Session};
+use crate::shard::table::Slot;
+use crate::shard::Shard;
+use crate::stats::DropReason;
+use crate::time::Now;
+
+impl<C: Crypto, E: Entropy> Shard<C, E> {
+    /// Takes in a letter.
+    pub fn handle_mail(&mut self, now: Now, from: mail::From, mail: Mail) {
+        self.begin(now);
+        match from {
+            mail::From::Application => self.on_application_mail(mail),
+            mail::From::Shard(shard) => self.on_shard_mail(shard, mail),
+        }
+    }
+
+    fn on_application_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Connect(connect) => self.on_connect(*connect),
+            Mail::Send { session, message } => self.on_send(session, message),
+            Mail::Cancel { session, channel, ticket } => {
+                self.with_sender(session, |sender| sender.cancel(channel, ticket.0));
+            }
+            Mail::Consumed { session, channel, block } => {
+                if let Some(live) = self.table.live(session) {
+                    live.on_consumed(channel, block.len());
+                    if live.receiver.is_credit_due() {
+                        self.touch(session);
+                    }
+                }
+                self.around.pool.give(block);
+            }
+            Mail::Ping { session, ticket } => {
+                if let Some(live) = self.table.live(session) {
+                    live.ping(ticket);
+                    self.touch(session);
+                }
+            }
+            Mail::Close { session, code } => self.on_close(session, code),
+            Mail::Shutdown => self.on_shutdown(),
+            _ => self.around.stats.count_drop(DropReason::StaleMail),
+        }
+    }
+
+    pub(super) fn on_shard_mail(&mut self, from: u8, mail: Mail) {
+        match mail {
+            Mail::Misrouted { arrival, mut datagram } => {
+                let result = self.accept_datagram(&arrival, &mut datagram);
+                if let Err(reason) = result {
+                    self.around.stats.count_drop(reason);
+                }
+                self.around.pool.give(datagram);
+            }
+            Mail::Strike { e } => {
+                let struck = self.responders.strike(&e, from, self.around.now.instant);
+                self.post(from, Mail::StrikeAnswer { e, struck });
+            }
+            Mail::StrikeAnswer { e, struck } => self.on_strike_answer(&e, struck),
+            Mail::SessionUp(listing) => self.on_session_up(listing),
+            Mail::SessionDown(listing) => self.directory.on_down(&listing),
+            Mail::Retire { session, into } => {
+                if let Some(live) = self.table.live(session) {
+                    live.drain(Some(into));
+                    self.touch(session);
+                }
+            }
+            Mail::Probe { session, successor } => self.on_probe(session, successor),
+            Mail::Inherit { session, message } => self.on_send(session, message),
+            _ => self.around.stats.count_drop(DropReason::StaleMail),
+        }
+    }
+
+    /// The application's message: to a live session, or one that is being opened.
+    pub(super) fn on_send(&mut self, id: SessionId, message: Outgoing) {
+        let result = match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => session.push(message).map_err(|(_, message)| message),
+            Some(Slot::Connecting(connecting)) => {
+                connecting.sender.push(message).map_err(|(_, message)| message)
+            }
+            _ => Err(message),
+        };
+        match result {
+            Ok(()) => {
+                self.around.stats.messages_sent += 1;
+                self.touch(id);
+            }
+            Err(message) => self.return_message(id, message),
+        }
+    }
+
+    /// A message that cannot be taken goes back, so that its block is not lost.
+    fn return_message(&mut self, session: SessionId, message: Outgoing) {
+        let Outgoing { ticket, channel, block, .. } = message;
+        let released = Released { ticket, channel, block, outcome: Outcome::Abandoned };
+        self.around.events.push_back(Event::Released { session, released });
+    }
+
+    fn with_sender(&mut self, id: SessionId, act: impl FnOnce(&mut crate::arq::sender::Sender)) {
+        match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => act(&mut session.sender),
+            Some(Slot::Connecting(connecting)) => act(&mut connecting.sender),
+            _ => return,
+        }
+        self.touch(id);
+    }
+
+    fn on_close(&mut self, id: SessionId, code: u64) {
+        let now = self.around.now.instant;
+        match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => {
+                session.close(now, code, "");
+                self.touch(id);
+            }
+            Some(Slot::Connecting(_)) => self.abandon_connecting(id, crate::event::CloseReason::Local),
+            _ => {}
+        }
+    }
+
+    /// Everything closes once what is queued was acknowledged.
+    fn on_shutdown(&mut self) {
+        self.shutting_down = true;
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.id_of(slot as u32) else { continue };
+            match self.table.get_mut(id) {
+                Some(Slot::Live(session)) => {
+                    session.drain(None);
+                    session.drain_code = code::SHUTDOWN;
+                    self.touch(id);
+                }
+                Some(Slot::Connecting(_)) => {
+                    self.abandon_connecting(id, crate::event::CloseReason::Local);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_session_up(&mut self, listing: Listing) {
+        let mut letters = Vec::new();
+        self.directory.on_up(listing, |mail, session| letters.push((session.shard(), mail)));
+        for (shard, mail) in letters {
+            self.post(shard, mail);
+        }
+    }
+
+    /// The peer came as another instance: this older session is asked whether it lives.
+    fn on_probe(&mut self, id: SessionId, successor: SessionId) {
+        let now = self.around.now.instant;
+        let Some(session) = self.table.live(id) else { return };
+        let until = now + session.recovery.rtt().probe_timeout() * 3;
+        session.probation = Some(Probation { successor, until, since: now });
+        session.control.ping = true;
+        self.touch(id);
+    }
+
+    /// An older session on probation: it answered, or it hands over.
+    pub(super) fn check_probation(&mut self, id: SessionId) {
+        let now = self.around.now.instant;
+        let Some(session) = self.table.live(id) else { return };
+        let Some(probation) = session.probation else { return };
+        if session.last_heard > probation.since {
+            session.probation = None;
+        } else if probation.until <= now {
+            session.probation = None;
+            session.successor = Some(probation.successor);
+            session.phase = crate::session::live::Phase::Gone;
+        }
+    }
+
+    /// What a dead session could not deliver goes to the one that carries on, in order.
+    pub(super) fn bequeath(&mut self, id: SessionId, successor: SessionId, session: &mut Session<C>) {
+        let mut resent = 0;
+        for message in session.sender.into_undelivered() {
+            if message.once {
+                self.return_message(id, message);
+                continue;
+            }
+            resent += 1;
+            self.post(successor.shard(), Mail::Inherit { session: successor, message });
+        }
+        self.around.events.push_back(Event::PeerRestarted { from: id, to: successor, resent });
+    }
+
+    /// A session that was drained into another: what came meanwhile follows, and the application moves over.
+    pub(super) fn hand_over(&mut self, id: SessionId, into: SessionId, waiting: Vec<Outgoing>) {
+        for message in waiting {
+            self.post(into.shard(), Mail::Inherit { session: into, message });
+        }
+        self.around.events.push_back(Event::Moved { from: id, to: into });
+    }
+
+    fn on_strike_answer(&mut self, e: &[u8; 32], struck: Struck) {
+        self.on_struck(e, struck);
+    }
+}

@@ -1,0 +1,469 @@
+//! Everything that one core does: datagrams, mail and time in; datagrams, mail and events out.
+//!
+//! In:    `handle_datagram`, `handle_mail`, `handle_timeout`, `handle_transmit_error`.
+//! Out:   `poll_transmit`, `poll_mail`, `poll_event`, `poll_timeout`.
+//! Holds: any number of `handle_*` for one instant, then drain the polls, then wait.
+//!
+//! The order of the cheap checks is that of limits.md section 1: length and type, source, then for data
+//! slot, replay, tag; for handshakes mac1, cookie, budget, queue and only then a Diffie-Hellman.
+
+mod gate;
+mod initiate;
+mod mailroom;
+mod respond;
+mod table;
+
+use std::collections::VecDeque;
+
+use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
+use dunlin_codec::packet::{PacketKind, Packet};
+
+use crate::admission::{Admission, Prefix};
+use crate::blocks::{Block, BlockPool};
+use crate::event::{CloseReason, Event};
+use crate::hash::HashKey;
+use crate::identity::Identity;
+use crate::limits::Limits;
+use crate::mail::{Destination, Mail};
+use crate::peers::Directory;
+use crate::placement;
+use crate::rng::{Entropy, Rng};
+use crate::route::{Arrival, Transmit, TransmitError};
+use crate::session::crypto::{Crypto, Suite};
+use crate::session::live::{Phase, Session, Settings};
+use crate::stats::{DropReason, Stats};
+use crate::surroundings::Surroundings;
+use crate::time::{Instant, Now};
+use crate::timers::Timers;
+
+pub use crate::session::inbound::code;
+
+/// What a shard is told once.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Its index.
+    pub index: u8,
+    /// How many shards the node has.
+    pub shards: u8,
+    /// The seed of the steering hash, one for all shards.
+    pub steering_seed: u32,
+    /// The key of hashes over bytes that peers choose, one for all shards.
+    pub hash_key: HashKey,
+    /// SHA-256 of the network's name.
+    pub network: [u8; 32],
+    /// The cipher of sessions that we initiate.
+    pub suite: Suite,
+    /// The node's start.
+    pub instance: InstanceId,
+    /// The root of the cookie secrets, one for all shards.
+    pub cookie_root: [u8; 32],
+    /// The secret behind reset tokens; survives a restart.
+    pub reset_secret: [u8; 32],
+    /// Early data is accepted.
+    pub zero_rtt: bool,
+    /// Several devices use this identity.
+    pub shared_identity: bool,
+    /// The identity was made at this start: nothing can have been accepted before.
+    pub fresh_identity: bool,
+    /// Our own addresses, where known: datagrams from them are dropped.
+    pub own_addresses: Vec<core::net::SocketAddr>,
+    /// Prefixes that have no handshake budget.
+    pub trusted: Vec<Prefix>,
+    /// When a handshake of ours is given up.
+    pub handshake_deadline: core::time::Duration,
+    /// What sessions share.
+    pub settings: Settings,
+}
+
+/// Why `poll_timeout` wants to be called back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timer {
+    /// A session's timer.
+    Session,
+    /// A handshake waits for its turn.
+    Handshake,
+}
+
+/// One core's worth of protocol.
+pub struct Shard<C: Crypto, E: Entropy> {
+    config: ShardConfig,
+    limits: Limits,
+    identity: Identity,
+    pair: C::Static,
+    entropy: E,
+    around: Surroundings,
+    table: Table<C>,
+    timers: Timers,
+    ready: VecDeque<SessionId>,
+    directory: Directory,
+    admission: Admission,
+    gate: gate::Gate,
+    responders: respond::Responders<C>,
+    /// Stateless replies: where to, and their bytes.
+    replies: VecDeque<(Arrival, Reply)>,
+    batch_had_data: bool,
+    batch_fresh: bool,
+    shutting_down: bool,
+}
+
+use table::{Slot, Table};
+
+/// A stateless reply: at most a Hello's length, sent before anything else.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) bytes: Block,
+}
+
+/// Stateless replies and handshake packets that wait to be sent at most.
+const REPLIES_MAX: usize = 1_024;
+
+impl<C: Crypto, E: Entropy> Shard<C, E> {
+    /// A shard without peers.
+    pub fn new(config: ShardConfig, identity: Identity, mut entropy: E, limits: Limits) -> Self {
+        let rng = Rng::from_seed(entropy.array());
+        let pair = C::static_pair(&identity);
+        Self {
+            around: Surroundings {
+                now: Now::default(),
+                events: VecDeque::new(),
+                mail: VecDeque::new(),
+                stats: Stats::default(),
+                pool: BlockPool::new(limits.memory),
+                rng,
+            },
+            table: Table::new(config.index, limits.sessions),
+            timers: Timers::with_keys(0),
+            ready: VecDeque::new(),
+            directory: Directory::new(identity.id(), config.hash_key),
+            admission: Admission::new(config.hash_key, config.trusted.clone()),
+            gate: gate::Gate::new(&config, C::static_public(&pair)),
+            responders: respond::Responders::new(&config, &limits),
+            replies: VecDeque::new(),
+            batch_had_data: false,
+            batch_fresh: false,
+            shutting_down: false,
+            config,
+            limits,
+            identity,
+            pair,
+            entropy,
+        }
+    }
+
+    /// The node's identity.
+    pub fn id(&self) -> NodeId {
+        self.identity.id()
+    }
+
+    /// What the shard has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.around.stats
+    }
+
+    /// Sessions and half-open handshakes that exist.
+    pub fn sessions(&self) -> usize {
+        self.table.used()
+    }
+
+    /// Bytes of message blocks that the shard has allocated.
+    pub fn allocated_bytes(&self) -> usize {
+        self.around.pool.allocated_bytes()
+    }
+
+    /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core.
+    pub fn take_block(&mut self, len: usize) -> Option<Block> {
+        self.around.pool.take(len)
+    }
+
+    /// A block that is no longer needed.
+    pub fn give_block(&mut self, block: Block) {
+        self.around.pool.give(block);
+    }
+
+    /// Takes in a train: datagrams of `arrival.segment_len` bytes each, the last perhaps shorter, from one address.
+    pub fn handle_datagram(&mut self, now: Now, arrival: &Arrival, bytes: &mut [u8]) {
+        self.begin(now);
+        let stats = &mut self.around.stats;
+        stats.trains_in += 1;
+        stats.bytes_in += bytes.len() as u64;
+        if let Err(reason) = self.gate.check_source(arrival) {
+            self.around.stats.count_drop(reason);
+            return;
+        }
+        for datagram in bytes.chunks_mut(arrival.segment_len.max(1)) {
+            self.around.stats.datagrams_in += 1;
+            if let Err(reason) = self.accept_datagram(arrival, datagram) {
+                self.around.stats.count_drop(reason);
+            }
+        }
+    }
+
+    #[inline]
+    fn accept_datagram(&mut self, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
+        let first = *datagram.first().ok_or(DropReason::TooShort)?;
+        if first & 0x80 != 0 {
+            return self.on_sealed(arrival, datagram);
+        }
+        self.accept_handshake(arrival, first, datagram)
+    }
+
+    #[inline]
+    fn on_sealed(&mut self, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
+        if datagram.len() < dunlin_codec::sealed::LEN_MIN {
+            return Err(DropReason::TooShort);
+        }
+        let id = SessionId(u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]));
+        if id.shard() != self.config.index {
+            return self.misroute(Destination::Shard(id.shard()), arrival, datagram);
+        }
+        let Some(session) = self.table.live(id) else {
+            return self.on_unknown_session(arrival, id, datagram.len());
+        };
+        self.batch_had_data = true;
+        let result = session.on_datagram(&mut self.around, arrival, datagram);
+        session.deliver(&mut self.around);
+        if !session.queued {
+            session.queued = true;
+            self.ready.push_back(id);
+        }
+        if session.phase_changed {
+            self.on_phase_changed(id);
+        }
+        result
+    }
+
+    fn accept_handshake(
+        &mut self,
+        arrival: &Arrival,
+        first: u8,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
+        match Packet::kind_of(first) {
+            Some(PacketKind::Krpc) => return Err(DropReason::KrpcNotServed),
+            None => return Err(DropReason::UnknownType),
+            Some(_) => {}
+        }
+        match Packet::parse(datagram).map_err(gate::refusal_of)? {
+            Packet::Hello(_) => self.on_hello(arrival, datagram),
+            Packet::Welcome(welcome) => self.on_welcome(arrival, &welcome),
+            Packet::Cookie(cookie) => self.on_cookie(arrival, &cookie),
+            Packet::Finish(finish) => self.on_finish(arrival, &finish),
+            Packet::Reset(reset) => self.on_reset(arrival, &reset),
+            Packet::Krpc(_) | Packet::Sealed(_) => Err(DropReason::UnknownType),
+        }
+    }
+
+    /// A datagram for another shard goes there by mail: correct, but slow (T24).
+    fn misroute(
+        &mut self,
+        to: Destination,
+        arrival: &Arrival,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let Destination::Shard(shard) = to;
+        if shard >= self.config.shards {
+            return Err(DropReason::UnknownSession);
+        }
+        let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
+        block.copy_from_slice(datagram);
+        self.around.stats.misrouted += 1;
+        let arrival = Arrival { segment_len: datagram.len(), ..*arrival };
+        self.around.mail.push_back((to, Mail::Misrouted { arrival, datagram: block }));
+        Ok(())
+    }
+
+    /// The operating system could not send: a hint, never the end of a session.
+    pub fn handle_transmit_error(&mut self, now: Now, transmit: &Transmit, first: &[u8], error: TransmitError) {
+        self.begin(now);
+        let Some(id) = self.session_of_transmit(transmit, first) else { return };
+        if let (TransmitError::TooLong, Some(session)) = (error, self.table.live(id)) {
+            session.mtu.on_too_long(transmit.segment_len);
+        }
+    }
+
+    /// Time has come for something.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.begin(now);
+        while let Some(key) = self.timers.expire(now.instant) {
+            let Some(id) = self.table.id_of(key) else { continue };
+            self.on_slot_timeout(id);
+        }
+        self.expire_responders();
+    }
+
+    fn on_slot_timeout(&mut self, id: SessionId) {
+        match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => {
+                session.on_timeout(&mut self.around);
+                session.deliver(&mut self.around);
+                self.touch(id);
+                self.on_phase_changed(id);
+            }
+            Some(Slot::Connecting(_)) => self.on_connecting_timeout(id),
+            Some(Slot::Finishing(_)) => drop(self.table.free(id)),
+            Some(Slot::Free) | None => {}
+        }
+    }
+
+    fn begin(&mut self, now: Now) {
+        self.around.now = now;
+        self.batch_fresh = true;
+    }
+
+    /// The session may have something to send.
+    fn touch(&mut self, id: SessionId) {
+        if let Some(session) = self.table.live(id)
+            && !session.queued
+        {
+            session.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Writes the next train into `frame` (65,536 bytes hold any); None when there is nothing to send now.
+    pub fn poll_transmit(&mut self, now: Now, frame: &mut [u8]) -> Option<Transmit> {
+        self.around.now = now;
+        if self.batch_fresh {
+            self.batch_fresh = false;
+            self.work_handshakes();
+        }
+        if let Some((arrival, reply)) = self.replies.pop_front() {
+            return Some(self.write_reply(&arrival, reply, frame));
+        }
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(transmit) = self.poll_slot(id, frame) {
+                self.ready.push_back(id);
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    fn poll_slot(&mut self, id: SessionId, frame: &mut [u8]) -> Option<Transmit> {
+        match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => {
+                if let Some(transmit) = session.poll_train(&mut self.around, frame) {
+                    return Some(transmit);
+                }
+                session.queued = false;
+                session.release(&mut self.around);
+                let deadline = session.deadline();
+                self.timers.set(id.slot() as u32, deadline);
+                self.on_phase_changed(id);
+                None
+            }
+            Some(Slot::Connecting(_)) => self.poll_hello(id, frame),
+            _ => None,
+        }
+    }
+
+    fn write_reply(&mut self, arrival: &Arrival, reply: Reply, frame: &mut [u8]) -> Transmit {
+        let len = reply.bytes.len();
+        frame[..len].copy_from_slice(&reply.bytes);
+        self.around.pool.give(reply.bytes);
+        let stats = &mut self.around.stats;
+        stats.trains_out += 1;
+        stats.datagrams_out += 1;
+        stats.bytes_out += len as u64;
+        stats.stateless_bytes_out += len as u64;
+        Transmit {
+            local: arrival.local,
+            remote: arrival.remote,
+            socket: arrival.socket,
+            ecn: crate::route::Ecn::NotEct,
+            len,
+            segment_len: len,
+        }
+    }
+
+    /// Queues a reply to whoever sent `arrival`.
+    fn reply(&mut self, arrival: &Arrival, bytes: &[u8]) -> Result<(), DropReason> {
+        if self.replies.len() >= REPLIES_MAX {
+            return Err(DropReason::ReplyRate);
+        }
+        let mut block = self.around.pool.take(bytes.len()).ok_or(DropReason::NoMemory)?;
+        block.copy_from_slice(bytes);
+        self.replies.push_back((*arrival, Reply { bytes: block }));
+        Ok(())
+    }
+
+    /// The next letter.
+    pub fn poll_mail(&mut self) -> Option<(Destination, Mail)> {
+        self.around.mail.pop_front()
+    }
+
+    /// The next fact for the application.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.around.events.pop_front()
+    }
+
+    /// When `handle_timeout` is to be called, and for what; None: not before something else happens.
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        if !self.gate.is_idle() {
+            return Some((self.around.now.instant, Timer::Handshake));
+        }
+        let sessions = self.timers.next().map(|at| (at, Timer::Session));
+        let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
+        sessions.into_iter().chain(responders).min_by_key(|(at, _)| *at)
+    }
+
+    /// A session came up, hands over, or is gone.
+    fn on_phase_changed(&mut self, id: SessionId) {
+        let Some(session) = self.table.live(id) else { return };
+        session.phase_changed = false;
+        if session.announced && !session.listed {
+            session.listed = true;
+            self.around.stats.sessions_opened += 1;
+            self.around.stats.handshakes_completed += 1;
+            let listing = session.listing();
+            self.tell_directory(Mail::SessionUp(listing), &listing.peer);
+        }
+        self.check_probation(id);
+        if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
+            self.remove_session(id);
+        }
+    }
+
+    /// Frees a session's slot and everything it held.
+    fn remove_session(&mut self, id: SessionId) {
+        let Slot::Live(mut session) = self.table.free(id) else { return };
+        self.timers.cancel(id.slot() as u32);
+        if session.listed {
+            self.around.stats.sessions_closed += 1;
+            let listing = session.listing();
+            self.tell_directory(Mail::SessionDown(listing), &listing.peer);
+        }
+        session.receiver.give_back(&mut self.around.pool);
+        self.dispose(id, &mut session);
+    }
+
+    /// Messages that a dead session leaves behind go back to the application.
+    fn dispose(&mut self, id: SessionId, session: &mut Session<C>) {
+        if let Some(successor) = session.successor {
+            self.bequeath(id, successor, session);
+        }
+        for released in session.sender.drain() {
+            self.around.events.push_back(Event::Released { session: id, released });
+        }
+        session.release(&mut self.around);
+    }
+
+    fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
+        let shard = placement::shard_of_key(self.config.hash_key, &peer.0, self.config.shards);
+        self.post(shard, mail);
+    }
+
+    /// Sends a letter to a shard, which may be this one.
+    fn post(&mut self, shard: u8, mail: Mail) {
+        if shard == self.config.index {
+            self.on_shard_mail(shard, mail);
+        } else {
+            self.around.mail.push_back((Destination::Shard(shard), mail));
+        }
+    }
+
+    /// Tells the application that a session it asked for will not open.
+    fn fail_connect(&mut self, id: SessionId, ticket: crate::event::Ticket, reason: CloseReason) {
+        self.around.events.push_back(Event::ConnectFailed { ticket, session: id, reason });
+    }
+}
