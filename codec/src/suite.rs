@@ -16,6 +16,9 @@ pub const VERSION: u8 = 1;
 /// Length of the authentication tag of either suite, in bytes.
 pub const TAG_LEN: usize = 16;
 
+/// Length of either suite's nonce, in bytes.
+pub const NONCE_LEN: usize = 12;
+
 /// Length of an X25519 public key, in bytes.
 pub const KEY_LEN: usize = 32;
 
@@ -56,6 +59,29 @@ impl Suite {
             2 => Ok(Self::ChaChaPoly),
             _ => Err(WireError::Unknown),
         }
+    }
+}
+
+impl Suite {
+    /// Its byte in a Hello.
+    #[inline]
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        self as u8
+    }
+
+    /// The nonce of a packet number: four zero bytes, then 64 bits, in the byte order that Noise gives each cipher.
+    // spec: atp/nonce
+    #[inline]
+    #[must_use]
+    pub fn nonce(self, number: u64) -> [u8; NONCE_LEN] {
+        let bytes = match self {
+            Self::AesGcm => number.to_be_bytes(),
+            Self::ChaChaPoly => number.to_le_bytes(),
+        };
+        let mut nonce = [0; NONCE_LEN];
+        nonce[4..].copy_from_slice(&bytes);
+        nonce
     }
 }
 
@@ -104,6 +130,13 @@ impl fmt::Display for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// spec: atp/nonce
+    #[test]
+    fn a_nonce_has_each_ciphers_byte_order() {
+        assert_eq!(Suite::AesGcm.nonce(0x0102), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(Suite::ChaChaPoly.nonce(0x0102), [0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+    }
 
     /// spec: atp/handshake
     #[test]

@@ -19,50 +19,7 @@ pub const NONCE_LEN: usize = 12;
 /// Bytes of a sealed packet's header, its associated data.
 pub const HEADER_LEN: usize = 8;
 
-/// Which cipher a session uses; the initiator chooses, both are always accepted.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum Suite {
-    /// X25519, AES-256-GCM, SHA-256; the default.
-    #[default]
-    AesGcm,
-    /// X25519, ChaCha20-Poly1305, SHA-256; for CPUs without AES instructions.
-    ChaChaPoly,
-}
-
-impl Suite {
-    /// Its byte in a Hello: 1 or 2.
-    #[must_use]
-    pub const fn byte(self) -> u8 {
-        match self {
-            Self::AesGcm => 1,
-            Self::ChaChaPoly => 2,
-        }
-    }
-
-    /// The suite of a Hello's byte; `None` for any that this version does not know.
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::AesGcm),
-            2 => Some(Self::ChaChaPoly),
-            _ => None,
-        }
-    }
-
-    /// The nonce of a packet number: four zero bytes, then 64 bits, in the byte order that Noise gives each cipher.
-    /// spec: atp/nonce
-    #[inline]
-    #[must_use]
-    pub fn nonce(self, number: u64) -> [u8; NONCE_LEN] {
-        let bytes = match self {
-            Self::AesGcm => number.to_be_bytes(),
-            Self::ChaChaPoly => number.to_le_bytes(),
-        };
-        let mut nonce = [0; NONCE_LEN];
-        nonce[4..].copy_from_slice(&bytes);
-        nonce
-    }
-}
+pub use dunlin_codec::suite::Suite;
 
 /// A node's static Noise public key: its identity key's Montgomery form, 32 bytes, little-endian u.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -172,21 +129,6 @@ impl snow::types::Random for OneDraw {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// spec: atp/nonce
-    #[test]
-    fn a_nonce_has_each_cipher_s_byte_order() {
-        assert_eq!(Suite::AesGcm.nonce(0x0102), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(Suite::ChaChaPoly.nonce(0x0102), [0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_suite_byte_comes_back_and_others_are_refused() {
-        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
-            assert_eq!(Suite::from_byte(suite.byte()), Some(suite));
-        }
-        assert_eq!((0..=255).filter_map(Suite::from_byte).count(), 2);
-    }
 
     #[test]
     fn a_handshake_draws_once() {
