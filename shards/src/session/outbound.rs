@@ -11,8 +11,8 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::SentKind;
-use crate::limits::{DATAGRAM_MIN, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX};
-use crate::route::{Ecn, Transmit};
+use crate::limits::DATAGRAM_MIN;
+use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
 use crate::session::inbound::code;
 use crate::session::keys::Ticket;

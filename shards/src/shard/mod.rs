@@ -28,7 +28,7 @@ use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::mail::{Destination, Mail};
 use crate::peers::Directory;
-use crate::placement;
+use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
 use crate::route::{Arrival, Transmit, TransmitError};
 use crate::session::crypto::{Crypto, Suite};
@@ -45,12 +45,8 @@ pub use crate::session::inbound::code;
 pub struct ShardConfig {
     /// Its index.
     pub index: u8,
-    /// How many shards the node has.
-    pub shards: u8,
-    /// The seed of the steering hash, one for all shards.
-    pub steering_seed: u32,
-    /// The key of hashes over bytes that peers choose, one for all shards.
-    pub hash_key: HashKey,
+    /// Which shard owns what, one for all shards.
+    pub placement: Placement,
     /// SHA-256 of the network's name.
     pub network: [u8; 32],
     /// The cipher of sessions that we initiate.
@@ -75,6 +71,13 @@ pub struct ShardConfig {
     pub handshake_deadline: core::time::Duration,
     /// What sessions share.
     pub settings: Settings,
+}
+
+impl ShardConfig {
+    /// The key of hashes over bytes that peers choose.
+    pub(crate) fn hash_key(&self) -> HashKey {
+        HashKey(self.placement.seeds().keys)
+    }
 }
 
 /// Why `poll_timeout` wants to be called back.
@@ -138,8 +141,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             table: Table::new(config.index, limits.sessions),
             timers: Timers::with_keys(0),
             ready: VecDeque::new(),
-            directory: Directory::new(identity.id(), config.hash_key),
-            admission: Admission::new(config.hash_key, config.trusted.clone()),
+            directory: Directory::new(identity.id(), config.hash_key()),
+            admission: Admission::new(config.hash_key(), config.trusted.clone()),
             gate: gate::Gate::new(&config, C::static_public(&pair)),
             responders: respond::Responders::new(&config, &limits),
             resets: HashMap::default(),
@@ -266,7 +269,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let Destination::Shard(shard) = to;
-        if shard >= self.config.shards {
+        if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;

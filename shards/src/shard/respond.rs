@@ -22,7 +22,6 @@ use crate::arq::sender::Sender;
 use crate::hash::HashKey;
 use crate::limits::{EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE};
 use crate::mail::{Destination, Mail, Struck};
-use crate::placement;
 use crate::rng::Entropy;
 use crate::route::Arrival;
 use crate::session::binding::IdentityCache;
@@ -92,16 +91,16 @@ pub(super) struct Responders<C: Crypto> {
 
 impl<C: Crypto> Responders<C> {
     pub(super) fn new(config: &ShardConfig, limits: &Limits) -> Self {
-        let [low, high] = config.hash_key.0;
+        let [low, high] = config.hash_key().0;
         let mut seed = [0; 16];
         seed[..8].copy_from_slice(&low.to_be_bytes());
         seed[8..].copy_from_slice(&high.to_be_bytes());
         Self {
-            by_e: HashMap::with_hasher(config.hash_key),
+            by_e: HashMap::with_hasher(config.hash_key()),
             order: VecDeque::new(),
             waiting: VecDeque::new(),
             limit: limits.half_open,
-            strikes: StrikeRegister::new(limits.strikes / usize::from(config.shards.max(1)), seed),
+            strikes: StrikeRegister::new(limits.strikes / config.placement.shard_count(), seed),
             identities: IdentityCache::new(limits.identities, seed),
             reset: ResetKey::new(&config.reset_secret),
             started: None,
@@ -283,7 +282,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let now = self.around.now.instant;
         self.responders.insert(e, Answering::Waiting(Box::new(waiting)), now);
         self.responders.waiting.push_back((now + STRIKE_WAIT, e));
-        let owner = placement::shard_of_key(self.config.hash_key, &e, self.config.shards);
+        let owner = self.config.placement.of_key(&e).0;
         if owner == self.config.index {
             let struck = self.responders.strike(&e, owner, now);
             self.on_struck(&e, struck);

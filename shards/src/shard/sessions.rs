@@ -14,7 +14,6 @@ use crate::arq::sender::Sender;
 use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::ACK_DELAY_MAX;
 use crate::mail::Mail;
-use crate::placement;
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
 use crate::session::crypto::Crypto;
@@ -92,7 +91,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The peer's reset token is known: a Reset finds the session by it.
     pub(super) fn index_reset(&mut self, id: SessionId) {
-        let key = self.config.hash_key;
+        let key = self.config.hash_key();
         if let Some(session) = self.table.live(id)
             && let Some(token) = session.agreement.reset_token
         {
@@ -102,7 +101,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The session that a Reset with this token would end.
     pub(super) fn session_of_token(&self, token: &[u8; 16]) -> Option<SessionId> {
-        self.resets.get(&self.config.hash_key.hash_one(token)).copied()
+        self.resets.get(&self.config.hash_key().hash_one(token)).copied()
     }
 
     /// A session came up, hands over, or is gone.
@@ -154,7 +153,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The directory and the index of resets forget the session.
     pub(super) fn unlist(&mut self, session: &mut Session<C>) {
         if let Some(token) = session.agreement.reset_token {
-            self.resets.remove(&self.config.hash_key.hash_one(token));
+            self.resets.remove(&self.config.hash_key().hash_one(token));
         }
         if session.listed {
             session.listed = false;
@@ -165,7 +164,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
-        let shard = placement::shard_of_key(self.config.hash_key, &peer.0, self.config.shards);
+        let shard = self.config.placement.of_key(&peer.0).0;
         self.post(shard, mail);
     }
 
