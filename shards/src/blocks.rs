@@ -114,7 +114,12 @@ impl BlockPool {
     /// A pool that allocates at most `budget` bytes, for messages of at most `message_len_max` bytes. Allocates nothing yet.
     #[must_use]
     pub fn new(budget: usize, message_len_max: usize) -> Self {
-        Self { free: Default::default(), message_len_max: message_len_max.max(REGULAR_LEN_MAX), budget, allocated: 0 }
+        Self {
+            free: Default::default(),
+            message_len_max: message_len_max.max(REGULAR_LEN_MAX),
+            budget,
+            allocated: 0,
+        }
     }
 
     /// A block of `len` bytes, with whatever they held last; `None` when the budget is used up or no message may be so long.
@@ -255,7 +260,8 @@ mod tests {
     #[test]
     fn a_block_has_the_smallest_room_that_fits() {
         let mut pool = pool(64 << 20);
-        let rooms = [1, 256, 257, 512, 1_200, 64 << 10, (256 << 10) + 40, 1 << 20].map(|len| pool.take(len).unwrap().capacity());
+        let rooms = [1, 256, 257, 512, 1_200, 64 << 10, (256 << 10) + 40, 1 << 20]
+            .map(|len| pool.take(len).unwrap().capacity());
         assert_eq!(rooms, [256, 256, 512, 512, 1_280, 65_792, 262_400, 1_048_832]);
         assert_eq!(pool.take(0).unwrap().capacity(), 0);
         assert!(pool.take((1 << 20) + 257).is_none());

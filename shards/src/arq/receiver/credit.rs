@@ -126,7 +126,10 @@ mod tests {
         assert!(!window.count(window.len() - 1));
         assert!(!window.adjust(Instant::from_nanos(1), round_trip, true), "not used up");
         assert!(window.count(1));
-        assert!(!window.adjust(Instant::ZERO + Duration::from_millis(100), round_trip, true), "two round trips");
+        assert!(
+            !window.adjust(Instant::ZERO + Duration::from_millis(100), round_trip, true),
+            "two round trips"
+        );
         assert!(window.count(window.len()));
         assert!(!window.adjust(Instant::ZERO + Duration::from_millis(101), round_trip, false), "not allowed");
         assert_eq!(window.len(), 256 << 10);

@@ -450,3 +450,11 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+impl Receiver {
+    /// What the peer was charged in all.
+    pub(crate) fn credit_used(&self) -> u64 {
+        self.session.credit.used
+    }
+}

@@ -74,7 +74,8 @@ impl OpenTable {
     /// The open messages that may be lost, with their places.
     pub(super) fn unreliable(&self) -> impl Iterator<Item = (u8, Owner)> + '_ {
         let owners = self.entries.iter().enumerate();
-        owners.filter_map(|(index, entry)| Some((index as u8, entry.owner.filter(|o| o.unreliable.is_some())?)))
+        owners
+            .filter_map(|(index, entry)| Some((index as u8, entry.owner.filter(|o| o.unreliable.is_some())?)))
     }
 
     /// The first open message that may be lost and fits the description.
