@@ -10,13 +10,15 @@ use dunlin_codec::frame::{Ack, Close, Frame, Frames, Segment};
 use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed;
 
-use crate::arq::receiver::Refusal;
+use crate::arq::acknowledgements::Received;
+use crate::arq::receiver::{Refusal, Violation};
 use crate::arq::recovery::{AckInput, Outcome};
 use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
 use crate::session::live::{Contents, Flags, Phase, Session};
+use crate::session::outbound::OVERHEAD;
 use crate::session::path::Path;
 use crate::session::keys::{Arrived, Wear};
 use crate::session::replay::Freshness;
@@ -161,13 +163,9 @@ impl<C: Crypto> Session<C> {
         }
         match self.on_frames(around, Some(arrival), plain) {
             Ok(Taken::Whole { eliciting }) => {
-                self.acknowledgements.on_packet(
-                    around.now.instant,
-                    number,
-                    eliciting,
-                    arrival.ecn,
-                    plain.len(),
-                );
+                let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
+                let packet = Received { number, bytes, ack_eliciting: eliciting, ecn };
+                self.acknowledgements.on_packet(around.now.instant, &packet);
             }
             Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),
             Err(violation) => self.on_violation(around, violation),
@@ -225,7 +223,7 @@ impl<C: Crypto> Session<C> {
         match self.receiver.on_segment(around.now.instant, segment, &mut around.pool) {
             Ok(_) => Ok(true),
             Err(Refusal::NoMemory) => Ok(false),
-            Err(Refusal::Violation(why)) => Err(why),
+            Err(Refusal::Violation(why)) => Err(words(why)),
         }
     }
 
@@ -236,20 +234,20 @@ impl<C: Crypto> Session<C> {
         frame: &Frame<'_>,
     ) -> Result<(), &'static str> {
         match frame {
-            Frame::Padding(_) | Frame::Ping | Frame::Segment(_) | Frame::CreditBlocked { .. } => {}
+            Frame::Padding(_) | Frame::Ping | Frame::Segment(_) => {}
+            Frame::CreditBlocked { channel, limit } => {
+                self.receiver.on_credit_blocked(*channel, *limit).map_err(words_of)?;
+            }
             Frame::Ack(ack) => self.on_acknowledgement(around, ack)?,
             Frame::ChannelCredit { channel, limit } => self.sender.on_channel_credit(*channel, *limit),
             Frame::SessionCredit { limit } => self.sender.on_session_credit(*limit),
-            Frame::ChannelReset { channel, code } => self.on_channel_reset(around, *channel, *code),
+            Frame::ChannelReset { channel, code } => self.on_channel_reset(around, *channel, *code)?,
             Frame::PathChallenge(challenge) => self.on_challenge(arrival, *challenge),
             Frame::PathResponse(response) => self.on_response(around, response),
             Frame::Close(close) => self.on_peer_close(around, close),
             Frame::Handshake { kind, bytes } => self.on_renewal_frame(*kind, bytes)?,
             Frame::Skip { channel, message } => {
-                self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(|refusal| match refusal {
-                    Refusal::Violation(why) => why,
-                    Refusal::NoMemory => "too much was skipped",
-                })?;
+                self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(words_of)?;
             }
             Frame::ImmediateAck => self.acknowledgements.on_asked(),
             Frame::AckFrequency { sequence, bytes } => {
@@ -268,11 +266,12 @@ impl<C: Crypto> Session<C> {
         around: &mut Surroundings,
         channel: dunlin_codec::ids::ChannelId,
         code: u64,
-    ) {
-        self.receiver.on_channel_reset(channel, &mut around.pool);
+    ) -> Result<(), &'static str> {
+        self.receiver.on_channel_reset(channel, &mut around.pool).map_err(words_of)?;
         self.sender.on_channel_reset(channel);
         let session = self.agreement.id;
         around.events.push_back(Event::ChannelClosed { session, channel, code });
+        Ok(())
     }
 
     fn on_challenge(&mut self, arrival: Option<&Arrival>, challenge: [u8; 8]) {
@@ -304,7 +303,9 @@ impl<C: Crypto> Session<C> {
         let mut sink = |outcome: Outcome<Contents>| match outcome {
             Outcome::Acked(_, contents) => {
                 sender.on_acked(contents.span);
-                acknowledgements.on_ack_acked(contents.acked_before);
+                if contents.acked_before > 0 {
+                    acknowledgements.on_acknowledged(PacketNumber(contents.acked_before - 1));
+                }
                 if contents.probe_len > 0 {
                     mtu.on_probe_acked(usize::from(contents.probe_len));
                     stats.mtu_raised += 1;
@@ -340,7 +341,9 @@ impl<C: Crypto> Session<C> {
 
     fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
         let now = around.now.instant;
-        self.receiver.on_round_trip(self.recovery.rtt().smoothed(), now);
+        let smoothed = self.recovery.rtt().smoothed();
+        self.receiver.on_round_trip(smoothed);
+        self.sender.on_round_trip(smoothed, now);
         let session = self.agreement.id;
         self.pings.retain(|ping| match ping.sent {
             Some((number, sent)) if number <= largest => {
@@ -384,6 +387,24 @@ impl<C: Crypto> Session<C> {
     }
 }
 
+fn words_of(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Violation(violation) => words(violation),
+        Refusal::NoMemory => "more was skipped than there is room for",
+    }
+}
+
+fn words(violation: Violation) -> &'static str {
+    match violation {
+        Violation::ConflictingTotal => "segments of one message disagree about its length",
+        Violation::TooLong => "a message is longer than allowed",
+        Violation::BeyondEnd => "a segment reaches beyond its message's end",
+        Violation::BeyondCredit => "more was sent than credited",
+        Violation::TooManyChannels => "more channels were opened than allowed",
+        Violation::OrderMismatch => "a channel was both ordered and unordered",
+    }
+}
+
 /// Control frames of a lost packet are written again, with what holds then.
 fn lost_control(
     contents: Contents,
@@ -391,9 +412,7 @@ fn lost_control(
     receiver: &mut crate::arq::receiver::Receiver,
     renewal: &mut Option<Box<crate::session::renewal::Renewal>>,
 ) {
-    if contents.flags.has(Flags::CREDIT) {
-        receiver.on_credit_lost();
-    }
+    receiver.on_credit_lost(contents.credit);
     if contents.flags.has(Flags::ACK_FREQUENCY) {
         control.ack_frequency = true;
     }

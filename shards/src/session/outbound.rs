@@ -147,7 +147,8 @@ impl<C: Crypto> Session<C> {
         let mut contents = Contents::default();
         let body_len = frame.len() - OVERHEAD;
         let mut out = Writer::new(&mut frame[HEADER_LEN..HEADER_LEN + body_len]);
-        if ack_due || self.acknowledgements.is_owed() {
+        if ack_due || self.acknowledgements.is_wanted() {
+            self.control.ping |= self.acknowledgements.is_ping_wanted();
             self.write_acknowledgement(now, &mut out, &mut contents);
         }
         let before = out.len();
@@ -209,7 +210,8 @@ impl<C: Crypto> Session<C> {
         let delay = u64::try_from(self.acknowledgements.delay(now).as_micros()).unwrap_or(u64::MAX);
         let ecn = self.acknowledgements.ecn();
         if write_ack(out, self.acknowledgements.ranges(), delay, ecn).is_ok() {
-            contents.acked_before = self.acknowledgements.on_ack_sent(now);
+            contents.acked_before = self.acknowledgements.largest().map_or(0, |largest| largest.0 + 1);
+            self.acknowledgements.on_sent();
         }
     }
 
@@ -242,8 +244,8 @@ impl<C: Crypto> Session<C> {
             self.control.token_sent = true;
             contents.flags.set(Flags::TOKEN);
         }
-        if self.receiver.is_credit_due() && self.receiver.write_credit(out) {
-            contents.flags.set(Flags::CREDIT);
+        if self.receiver.is_credit_due() {
+            contents.credit = self.receiver.write_credit(out);
         }
         if let Some(renewal) = &mut self.renewal
             && renewal.write_frame(out)
@@ -318,7 +320,7 @@ impl<C: Crypto> Session<C> {
     /// True: everything is acknowledged, so that a draining session may close now.
     fn finish_draining(&mut self, around: &mut Surroundings) -> bool {
         let Phase::Draining { into } = self.phase else { return false };
-        if !self.sender.is_empty() {
+        if !self.sender.is_drained() {
             return false;
         }
         let now = around.now.instant;

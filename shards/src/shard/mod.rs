@@ -102,7 +102,7 @@ pub struct Shard<C: Crypto, E: Entropy> {
     ready: VecDeque<SessionId>,
     directory: Directory,
     admission: Admission,
-    gate: gate::Gate,
+    gate: gate::Gate<C>,
     responders: respond::Responders<C>,
     /// Sessions by the hash of the token that would reset them.
     resets: HashMap<u64, SessionId>,
@@ -135,7 +135,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 events: VecDeque::new(),
                 mail: VecDeque::new(),
                 stats: Stats::default(),
-                pool: BlockPool::new(limits.memory),
+                pool: BlockPool::new(limits.memory, limits.message_len_max),
                 rng,
             },
             table: Table::new(config.index, limits.sessions),
