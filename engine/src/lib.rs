@@ -2,5 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod entropy;
+pub mod keyfile;
 pub mod socket;
