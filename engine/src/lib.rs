@@ -5,4 +5,5 @@ pub mod clock;
 pub mod config;
 pub mod entropy;
 pub mod keyfile;
+pub mod runtime;
 pub mod socket;

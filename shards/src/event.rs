@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 
 use crate::arq::sender::Released;
 use crate::blocks::Block;
@@ -77,6 +77,8 @@ pub enum Event {
         session: SessionId,
         /// Who answered.
         peer: NodeId,
+        /// The start that answered, to be remembered for early data.
+        instance: InstanceId,
         /// From where.
         remote: SocketAddr,
         /// What became of the early data.

@@ -18,6 +18,7 @@ pub mod placement;
 pub mod rng;
 pub mod route;
 pub mod session;
+pub mod shard;
 pub mod stats;
 mod surroundings;
 pub mod time;

@@ -123,12 +123,6 @@ pub struct Limits {
     pub strikes: usize,
     /// Identities whose check is remembered.
     pub identities: usize,
-    /// Packets under one key before the next phase.
-    pub rekey_packets: u64,
-    /// Time under one key before the next phase.
-    pub rekey_after: Duration,
-    /// Time after which the secrets are renewed by an exchange.
-    pub rehandshake_after: Duration,
 }
 
 impl Default for Limits {
@@ -141,9 +135,6 @@ impl Default for Limits {
             receive_buffer_max: BUFFER_LEN_MAX,
             strikes: 1 << 20,
             identities: 1 << 16,
-            rekey_packets: REKEY_AFTER_PACKETS,
-            rekey_after: REKEY_AFTER,
-            rehandshake_after: REHANDSHAKE_AFTER,
         }
     }
 }
@@ -164,7 +155,3 @@ impl Limits {
 }
 /// A peer that owes an acknowledgement and says nothing for this long is given up.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
-/// Datagrams in one train at most: what older kernels' segmentation offload takes.
-pub const TRAIN_SEGMENTS_MAX: usize = 64;
-/// Bytes in one train at most: above this the kernel segments in software.
-pub const TRAIN_LEN_MAX: usize = 65_000;

@@ -19,6 +19,7 @@
 //! | 0x0c | SKIP | channel, message |
 //! | 0x0d | IMMEDIATE_ACK | none |
 //! | 0x0e | ACK_FREQUENCY | sequence, bytes |
+//! | 0x0f | RESET_TOKEN | 16 bytes |
 //! | 0x10-0x1f | SEGMENT | see `segment.rs` |
 //!
 //! spec: atp/frames
@@ -34,6 +35,7 @@ pub use segment::{Part, Segment};
 use crate::bytes::{Reader, Writer, varint_len};
 use crate::error::{NoRoom, WireError};
 use crate::ids::{ChannelId, MessageId};
+use crate::reset::TOKEN_LEN;
 
 /// The type bytes.
 mod tag {
@@ -52,6 +54,7 @@ mod tag {
     pub(super) const SKIP: u8 = 0x0c;
     pub(super) const IMMEDIATE_ACK: u8 = 0x0d;
     pub(super) const ACK_FREQUENCY: u8 = 0x0e;
+    pub(super) const RESET_TOKEN: u8 = 0x0f;
     /// The lowest of sixteen: the low four bits are flags.
     pub(super) const SEGMENT: u8 = 0x10;
 }
@@ -138,6 +141,8 @@ pub enum Frame<'a> {
         /// Bytes of packets.
         bytes: u64,
     },
+    /// What a Reset of this session by the frame's sender will carry: the initiator's, which no Welcome tells.
+    ResetToken([u8; TOKEN_LEN]),
     /// A message or a piece of one.
     Segment(Segment<'a>),
 }
@@ -160,12 +165,13 @@ pub enum FrameKind {
     Skip,
     ImmediateAck,
     AckFrequency,
+    ResetToken,
     Segment,
 }
 
 impl FrameKind {
     /// Every kind, in the order of the type bytes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Padding,
         Self::Ping,
         Self::Ack,
@@ -180,6 +186,7 @@ impl FrameKind {
         Self::Skip,
         Self::ImmediateAck,
         Self::AckFrequency,
+        Self::ResetToken,
         Self::Segment,
     ];
 
@@ -201,6 +208,7 @@ impl FrameKind {
             Self::Skip => "skip",
             Self::ImmediateAck => "immediate-ack",
             Self::AckFrequency => "ack-frequency",
+            Self::ResetToken => "reset-token",
             Self::Segment => "segment",
         }
     }
@@ -248,6 +256,7 @@ impl<'a> Frame<'a> {
             tag::SKIP => Self::Skip { channel: channel(reader)?, message: MessageId(reader.varint()?) },
             tag::IMMEDIATE_ACK => Self::ImmediateAck,
             tag::ACK_FREQUENCY => Self::AckFrequency { sequence: reader.varint()?, bytes: reader.varint()? },
+            tag::RESET_TOKEN => Self::ResetToken(*reader.array()?),
             _ => return Err(WireError::Unknown),
         })
     }
@@ -304,6 +313,12 @@ impl<'a> Frame<'a> {
             Self::AckFrequency { sequence, bytes } => {
                 write_integers(out, tag::ACK_FREQUENCY, &[sequence, bytes])
             }
+            Self::ResetToken(token) => {
+                let room = out.reserve(1 + TOKEN_LEN)?;
+                room[0] = tag::RESET_TOKEN;
+                room[1..].copy_from_slice(&token);
+                Ok(())
+            }
             Self::Segment(segment) => segment.write(out, false),
         }
     }
@@ -328,6 +343,7 @@ impl<'a> Frame<'a> {
             Self::Handshake { bytes, .. } => 2 + varint_len(bytes.len() as u64) + bytes.len(),
             Self::Skip { channel, message } => integers_len(&[channel.0.into(), message.0]),
             Self::AckFrequency { sequence, bytes } => integers_len(&[sequence, bytes]),
+            Self::ResetToken(_) => 1 + TOKEN_LEN,
             Self::Segment(segment) => segment.header_len(false) + segment.bytes.len(),
         }
     }
@@ -358,6 +374,7 @@ impl<'a> Frame<'a> {
             Self::Skip { .. } => FrameKind::Skip,
             Self::ImmediateAck => FrameKind::ImmediateAck,
             Self::AckFrequency { .. } => FrameKind::AckFrequency,
+            Self::ResetToken(_) => FrameKind::ResetToken,
             Self::Segment(_) => FrameKind::Segment,
         }
     }
@@ -428,6 +445,8 @@ impl fmt::Display for Frame<'_> {
                 write!(f, "{name} channel {} message {}", channel.0, message.0)
             }
             Self::AckFrequency { sequence, bytes } => write!(f, "{name} sequence {sequence} bytes {bytes}"),
+            // A token closes a session: it is a secret, and stays out of every log (T31).
+            Self::ResetToken(_) => f.write_str(name),
             Self::Segment(segment) => write!(f, "{segment}"),
         }
     }

@@ -81,6 +81,7 @@ fn plain() -> impl Strategy<Value = Frame<'static>> {
         (channel_id(), varint()).prop_map(|(channel, code)| Frame::ChannelReset { channel, code }),
         any::<[u8; 8]>().prop_map(Frame::PathChallenge),
         any::<[u8; 8]>().prop_map(Frame::PathResponse),
+        any::<[u8; 16]>().prop_map(Frame::ResetToken),
         (channel_id(), varint())
             .prop_map(|(channel, message)| Frame::Skip { channel, message: MessageId(message) }),
         Just(Frame::ImmediateAck),

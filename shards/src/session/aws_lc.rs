@@ -161,8 +161,6 @@ impl CryptoResolver for Resolver {
         let suite = match choice {
             CipherChoice::AESGCM => Suite::AesGcm,
             CipherChoice::ChaChaPoly => Suite::ChaChaPoly,
-            #[expect(unreachable_patterns, reason = "features of snow add choices")]
-            _ => return None,
         };
         Some(Box::new(HandshakeCipher { suite, secret: Zeroizing::new([0; 32]) }))
     }

@@ -25,8 +25,8 @@ pub const IDENTITY_CACHE_MAX: usize = 65_536;
 /// the prime-order subgroup and T of small order, [5l - 1]P = -Q, whose u is P's only when T is zero: one X25519 (16 us) instead of a
 /// multiplication by l (50 us).
 const MINUS_ONE: [u8; 32] = [
-    0xa0, 0x23, 0xcd, 0xd0, 0x83, 0xef, 0x5b, 0xb8, 0x2f, 0x10, 0xd6, 0x2e, 0x59, 0xe1, 0x5a, 0x68, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50,
+    0xa0, 0x23, 0xcd, 0xd0, 0x83, 0xef, 0x5b, 0xb8, 0x2f, 0x10, 0xd6, 0x2e, 0x59, 0xe1, 0x5a, 0x68, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50,
 ];
 
 static MINUS_ONE_KEY: LazyLock<PrivateKey> = LazyLock::new(|| {
@@ -225,10 +225,7 @@ mod tests {
         assert_eq!(cache.get_or_check(&id, |_| Ok(public)), Ok(public));
         assert_eq!(cache.get_or_check(&id, |_| panic!("it was checked before")), Ok(public));
         let (bad, _) = known(8);
-        assert_eq!(
-            cache.get_or_check(&bad, |_| Err(BadIdentity::NotOnCurve)),
-            Err(BadIdentity::NotOnCurve)
-        );
+        assert_eq!(cache.get_or_check(&bad, |_| Err(BadIdentity::NotOnCurve)), Err(BadIdentity::NotOnCurve));
         assert_eq!(cache.get(&bad), None);
         assert_eq!(cache.len(), 1);
     }

@@ -99,7 +99,8 @@ impl Initiator {
         prologue: &Prologue<'_>,
         ephemeral: Zeroizing<[u8; 32]>,
     ) -> Self {
-        let state = build::<C>((HandshakePattern::IK, Role::Initiator(Some(remote))), pair, prologue, ephemeral);
+        let state =
+            build::<C>((HandshakePattern::IK, Role::Initiator(Some(remote))), pair, prologue, ephemeral);
         Self { state, pattern: HandshakePattern::IK }
     }
 
@@ -276,8 +277,7 @@ impl<C: Crypto> Responder<C> {
     fn restore(&mut self) -> Result<(), HandshakeError> {
         let Some(again) = &self.again else { return Ok(()) };
         let form = (HandshakePattern::XX, Role::Responder);
-        self.state =
-            build_raw::<C>(form, again.suite, &again.pair, &again.prologue, again.ephemeral.clone());
+        self.state = build_raw::<C>(form, again.suite, &again.pair, &again.prologue, again.ephemeral.clone());
         let mut message = [0; MESSAGE_LEN_MAX];
         self.state.read_message(&again.first, &mut []).map_err(|error| fault(&error))?;
         self.state.write_message(&again.payload, &mut message).map_err(|error| fault(&error))?;
@@ -504,7 +504,10 @@ mod tests {
         let mut forged = sealed.to_vec();
         forged[0] ^= 1;
         assert_eq!(responder.read_third(&finish, &forged, &mut plain), Err(HandshakeError::Refused));
-        assert_eq!(responder.read_third(&flip(&finish, 40), sealed, &mut plain), Err(HandshakeError::Refused));
+        assert_eq!(
+            responder.read_third(&flip(&finish, 40), sealed, &mut plain),
+            Err(HandshakeError::Refused)
+        );
         let len = responder.read_third(&finish, sealed, &mut plain).unwrap();
         assert_eq!(&plain[..len], HELLO);
         assert_eq!(responder.remote_static(), Some(C::static_public(&near)));
@@ -522,7 +525,10 @@ mod tests {
         }
     }
 
-    fn hello_is_read<C: Crypto>(change: impl FnOnce(&mut Front, &mut Vec<u8>), theirs: &Prologue<'_>) -> bool {
+    fn hello_is_read<C: Crypto>(
+        change: impl FnOnce(&mut Front, &mut Vec<u8>),
+        theirs: &Prologue<'_>,
+    ) -> bool {
         let (near, far) = (pair::<C>(1), pair::<C>(2));
         let ours = prologue(Suite::AesGcm);
         let mut initiator = Initiator::ik::<C>(&near, C::static_public(&far), &ours, seed(3));
@@ -562,8 +568,7 @@ mod tests {
     fn a_message_out_of_turn_or_too_long_changes_nothing() {
         let (near, far) = (pair::<Counting>(1), pair::<Counting>(2));
         let ours = prologue(Suite::AesGcm);
-        let mut initiator =
-            Initiator::ik::<Counting>(&near, Counting::static_public(&far), &ours, seed(3));
+        let mut initiator = Initiator::ik::<Counting>(&near, Counting::static_public(&far), &ours, seed(3));
         let mut sealed = [0; MESSAGE_LEN_MAX];
         assert_eq!(initiator.write_first(&[0; 2_048], &mut sealed), Err(HandshakeError::NoRoom));
         assert_eq!(initiator.write_first(HELLO, &mut [0; 20]), Err(HandshakeError::NoRoom));

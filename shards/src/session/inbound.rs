@@ -18,9 +18,11 @@ use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
 use crate::session::live::{Contents, Flags, Phase, Session};
 use crate::session::path::Path;
-use crate::session::replay::Verdict;
+use crate::session::keys::{Arrived, Wear};
+use crate::session::replay::Freshness;
 use crate::stats::DropReason;
 use crate::surroundings::Surroundings;
+use crate::time::Instant;
 
 /// Codes of CLOSE and CHANNEL_RESET that this node gives.
 pub mod code {
@@ -60,18 +62,26 @@ impl<C: Crypto> Session<C> {
         }
         let low = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let expected = PacketNumber(self.highest.map_or(0, |highest| highest + 1));
-        let number = sealed::expand(low, expected);
-        match self.replay.check(number.0) {
-            Verdict::Fresh => {}
-            Verdict::Seen => return Err(DropReason::Replayed),
-            Verdict::TooOld => return Err(DropReason::TooOld),
+        let number = sealed::expand_number(low, expected);
+        match self.replay.check(number) {
+            Freshness::Fresh => {}
+            Freshness::Seen => return Err(DropReason::Replayed),
+            Freshness::TooOld => {
+                self.replay.on_too_old();
+                return Err(DropReason::TooOld);
+            }
         }
-        let phase = low >> 31 != 0;
-        let Ok(plain_len) = self.receive_keys.open(around.now.instant, number, phase, header, body) else {
+        let packet = Arrived { number, phase: low >> 31 != 0, header };
+        let Ok(opened) = self.receive_keys.open(packet, body, around.now.instant) else {
             self.unmatched += u32::from(!self.path.is_of(arrival));
+            self.on_forged(around);
             return Err(DropReason::Forged);
         };
-        self.replay.commit(number.0);
+        if opened.is_first_of_phase {
+            self.on_first_of_phase(around.now.instant);
+        }
+        let plain_len = opened.len;
+        self.replay.commit(number);
         self.unmatched = 0;
         around.stats.packets_opened += 1;
         self.on_opened(around, arrival, number, datagram_len);
@@ -79,10 +89,30 @@ impl<C: Crypto> Session<C> {
         Ok(())
     }
 
+    #[cold]
+    fn on_first_of_phase(&mut self, now: Instant) {
+        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout() * 3);
+        self.on_peer_phase(now);
+    }
+
+    /// Tags that do not hold: many at a pace ask for new secrets, far too many end the session (T23).
+    #[cold]
+    fn on_forged(&mut self, around: &mut Surroundings) {
+        match self.receive_keys.wear() {
+            Wear::None => {}
+            Wear::Rekey => {
+                self.renewal_wanted = self.agreement.initiator && self.renewal.is_none();
+                self.phase_changed |= self.renewal_wanted;
+            }
+            Wear::Close => self.on_violation(around, "too many packets that do not open"),
+        }
+    }
+
     /// A packet is proven to come from the peer.
     fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
         let now = around.now.instant;
         self.last_heard = now;
+        self.finish = None;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
             self.highest = Some(number.0);
@@ -97,6 +127,7 @@ impl<C: Crypto> Session<C> {
         }
         if matches!(self.phase, Phase::Unconfirmed { .. }) {
             self.phase = Phase::Open;
+            self.phase_changed = true;
             self.path.on_validated();
             self.announce(around);
         }
@@ -213,7 +244,7 @@ impl<C: Crypto> Session<C> {
             Frame::PathChallenge(challenge) => self.on_challenge(arrival, *challenge),
             Frame::PathResponse(response) => self.on_response(around, response),
             Frame::Close(close) => self.on_peer_close(around, close),
-            Frame::Handshake { kind, bytes } => self.on_renewal_frame(around, *kind, bytes)?,
+            Frame::Handshake { kind, bytes } => self.on_renewal_frame(*kind, bytes)?,
             Frame::Skip { channel, message } => {
                 self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(|refusal| match refusal {
                     Refusal::Violation(why) => why,
@@ -224,7 +255,10 @@ impl<C: Crypto> Session<C> {
             Frame::AckFrequency { sequence, bytes } => {
                 self.acknowledgements.on_frequency(*sequence, *bytes);
             }
-            Frame::ResetToken(token) => self.agreement.reset_token = Some(*token),
+            Frame::ResetToken(token) => {
+                self.agreement.reset_token = Some(*token);
+                self.phase_changed = true;
+            }
         }
         Ok(())
     }
@@ -265,12 +299,11 @@ impl<C: Crypto> Session<C> {
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
         let (sender, acknowledgements, control, mtu) =
             (&mut self.sender, &mut self.acknowledgements, &mut self.control, &mut self.mtu);
-        let (receiver, send_keys, renewal) = (&mut self.receiver, &mut self.send_keys, &mut self.renewal);
+        let (receiver, renewal) = (&mut self.receiver, &mut self.renewal);
         let stats = &mut around.stats;
         let mut sink = |outcome: Outcome<Contents>| match outcome {
-            Outcome::Acked(number, contents) => {
+            Outcome::Acked(_, contents) => {
                 sender.on_acked(contents.span);
-                send_keys.on_acked(number);
                 acknowledgements.on_ack_acked(contents.acked_before);
                 if contents.probe_len > 0 {
                     mtu.on_probe_acked(usize::from(contents.probe_len));
@@ -297,6 +330,7 @@ impl<C: Crypto> Session<C> {
             .recovery
             .on_ack(now, input, &mut sink)
             .map_err(|_| "an acknowledgement of what was never sent")?;
+        self.send_keys.on_acknowledged(ack.largest());
         around.stats.packets_lost_spuriously += summary.spurious as u64;
         self.on_round_trip(around, ack.largest());
         self.release(around);
@@ -343,6 +377,9 @@ impl<C: Crypto> Session<C> {
             around.stats.probe_timeouts += 1;
             self.mtu.on_probe_timeout();
             self.control.probes = probes;
+            if let Some(finish) = &mut self.finish {
+                finish.due = true;
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
-use crate::session::keys::{ReceiveKeys, SendKeys};
+use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
 use crate::session::path::Path;
 use crate::session::renewal::Renewal;
 use crate::session::replay::ReplayWindow;
@@ -84,11 +84,19 @@ pub(crate) struct Ping {
     pub(crate) sent: Option<(PacketNumber, Instant)>,
 }
 
+/// The third message of XX.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) due: bool,
+}
+
 /// A peer's older session proves that it lives, or hands over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probation {
     pub(crate) successor: SessionId,
     pub(crate) until: Instant,
+    pub(crate) since: Instant,
 }
 
 /// Control frames to be written.
@@ -102,6 +110,7 @@ pub(crate) struct Control {
     pub(crate) told_window: (u64, u64),
     /// The token by which our node would reset this session, until the peer has it.
     pub(crate) reset_token: Option<[u8; 16]>,
+    pub(crate) token_sent: bool,
 }
 
 /// Settings that every session of a shard shares.
@@ -113,6 +122,10 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Silence after which a PING is sent, when wanted.
     pub keepalive: Option<Duration>,
+    /// When the secrets are renewed by an exchange inside the session.
+    pub renew_after: Duration,
+    /// When keys wear out.
+    pub key_limits: KeyLimits,
 }
 
 /// Who the peer is and what was agreed.
@@ -134,6 +147,10 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) agreement: Agreement,
     pub(crate) phase: Phase,
     pub(crate) announced: bool,
+    /// The directory of identities knows it.
+    pub(crate) listed: bool,
+    /// The shard should look at `phase`, `drained_into` or the reset token again.
+    pub(crate) phase_changed: bool,
     /// The shard has it in its queue of sessions that may have something to send.
     pub(crate) queued: bool,
     pub(crate) send_keys: SendKeys<C>,
@@ -150,11 +167,20 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) control: Control,
     pub(crate) pings: Vec<Ping>,
     pub(crate) renewal: Option<Box<Renewal>>,
+    pub(crate) renewal_wanted: bool,
+    pub(crate) renewal_inbox: Option<(u8, Vec<u8>)>,
     pub(crate) probation: Option<Probation>,
+    /// Who carries on for this session, once it is gone.
+    pub(crate) successor: Option<SessionId>,
+    /// Everything was acknowledged: this session takes over.
+    pub(crate) drained_into: Option<SessionId>,
+    /// The third message of XX, until the peer has answered to it.
+    pub(crate) finish: Option<Finish>,
+    /// The code of the CLOSE that ends a drained session.
+    pub(crate) drain_code: u64,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
     pub(crate) settings: Settings,
-    pub(crate) opened: Instant,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
     pub(crate) last_eliciting_sent: Option<Instant>,
@@ -263,6 +289,7 @@ impl<C: Crypto> Session<C> {
         consider(self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()));
         consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
         consider(self.probation.map(|probation| probation.until));
+        consider(self.receive_keys.poll_timeout());
         consider(self.renewal_deadline());
         consider(self.unresponsive_at());
         earliest
@@ -295,14 +322,12 @@ impl<C: Crypto> Session<C> {
         if self.unresponsive_at().is_some_and(|at| at <= now) {
             return self.end(around, CloseReason::Unresponsive);
         }
-        if self.send_keys.is_expired(now) {
-            return self.end(around, CloseReason::KeysExpired);
-        }
         if self.pacing_until.is_some_and(|at| at <= now) {
             self.pacing_until = None;
         }
         self.on_loss_timer(around);
         self.receiver.on_tick(now, &mut around.pool);
+        self.receive_keys.handle_timeout(now);
         self.on_keepalive(now);
         self.on_path_timer(around);
         self.on_renewal_timer(around);

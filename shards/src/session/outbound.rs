@@ -8,12 +8,14 @@
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::frame::{Close, Frame, write_ack};
 use dunlin_codec::ids::PacketNumber;
-use dunlin_codec::sealed;
+use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::SentKind;
-use crate::limits::{DATAGRAM_MIN, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX};
-use crate::route::{Ecn, Transmit};
+use crate::limits::DATAGRAM_MIN;
+use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
+use crate::session::inbound::code;
+use crate::session::keys::Ticket;
 use crate::session::live::{Contents, Flags, Phase, Session};
 use crate::session::path::Path;
 use crate::surroundings::Surroundings;
@@ -37,8 +39,12 @@ impl<C: Crypto> Session<C> {
     /// Writes the next train into `frame`; None when there is nothing to send now.
     pub(crate) fn poll_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         let now = around.now.instant;
-        if self.phase == Phase::Gone || self.send_keys.is_blocked(now) {
+        if self.phase == Phase::Gone {
             return None;
+        }
+        self.advance_keys(around);
+        if let Some(transmit) = self.write_finish(around, frame) {
+            return Some(transmit);
         }
         if let Some((path, answer)) = self.poll_path_frame(now) {
             return self.write_path_packet(around, frame, &path, &answer);
@@ -53,6 +59,16 @@ impl<C: Crypto> Session<C> {
             return Some(transmit);
         }
         self.write_train(around, frame)
+    }
+
+    /// Goes on to the next key phase when it is due.
+    fn advance_keys(&mut self, around: &mut Surroundings) {
+        let now = around.now.instant;
+        if self.send_keys.advance(now, &self.settings.key_limits) {
+            around.stats.key_phases += 1;
+        } else if self.send_keys.needs_acknowledgement(now, &self.settings.key_limits) && self.is_quiet() {
+            self.control.ping = true;
+        }
     }
 
     fn write_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
@@ -126,7 +142,8 @@ impl<C: Crypto> Session<C> {
         if !(ack_due || data || allowed.probe || self.has_control()) {
             return None;
         }
-        let number = self.send_keys.peek_number();
+        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
+        let number = ticket.number();
         let mut contents = Contents::default();
         let body_len = frame.len() - OVERHEAD;
         let mut out = Writer::new(&mut frame[HEADER_LEN..HEADER_LEN + body_len]);
@@ -153,7 +170,7 @@ impl<C: Crypto> Session<C> {
             contents.flags.set(Flags::FULL);
         }
         let frame = &mut frame[..len];
-        self.seal(around, frame, number);
+        self.seal(frame, ticket);
         allowed.bytes = allowed.bytes.saturating_sub(len);
         self.on_packet_sent(now, number, len, eliciting, contents);
         Some(len)
@@ -179,12 +196,13 @@ impl<C: Crypto> Session<C> {
     }
 
     /// Seals the packet in `frame`, whose plaintext lies between header and tag.
-    fn seal(&mut self, around: &mut Surroundings, frame: &mut [u8], number: PacketNumber) {
+    #[inline]
+    fn seal(&mut self, frame: &mut [u8], ticket: Ticket) {
         let body_len = frame.len() - OVERHEAD;
         let (header, rest) = frame.split_first_chunk_mut::<HEADER_LEN>().expect("a packet has a header");
-        *header = sealed::header(self.agreement.peer_session, self.send_keys.phase(), number);
-        let tag = self.send_keys.seal(around.now.instant, &mut around.rng, header, &mut rest[..body_len]);
-        rest[body_len..].copy_from_slice(&tag);
+        *header = Header::new(self.agreement.peer_session, ticket.phase(), ticket.number()).to_bytes();
+        let (plain, tag) = rest.split_at_mut(body_len);
+        tag.copy_from_slice(&self.send_keys.seal(ticket, header, plain));
     }
 
     fn write_acknowledgement(&mut self, now: Instant, out: &mut Writer<'_>, contents: &mut Contents) {
@@ -251,13 +269,14 @@ impl<C: Crypto> Session<C> {
         }
         let now = around.now.instant;
         let len = self.mtu.poll_probe(now).filter(|len| *len <= frame.len())?;
-        let number = self.send_keys.peek_number();
+        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
+        let number = ticket.number();
         let mut out = Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN]);
         Frame::Ping.write(&mut out).ok()?;
         let room = out.room();
         out.zeros(room).ok()?;
         let probe_len = u16::try_from(len).ok()?;
-        self.seal(around, &mut frame[..len], number);
+        self.seal(&mut frame[..len], ticket);
         self.on_packet_sent(now, number, len, true, Contents { probe_len, ..Contents::default() });
         Some(self.transmit(around, len, len))
     }
@@ -274,9 +293,10 @@ impl<C: Crypto> Session<C> {
         if len > path.budget() || len > frame.len() {
             return None;
         }
-        let number = self.send_keys.peek_number();
+        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
+        let number = ticket.number();
         answer.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
-        self.seal(around, &mut frame[..len], number);
+        self.seal(&mut frame[..len], ticket);
         // Neither challenges nor answers are sent again by loss detection (T17): their own timers do it.
         self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
         self.on_path_frame_sent(path, len);
@@ -286,16 +306,42 @@ impl<C: Crypto> Session<C> {
         Some(transmit_on(around, path, len, len))
     }
 
+    /// The third message of XX, which goes out before anything sealed, and again with each probe timeout.
+    fn write_finish(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
+        let finish = self.finish.as_mut().filter(|finish| finish.due)?;
+        finish.due = false;
+        let len = finish.bytes.len();
+        frame[..len].copy_from_slice(&finish.bytes);
+        Some(self.transmit(around, len, len))
+    }
+
+    /// True: everything is acknowledged, so that a draining session may close now.
+    fn finish_draining(&mut self, around: &mut Surroundings) -> bool {
+        let Phase::Draining { into } = self.phase else { return false };
+        if !self.sender.is_empty() {
+            return false;
+        }
+        let now = around.now.instant;
+        if let Some(into) = into {
+            self.drained_into = Some(into);
+            self.close(now, code::SUPERSEDED, "another session stays");
+        } else {
+            self.close(now, self.drain_code, "");
+        }
+        self.phase_changed = true;
+        true
+    }
+
     fn write_close(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         let (code, reason) = self.control.close.take()?;
-        let number = self.send_keys.peek_number();
+        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
         let close = Frame::Close(Close { code, reason });
         let len = OVERHEAD + close.encoded_len();
         if len > self.path.budget() || len > frame.len() {
             return None;
         }
         close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
-        self.seal(around, &mut frame[..len], number);
+        self.seal(&mut frame[..len], ticket);
         Some(self.transmit(around, len, len))
     }
 }

@@ -10,10 +10,12 @@
 mod gate;
 mod initiate;
 mod mailroom;
+mod renew;
 mod respond;
+mod sessions;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::packet::{PacketKind, Packet};
@@ -26,7 +28,7 @@ use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::mail::{Destination, Mail};
 use crate::peers::Directory;
-use crate::placement;
+use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
 use crate::route::{Arrival, Transmit, TransmitError};
 use crate::session::crypto::{Crypto, Suite};
@@ -43,12 +45,8 @@ pub use crate::session::inbound::code;
 pub struct ShardConfig {
     /// Its index.
     pub index: u8,
-    /// How many shards the node has.
-    pub shards: u8,
-    /// The seed of the steering hash, one for all shards.
-    pub steering_seed: u32,
-    /// The key of hashes over bytes that peers choose, one for all shards.
-    pub hash_key: HashKey,
+    /// Which shard owns what, one for all shards.
+    pub placement: Placement,
     /// SHA-256 of the network's name.
     pub network: [u8; 32],
     /// The cipher of sessions that we initiate.
@@ -75,6 +73,13 @@ pub struct ShardConfig {
     pub settings: Settings,
 }
 
+impl ShardConfig {
+    /// The key of hashes over bytes that peers choose.
+    pub(crate) fn hash_key(&self) -> HashKey {
+        HashKey(self.placement.seeds().keys)
+    }
+}
+
 /// Why `poll_timeout` wants to be called back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timer {
@@ -99,6 +104,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     admission: Admission,
     gate: gate::Gate,
     responders: respond::Responders<C>,
+    /// Sessions by the hash of the token that would reset them.
+    resets: HashMap<u64, SessionId>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
     batch_had_data: bool,
@@ -134,10 +141,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             table: Table::new(config.index, limits.sessions),
             timers: Timers::with_keys(0),
             ready: VecDeque::new(),
-            directory: Directory::new(identity.id(), config.hash_key),
-            admission: Admission::new(config.hash_key, config.trusted.clone()),
+            directory: Directory::new(identity.id(), config.hash_key()),
+            admission: Admission::new(config.hash_key(), config.trusted.clone()),
             gate: gate::Gate::new(&config, C::static_public(&pair)),
             responders: respond::Responders::new(&config, &limits),
+            resets: HashMap::default(),
             replies: VecDeque::new(),
             batch_had_data: false,
             batch_fresh: false,
@@ -261,7 +269,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let Destination::Shard(shard) = to;
-        if shard >= self.config.shards {
+        if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
@@ -270,15 +278,6 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let arrival = Arrival { segment_len: datagram.len(), ..*arrival };
         self.around.mail.push_back((to, Mail::Misrouted { arrival, datagram: block }));
         Ok(())
-    }
-
-    /// The operating system could not send: a hint, never the end of a session.
-    pub fn handle_transmit_error(&mut self, now: Now, transmit: &Transmit, first: &[u8], error: TransmitError) {
-        self.begin(now);
-        let Some(id) = self.session_of_transmit(transmit, first) else { return };
-        if let (TransmitError::TooLong, Some(session)) = (error, self.table.live(id)) {
-            session.mtu.on_too_long(transmit.segment_len);
-        }
     }
 
     /// Time has come for something.
@@ -405,65 +404,5 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         sessions.into_iter().chain(responders).min_by_key(|(at, _)| *at)
-    }
-
-    /// A session came up, hands over, or is gone.
-    fn on_phase_changed(&mut self, id: SessionId) {
-        let Some(session) = self.table.live(id) else { return };
-        session.phase_changed = false;
-        if session.announced && !session.listed {
-            session.listed = true;
-            self.around.stats.sessions_opened += 1;
-            self.around.stats.handshakes_completed += 1;
-            let listing = session.listing();
-            self.tell_directory(Mail::SessionUp(listing), &listing.peer);
-        }
-        self.check_probation(id);
-        if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
-            self.remove_session(id);
-        }
-    }
-
-    /// Frees a session's slot and everything it held.
-    fn remove_session(&mut self, id: SessionId) {
-        let Slot::Live(mut session) = self.table.free(id) else { return };
-        self.timers.cancel(id.slot() as u32);
-        if session.listed {
-            self.around.stats.sessions_closed += 1;
-            let listing = session.listing();
-            self.tell_directory(Mail::SessionDown(listing), &listing.peer);
-        }
-        session.receiver.give_back(&mut self.around.pool);
-        self.dispose(id, &mut session);
-    }
-
-    /// Messages that a dead session leaves behind go back to the application.
-    fn dispose(&mut self, id: SessionId, session: &mut Session<C>) {
-        if let Some(successor) = session.successor {
-            self.bequeath(id, successor, session);
-        }
-        for released in session.sender.drain() {
-            self.around.events.push_back(Event::Released { session: id, released });
-        }
-        session.release(&mut self.around);
-    }
-
-    fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
-        let shard = placement::shard_of_key(self.config.hash_key, &peer.0, self.config.shards);
-        self.post(shard, mail);
-    }
-
-    /// Sends a letter to a shard, which may be this one.
-    fn post(&mut self, shard: u8, mail: Mail) {
-        if shard == self.config.index {
-            self.on_shard_mail(shard, mail);
-        } else {
-            self.around.mail.push_back((Destination::Shard(shard), mail));
-        }
-    }
-
-    /// Tells the application that a session it asked for will not open.
-    fn fail_connect(&mut self, id: SessionId, ticket: crate::event::Ticket, reason: CloseReason) {
-        self.around.events.push_back(Event::ConnectFailed { ticket, session: id, reason });
     }
 }

@@ -1,0 +1,164 @@
+//! What a Hello must pass before any state or Diffie-Hellman: mac1, cookie, and a bounded queue (T1).
+//!
+//! In:    Hellos, time.
+//! Out:   verdicts, Cookies, the next Hello to compute.
+//! Holds: nothing is kept for a Hello whose mac1 is wrong; replies are not larger than what asked for them.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use dunlin_codec::bytes::Writer;
+use dunlin_codec::cookie;
+use dunlin_codec::error::WireError;
+use dunlin_codec::hello::Hello;
+
+use crate::blocks::Block;
+use crate::limits::HANDSHAKE_QUEUE_MAX;
+use crate::rng::Entropy;
+use crate::route::Arrival;
+use crate::session::cookie::{CookieJar, Mac1Key};
+use crate::session::crypto::{Crypto, StaticPublic, Suite};
+use crate::shard::{Shard, ShardConfig};
+use crate::stats::DropReason;
+use crate::time::Now;
+
+/// A Hello that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) arrival: Arrival,
+    pub(super) hello: Block,
+}
+
+/// The shard's gate.
+pub(super) struct Gate {
+    /// For Hellos to us: IK, and XX whose sender does not know our key.
+    known: Mac1Key,
+    unknown: Mac1Key,
+    jar: CookieJar,
+    own: Vec<std::net::SocketAddr>,
+    pub(super) queue: VecDeque<Waiting>,
+}
+
+/// Why a datagram that does not parse is dropped.
+pub(super) fn refusal_of(error: WireError) -> DropReason {
+    match error {
+        WireError::Truncated => DropReason::TooShort,
+        WireError::Unknown => DropReason::UnknownVersion,
+        WireError::Trailing | WireError::OutOfRange | WireError::Reserved => DropReason::Malformed,
+    }
+}
+
+impl Gate {
+    pub(super) fn new(config: &ShardConfig, own: StaticPublic) -> Self {
+        Self {
+            known: Mac1Key::new(&config.network, &own.0),
+            unknown: Mac1Key::new(&config.network, &[0; 32]),
+            jar: CookieJar::new(config.cookie_root),
+            own: config.own_addresses.clone(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// A source address that somebody can have.
+    #[inline]
+    pub(super) fn check_source(&self, arrival: &Arrival) -> Result<(), DropReason> {
+        let remote = arrival.remote;
+        let impossible = match remote.ip() {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified(),
+            IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
+        };
+        // Loopback comes over the loopback path only, where our own address is loopback too.
+        let forged_loopback = remote.ip().is_loopback()
+            && arrival.local.is_some_and(|local| !local.is_loopback())
+            && !self.own.iter().any(|own| Some(own.ip()) == arrival.local);
+        if remote.port() == 0 || impossible || forged_loopback || self.own.contains(&remote) {
+            return Err(DropReason::BadSource);
+        }
+        Ok(())
+    }
+
+    fn mac1_key(&self, hello: &Hello<'_>) -> &Mac1Key {
+        if hello.encrypted_static().is_some() { &self.known } else { &self.unknown }
+    }
+}
+
+impl<C: Crypto, E: Entropy> Shard<C, E> {
+    /// A Hello: the cheap checks, then the queue.
+    // spec: atp/mac1
+    pub(super) fn on_hello(&mut self, arrival: &Arrival, datagram: &[u8]) -> Result<(), DropReason> {
+        let hello = Hello::parse(datagram).map_err(refusal_of)?;
+        let now = self.around.now;
+        if !self.gate.mac1_key(&hello).holds(hello.before_mac1(), hello.mac1()) {
+            return Err(DropReason::BadMac1);
+        }
+        if self.answer_known_hello(arrival, &hello, datagram.len())? {
+            return Ok(());
+        }
+        self.check_cookie(arrival, &hello, now)?;
+        if self.gate.queue.len() >= HANDSHAKE_QUEUE_MAX {
+            return Err(DropReason::HandshakeQueueFull);
+        }
+        let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
+        block.copy_from_slice(datagram);
+        self.gate.queue.push_back(Waiting { arrival: *arrival, hello: block });
+        Ok(())
+    }
+
+    /// XX always proves its address; IK under load only, and then it has a budget.
+    // spec: atp/cookie
+    fn check_cookie(&mut self, arrival: &Arrival, hello: &Hello<'_>, now: Now) -> Result<(), DropReason> {
+        let is_xx = hello.encrypted_static().is_none();
+        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len());
+        if !is_xx && !loaded {
+            return Ok(());
+        }
+        if !hello.has_mac2() {
+            return self.send_cookie(arrival, hello, now);
+        }
+        let suite = hello.head().suite;
+        if !self.gate.jar.holds(now.wall, arrival.remote, suite, hello.before_mac2(), hello.mac2()) {
+            return self.send_cookie(arrival, hello, now).map_err(|_| DropReason::BadCookie);
+        }
+        let trusted = self.admission.is_trusted(arrival.remote.ip());
+        if loaded && !trusted && !self.admission.take_prefix(arrival.remote, now.instant) {
+            return Err(DropReason::HandshakeRate);
+        }
+        Ok(())
+    }
+
+    /// Always an error: the Hello was answered with a Cookie, or not at all.
+    fn send_cookie(&mut self, arrival: &Arrival, hello: &Hello<'_>, now: Now) -> Result<(), DropReason> {
+        if !self.admission.take_cookie(now.instant) || !self.admission.take_reply(arrival.remote, now.instant) {
+            return Err(DropReason::ReplyRate);
+        }
+        let suite: Suite = hello.head().suite;
+        let mut nonce = [0; cookie::NONCE_LEN];
+        self.around.rng.fill(&mut nonce);
+        let plain = self.gate.jar.cookie(now.wall, arrival.remote, suite);
+        let sealed = self.gate.mac1_key(hello).seal_cookie::<C>(&nonce, hello.mac1(), &plain);
+        let mut bytes = [0; cookie::LEN];
+        let written = cookie::write(&mut Writer::new(&mut bytes), hello.head().sender, &nonce, &sealed);
+        assert!(written.is_ok(), "a Cookie has one length");
+        self.reply(arrival, &bytes)?;
+        self.around.stats.cookies_sent += 1;
+        Err(DropReason::CookieNeeded)
+    }
+
+    /// Computes handshakes that wait: one after a batch that had data, else a few.
+    pub(super) fn work_handshakes(&mut self) {
+        let turns = if self.batch_had_data { 1 } else { 8 };
+        self.batch_had_data = false;
+        for _ in 0..turns {
+            let Some(Waiting { arrival, hello }) = self.gate.queue.pop_front() else { return };
+            let result = self.compute_hello(&arrival, &hello);
+            if let Err(reason) = result {
+                self.around.stats.count_drop(reason);
+            }
+            self.around.pool.give(hello);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Sessions coming and going: built from a handshake's secrets, listed, handed over, freed.
+//!
+//! Holds: whatever a session held (blocks, messages, its listing, its timer) goes back when it goes.
+
+use std::hash::BuildHasher;
+
+use dunlin_codec::ids::{NodeId, PacketNumber, SessionId};
+
+use crate::arq::acknowledgements::Acknowledgements;
+use crate::arq::mtu::MtuDiscovery;
+use crate::arq::receiver::Receiver;
+use crate::arq::recovery::Recovery;
+use crate::arq::sender::Sender;
+use crate::event::{CloseReason, Event, Ticket};
+use crate::limits::ACK_DELAY_MAX;
+use crate::mail::Mail;
+use crate::rng::Entropy;
+use crate::route::{Transmit, TransmitError};
+use crate::session::crypto::Crypto;
+use crate::session::handshake::Secrets;
+use crate::session::keys::{ReceiveKeys, SendKeys};
+use crate::session::live::{Agreement, Control, Phase, Session};
+use crate::session::path::Path;
+use crate::session::replay::ReplayWindow;
+use crate::shard::Shard;
+use crate::shard::table::Slot;
+use crate::stats::DropReason;
+use crate::time::{Instant, Now};
+
+impl<C: Crypto, E: Entropy> Shard<C, E> {
+    /// A session from the secrets of its handshake.
+    pub(super) fn new_session(
+        &mut self,
+        agreement: Agreement,
+        path: Path,
+        secrets: Secrets,
+        sender: Sender,
+    ) -> Session<C> {
+        let now = self.around.now.instant;
+        let suite = agreement.suite;
+        let settings = self.config.settings;
+        let draw = self.around.rng.next_u64();
+        Session {
+            send_keys: SendKeys::new(suite, secrets.send, &settings.key_limits, now, draw),
+            receive_keys: ReceiveKeys::new(suite, secrets.receive),
+            handshake_hash: secrets.hash,
+            agreement,
+            phase: Phase::Open,
+            announced: false,
+            listed: false,
+            queued: false,
+            phase_changed: false,
+            replay: ReplayWindow::default(),
+            recovery: Recovery::new(now),
+            acknowledgements: Acknowledgements::new(ACK_DELAY_MAX),
+            sender,
+            receiver: Receiver::new(&self.limits),
+            mtu: MtuDiscovery::new(self.config.settings.datagram_max),
+            path,
+            candidate: None,
+            responses: Vec::new(),
+            control: Control::default(),
+            pings: Vec::new(),
+            finish: None,
+            renewal: None,
+            renewal_wanted: false,
+            renewal_inbox: None,
+            probation: None,
+            successor: None,
+            drained_into: None,
+            forward: Vec::new(),
+            drain_code: crate::session::inbound::code::DONE,
+            settings,
+            secrets_since: now,
+            last_heard: now,
+            last_eliciting_sent: None,
+            last_roam: Instant::ZERO,
+            highest: None,
+            unmatched: 0,
+            pacing_until: None,
+        }
+    }
+
+    /// Puts a session into its slot; it may have something to send.
+    pub(super) fn install(&mut self, id: SessionId, session: Session<C>) {
+        self.table.put(id, Slot::Live(Box::new(session)));
+        self.index_reset(id);
+        self.touch(id);
+        self.on_phase_changed(id);
+    }
+
+    /// The peer's reset token is known: a Reset finds the session by it.
+    pub(super) fn index_reset(&mut self, id: SessionId) {
+        let key = self.config.hash_key();
+        if let Some(session) = self.table.live(id)
+            && let Some(token) = session.agreement.reset_token
+        {
+            self.resets.insert(key.hash_one(token), id);
+        }
+    }
+
+    /// The session that a Reset with this token would end.
+    pub(super) fn session_of_token(&self, token: &[u8; 16]) -> Option<SessionId> {
+        self.resets.get(&self.config.hash_key().hash_one(token)).copied()
+    }
+
+    /// A session came up, hands over, or is gone.
+    pub(super) fn on_phase_changed(&mut self, id: SessionId) {
+        let Some(session) = self.table.live(id) else { return };
+        if session.phase_changed {
+            session.phase_changed = false;
+            self.index_reset(id);
+            self.work_renewal(id);
+        }
+        let Some(session) = self.table.live(id) else { return };
+        let confirmed = !matches!(session.phase, Phase::Unconfirmed { .. } | Phase::Gone);
+        if confirmed && !session.listed {
+            session.listed = true;
+            self.around.stats.sessions_opened += 1;
+            self.around.stats.handshakes_completed += 1;
+            let listing = session.listing();
+            self.tell_directory(Mail::SessionUp(listing), &listing.peer);
+        }
+        self.check_probation(id);
+        let Some(session) = self.table.live(id) else { return };
+        if let Some(into) = session.drained_into.take() {
+            let waiting = core::mem::take(&mut session.forward);
+            self.hand_over(id, into, waiting);
+        }
+        if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
+            self.remove_session(id);
+        }
+    }
+
+    /// Frees a session's slot and everything it held.
+    fn remove_session(&mut self, id: SessionId) {
+        let Slot::Live(mut session) = self.table.free(id) else { return };
+        self.timers.cancel(id.slot() as u32);
+        self.unlist(&mut session);
+        session.receiver.give_back(&mut self.around.pool);
+        session.release(&mut self.around);
+        if let Some(successor) = session.successor {
+            self.bequeath(id, successor, &mut session);
+        }
+        for released in session.sender.drain() {
+            self.around.events.push_back(Event::Released { session: id, released });
+        }
+        for message in core::mem::take(&mut session.forward) {
+            self.return_message(id, message);
+        }
+    }
+
+    /// The directory and the index of resets forget the session.
+    pub(super) fn unlist(&mut self, session: &mut Session<C>) {
+        if let Some(token) = session.agreement.reset_token {
+            self.resets.remove(&self.config.hash_key().hash_one(token));
+        }
+        if session.listed {
+            session.listed = false;
+            self.around.stats.sessions_closed += 1;
+            let listing = session.listing();
+            self.tell_directory(Mail::SessionDown(listing), &listing.peer);
+        }
+    }
+
+    fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
+        let shard = self.config.placement.of_key(&peer.0).0;
+        self.post(shard, mail);
+    }
+
+    /// Sends a letter to a shard, which may be this one.
+    pub(super) fn post(&mut self, shard: u8, mail: Mail) {
+        if shard == self.config.index {
+            self.on_shard_mail(shard, mail);
+        } else {
+            self.around.mail.push_back((crate::mail::Destination::Shard(shard), mail));
+        }
+    }
+
+    /// Tells the application that a session it asked for will not open.
+    pub(super) fn fail_connect(&mut self, id: SessionId, ticket: Ticket, reason: CloseReason) {
+        self.around.events.push_back(Event::ConnectFailed { ticket, session: id, reason });
+    }
+
+    /// The operating system could not send: a hint, never the end of a session.
+    pub fn handle_transmit_error(&mut self, now: Now, transmit: &Transmit, error: TransmitError) {
+        self.begin(now);
+        if error != TransmitError::TooLong {
+            return;
+        }
+        // Rare, and without the packet at hand: every session on that path learns it.
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.id_of(slot as u32) else { continue };
+            if let Some(session) = self.table.live(id)
+                && session.path.remote == transmit.remote
+            {
+                session.mtu.on_too_long(now.instant, transmit.segment_len);
+            }
+        }
+    }
+
+    /// A letter found its ring full: what it owned is taken back, what it asked is taken as refused.
+    pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
+        self.begin(now);
+        self.around.stats.count_drop(DropReason::MailFull);
+        match mail {
+            Mail::Misrouted { datagram, .. } => self.around.pool.give(datagram),
+            Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
+            Mail::Inherit { session, message } => self.return_message(session, message),
+            _ => {}
+        }
+    }
+
+    /// The packet number that the next packet of a session will have; for tests that lose one.
+    #[must_use]
+    pub fn next_number(&mut self, id: SessionId) -> Option<PacketNumber> {
+        self.table.live(id).map(|session| session.send_keys.next_number())
+    }
+
+    /// The address that a session's peer is reached at.
+    #[must_use]
+    pub fn remote_of(&mut self, id: SessionId) -> Option<core::net::SocketAddr> {
+        self.table.live(id).map(|session| session.path.remote)
+    }
+}
