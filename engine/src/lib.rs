@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod entropy;
+pub mod keyfile;
 pub mod runtime;
 pub mod socket;
