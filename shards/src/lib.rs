@@ -9,5 +9,7 @@ pub mod arq;
 pub mod blocks;
 pub mod identity;
 pub mod limits;
+pub mod placement;
+pub mod route;
 pub mod session;
 pub mod time;
