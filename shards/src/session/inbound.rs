@@ -10,19 +10,22 @@ use dunlin_codec::frame::{Ack, Close, Frame, Frames, Segment};
 use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed;
 
-use crate::arq::acknowledgements::Received;
-use crate::arq::receiver::{Refusal, Violation};
-use crate::arq::recovery::{AckInput, Outcome};
+use crate::arq::acknowledgements::{Acknowledgements, Received};
+use crate::arq::mtu::Mtu;
+use crate::arq::receiver::{Receiver, Refusal, Violation};
+use crate::arq::recovery::{AckInput, Outcome, Packet, Recovery};
+use crate::arq::sender::Sender;
 use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
-use crate::session::live::{Contents, Flags, Phase, Session};
+use crate::session::live::{Contents, Control, Flags, Phase, Session};
 use crate::session::outbound::OVERHEAD;
 use crate::session::path::Path;
+use crate::session::renewal::Renewal;
 use crate::session::keys::{Arrived, Wear};
 use crate::session::replay::Freshness;
-use crate::stats::DropReason;
+use crate::stats::{DropReason, Stats};
 use crate::surroundings::Surroundings;
 use crate::time::Instant;
 
@@ -93,7 +96,7 @@ impl<C: Crypto> Session<C> {
 
     #[cold]
     fn on_first_of_phase(&mut self, now: Instant) {
-        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout() * 3);
+        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout(0) * 3);
         self.on_peer_phase(now);
     }
 
@@ -296,47 +299,32 @@ impl<C: Crypto> Session<C> {
         let now = around.now.instant;
         let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
-        let (sender, acknowledgements, control, mtu) =
-            (&mut self.sender, &mut self.acknowledgements, &mut self.control, &mut self.mtu);
-        let (receiver, renewal) = (&mut self.receiver, &mut self.renewal);
-        let stats = &mut around.stats;
-        let mut sink = |outcome: Outcome<Contents>| match outcome {
-            Outcome::Acked(_, contents) => {
-                sender.on_acked(contents.span);
-                if contents.acked_before > 0 {
-                    acknowledgements.on_acknowledged(PacketNumber(contents.acked_before - 1));
-                }
-                if contents.probe_len > 0 {
-                    mtu.on_probe_acked(usize::from(contents.probe_len));
-                    stats.mtu_raised += 1;
-                } else if contents.flags.has(Flags::FULL) {
-                    mtu.on_acked_full();
-                }
-                if contents.flags.has(Flags::TOKEN) {
-                    control.reset_token = None;
-                }
-            }
-            Outcome::Lost(_, contents) => {
-                stats.packets_lost += u64::from(contents.probe_len == 0);
-                sender.on_lost(contents.span);
-                lost_control(contents, control, receiver, renewal);
-                if contents.probe_len > 0 {
-                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
-                } else {
-                    mtu.on_lost(contents.flags.has(Flags::FULL));
-                }
-            }
-        };
-        let summary = self
-            .recovery
-            .on_ack(now, input, &mut sink)
+        let (recovery, mut fates) = self.fates(around);
+        let summary = recovery
+            .on_ack(now, input, &mut |outcome| fates.on_outcome(&outcome))
             .map_err(|_| "an acknowledgement of what was never sent")?;
         self.send_keys.on_acknowledged(ack.largest());
-        around.stats.packets_lost_spuriously += summary.spurious as u64;
+        around.stats.packets_lost_spuriously += u64::from(summary.spurious);
         self.on_round_trip(around, ack.largest());
         self.release(around);
         self.pacing_until = None;
         Ok(())
+    }
+
+    /// The session's parts that learn what became of packets, beside the one that tells it.
+    fn fates<'a>(&'a mut self, around: &'a mut Surroundings) -> (&'a mut Recovery<Contents>, Fates<'a>) {
+        let round_trip = self.recovery.rtt().smoothed();
+        let fates = Fates {
+            sender: &mut self.sender,
+            receiver: &mut self.receiver,
+            acknowledgements: &mut self.acknowledgements,
+            control: &mut self.control,
+            mtu: &mut self.mtu,
+            renewal: &mut self.renewal,
+            stats: &mut around.stats,
+            round_trip,
+        };
+        (&mut self.recovery, fates)
     }
 
     fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
@@ -361,24 +349,10 @@ impl<C: Crypto> Session<C> {
         if self.recovery.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let (sender, control, mtu) = (&mut self.sender, &mut self.control, &mut self.mtu);
-        let (receiver, renewal, stats) = (&mut self.receiver, &mut self.renewal, &mut around.stats);
-        let mut sink = |outcome: Outcome<Contents>| {
-            if let Outcome::Lost(_, contents) = outcome {
-                stats.packets_lost += u64::from(contents.probe_len == 0);
-                sender.on_lost(contents.span);
-                lost_control(contents, control, receiver, renewal);
-                if contents.probe_len > 0 {
-                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
-                } else {
-                    mtu.on_lost(contents.flags.has(Flags::FULL));
-                }
-            }
-        };
-        let probes = self.recovery.on_timeout(now, &mut sink).probes();
+        let (recovery, mut fates) = self.fates(around);
+        let probes = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome)).probes();
         if probes > 0 {
             around.stats.probe_timeouts += 1;
-            self.mtu.on_probe_timeout();
             self.control.probes = probes;
             if let Some(finish) = &mut self.finish {
                 finish.due = true;
@@ -405,20 +379,67 @@ fn words(violation: Violation) -> &'static str {
     }
 }
 
-/// Control frames of a lost packet are written again, with what holds then.
-fn lost_control(
-    contents: Contents,
-    control: &mut crate::session::live::Control,
-    receiver: &mut crate::arq::receiver::Receiver,
-    renewal: &mut Option<Box<crate::session::renewal::Renewal>>,
-) {
-    receiver.on_credit_lost(contents.credit);
-    if contents.flags.has(Flags::ACK_FREQUENCY) {
-        control.ack_frequency = true;
+/// Everything that learns what became of a packet.
+struct Fates<'a> {
+    sender: &'a mut Sender,
+    receiver: &'a mut Receiver,
+    acknowledgements: &'a mut Acknowledgements,
+    control: &'a mut Control,
+    mtu: &'a mut Mtu,
+    renewal: &'a mut Option<Box<Renewal>>,
+    stats: &'a mut Stats,
+    round_trip: Duration,
+}
+
+impl Fates<'_> {
+    #[inline]
+    fn on_outcome(&mut self, outcome: &Outcome<Contents>) {
+        match outcome {
+            Outcome::Acked(packet) => self.on_acked(packet.number, &packet.contents),
+            Outcome::Lost(packet) => self.on_lost(packet),
+        }
     }
-    if contents.flags.has(Flags::HANDSHAKE)
-        && let Some(renewal) = renewal
-    {
-        renewal.on_lost();
+
+    #[inline]
+    fn on_acked(&mut self, number: PacketNumber, contents: &Contents) {
+        self.sender.on_acked(contents.span);
+        if contents.acked_before > 0 {
+            self.acknowledgements.on_acknowledged(PacketNumber(contents.acked_before - 1));
+        }
+        let len = usize::from(contents.len);
+        if contents.flags.has(Flags::MTU_PROBE) {
+            self.stats.mtu_raised += u64::from(self.mtu.on_probe_acked(len));
+        } else if self.mtu.is_full(len) {
+            self.mtu.on_full_acked(number.0);
+        }
+        if contents.flags.has(Flags::TOKEN) {
+            self.control.reset_token = None;
+        }
+    }
+
+    /// What the packet carried is written again, with what holds then.
+    #[cold]
+    fn on_lost(&mut self, packet: &Packet<Contents>) {
+        let contents = &packet.contents;
+        let len = usize::from(contents.len);
+        if contents.flags.has(Flags::MTU_PROBE) {
+            self.mtu.on_probe_lost(len);
+            return;
+        }
+        self.stats.packets_lost += 1;
+        self.sender.on_lost(contents.span);
+        self.receiver.on_credit_lost(contents.credit);
+        self.control.ack_frequency |= contents.flags.has(Flags::ACK_FREQUENCY);
+        if contents.flags.has(Flags::TOKEN) {
+            self.control.token_sent = false;
+        }
+        if contents.flags.has(Flags::HANDSHAKE)
+            && let Some(renewal) = self.renewal
+        {
+            renewal.on_lost();
+        }
+        let fell = self.mtu.on_lost(packet.number.0, len, packet.sent, self.round_trip);
+        self.stats.mtu_lowered += u64::from(fell);
     }
 }
+

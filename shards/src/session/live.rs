@@ -38,8 +38,8 @@ pub(crate) struct Contents {
     pub(crate) credit: CreditSpan,
     /// Everything else that must be told again when it is lost.
     pub(crate) flags: Flags,
-    /// Bytes of a path-MTU probe, zero for any other packet.
-    pub(crate) probe_len: u16,
+    /// Bytes of the datagram.
+    pub(crate) len: u16,
 }
 
 /// Control frames in a packet, as bits.
@@ -50,7 +50,7 @@ impl Flags {
     pub(crate) const ACK_FREQUENCY: u8 = 1 << 1;
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
-    pub(crate) const FULL: u8 = 1 << 4;
+    pub(crate) const MTU_PROBE: u8 = 1 << 4;
     pub(crate) const TOKEN: u8 = 1 << 5;
 
     pub(crate) fn set(&mut self, bit: u8) {

@@ -167,9 +167,6 @@ impl<C: Crypto> Session<C> {
         allowed.probe = self.control.probes > 0;
         let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
         let len = plain_len + OVERHEAD;
-        if len == self.mtu.current() && len > DATAGRAM_MIN {
-            contents.flags.set(Flags::FULL);
-        }
         let frame = &mut frame[..len];
         self.seal(frame, ticket);
         allowed.bytes = allowed.bytes.saturating_sub(len);
@@ -183,12 +180,13 @@ impl<C: Crypto> Session<C> {
         number: PacketNumber,
         len: usize,
         eliciting: bool,
-        contents: Contents,
+        mut contents: Contents,
     ) {
-        let kind = match (eliciting, contents.probe_len) {
+        contents.len = len as u16;
+        let kind = match (eliciting, contents.flags.has(Flags::MTU_PROBE)) {
             (false, _) => SentKind::AckOnly,
-            (true, 0) => SentKind::Data,
-            (true, _) => SentKind::MtuProbe,
+            (true, false) => SentKind::Data,
+            (true, true) => SentKind::MtuProbe,
         };
         self.recovery.on_sent(now, number, len, kind, contents);
         if eliciting {
@@ -277,9 +275,9 @@ impl<C: Crypto> Session<C> {
         Frame::Ping.write(&mut out).ok()?;
         let room = out.room();
         out.zeros(room).ok()?;
-        let probe_len = u16::try_from(len).ok()?;
         self.seal(&mut frame[..len], ticket);
-        self.on_packet_sent(now, number, len, true, Contents { probe_len, ..Contents::default() });
+        let flags = Flags(Flags::MTU_PROBE);
+        self.on_packet_sent(now, number, len, true, Contents { flags, ..Contents::default() });
         Some(self.transmit(around, len, len))
     }
 

@@ -79,7 +79,7 @@ impl<C: Crypto> Session<C> {
         if let Some((path, answer)) = self.responses.pop() {
             return Some((path, Frame::PathResponse(answer)));
         }
-        let wait = self.recovery.rtt().probe_timeout();
+        let wait = self.recovery.rtt().probe_timeout(0);
         let candidate = self.candidate.as_mut()?;
         if candidate.again_at > now || candidate.sent >= PATH_PROBES_MAX {
             return None;

@@ -103,7 +103,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// A message that cannot be taken goes back, so that its block is not lost.
-    fn return_message(&mut self, session: SessionId, message: Outgoing) {
+    pub(super) fn return_message(&mut self, session: SessionId, message: Outgoing) {
         let Outgoing { ticket, channel, block, .. } = message;
         let released = Released { ticket, channel, block, outcome: Outcome::Abandoned };
         self.around.events.push_back(Event::Released { session, released });
@@ -165,7 +165,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn on_probe(&mut self, id: SessionId, successor: SessionId) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
-        let until = now + session.recovery.rtt().probe_timeout() * 3;
+        let until = now + session.recovery.rtt().probe_timeout(0) * 3;
         session.probation = Some(Probation { successor, until, since: now });
         session.control.ping = true;
         self.touch(id);
