@@ -8,12 +8,15 @@
 //! After a batch it spins for up to 50 us while the recent gaps between batches were shorter than that: a
 //! sleeping thread costs 15-20 us to wake. It yields while it spins, because the application may share the core.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
+use dunlin_shards::arq::sender::{Outcome, Released};
 use dunlin_shards::blocks::Block;
-use dunlin_shards::event::{Event as ShardEvent, Ticket};
+use dunlin_shards::event::{CloseReason, Event as ShardEvent};
 use dunlin_shards::mail::{self, Destination, Mail};
 use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::shard::Shard;
@@ -23,11 +26,12 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, EngineShared, PeerShared};
+use crate::api::shared::{Answer, EngineShared, PeerShared, ShardReport, room_of};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{Delivery, Desk, lock};
+use crate::runtime;
 use crate::socket::{Doorbell, Socket};
 
 /// How long to spin after a batch at most.
@@ -68,7 +72,6 @@ pub(crate) struct Pace {
     gap: u64,
     reported: Instant,
     loops: u64,
-    wakeups: u64,
 }
 
 impl Pace {
@@ -88,32 +91,54 @@ impl Pace {
     }
 }
 
-impl<H: Handler> Driver<H> {
-    /// Runs until the engine stops.
-    pub(crate) async fn run<S: Socket>(mut self, mut socket: S) {
-        loop {
+impl<H: Handler> runtime::Driver for Driver<H> {
+    type Output = ();
+
+    async fn run<S: Socket>(mut self, socket: &mut S) {
+        while !self.engine.stopping.load(Ordering::Relaxed) {
             let now = self.clock.now();
-            let worked = self.turn(now, &mut socket);
+            let worked = self.turn(now, socket);
             self.pace.loops += 1;
+            if now.instant.since(self.pace.reported) >= REPORT_EVERY {
+                self.report(now.instant, socket);
+            }
             if worked {
                 self.pace.on_batch(now.instant);
-            }
-            if self.is_finished() {
-                self.report(now.instant, &socket);
-                return;
-            }
-            if now.instant.since(self.pace.reported) >= REPORT_EVERY {
-                self.report(now.instant, &socket);
-            }
-            if worked {
-                continue;
-            }
-            if self.pace.should_spin(now.instant, self.spin) {
+            } else if self.pace.should_spin(now.instant, self.spin) {
                 rustix::thread::sched_yield();
-                continue;
+            } else {
+                self.report(now.instant, socket);
+                socket.wait(self.shard.poll_timeout().map(|(at, _)| at)).await;
             }
-            self.sleep(&mut socket).await;
         }
+        self.report(self.clock.now().instant, socket);
+    }
+}
+
+impl<H: Handler> Driver<H> {
+    pub(crate) fn new(
+        index: u8,
+        (shard, clock): (Shard<AwsLc, OsEntropy>, Clock),
+        (desk, neighbours): (Desk, Vec<Option<Neighbour>>),
+        (engine, spin): (Arc<EngineShared>, Spin),
+        handler: H,
+    ) -> Self {
+        let pace = Pace::default();
+        Self { index, shard, clock, desk, neighbours, engine, handler, spin, peers: Vec::new(), pace }
+    }
+
+    /// Publishes the shard's numbers.
+    fn report<S: Socket>(&mut self, now: Instant, socket: &S) {
+        self.pace.reported = now;
+        let report = ShardReport {
+            stats: self.shard.stats().clone(),
+            socket: *socket.counters(),
+            sessions: self.shard.sessions(),
+            allocated_bytes: self.shard.allocated_bytes(),
+            drained: self.shard.is_drained(),
+            loops: self.pace.loops,
+        };
+        *lock(&self.engine.stats[usize::from(self.index)]) = report;
     }
 
     /// One turn: everything that waits comes in, everything that is ready goes out. False: nothing happened.
@@ -133,13 +158,7 @@ impl<H: Handler> Driver<H> {
 
     fn receive<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {
         let shard = &mut self.shard;
-        match socket.receive(|arrival, bytes| shard.handle_datagram(now, arrival, bytes)) {
-            Ok(count) => count > 0,
-            Err(error) => {
-                tracing::warn!(shard = self.index, %error, "the socket cannot receive");
-                false
-            }
-        }
+        socket.receive(|arrival, bytes| shard.handle_datagram(now, arrival, bytes)) > 0
     }
 
     fn read_letters(&mut self, now: Now) -> bool {
@@ -173,9 +192,7 @@ impl<H: Handler> Driver<H> {
             socket.transmit(&transmit);
             count += 1;
         }
-        if let Err(error) = socket.flush() {
-            tracing::warn!(shard = self.index, %error, "the socket cannot send");
-        }
+        socket.flush();
         while let Some((transmit, error)) = socket.poll_error() {
             self.shard.handle_transmit_error(now, &transmit, error);
         }
@@ -203,14 +220,13 @@ impl<H: Handler> Driver<H> {
         while self.desk.deliveries.slots() > 0 {
             let Some(event) = self.shard.poll_event() else { break };
             match event {
-                ShardEvent::Message { session, channel, block, .. } => {
-                    self.on_message(now, session, channel, block);
+                ShardEvent::Message { session, channel, charge, block } => {
+                    self.on_message(now, (session, channel, charge), block);
                 }
-                ShardEvent::Released { session, released } => {
-                    let bytes = released.block.len();
-                    let _ = self.desk.returns.push(released.block);
+                ShardEvent::Released { session, released } => self.on_released(session, released),
+                ShardEvent::QueueLimit { session, bytes } => {
                     if let Some(peer) = self.peer(session) {
-                        peer.give_room(bytes);
+                        peer.set_limit(bytes);
                     }
                 }
                 other => self.on_notice(other),
@@ -218,36 +234,46 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    fn on_message(&mut self, now: Now, session: SessionId, channel: ChannelId, block: Block) {
+    fn on_message(&mut self, now: Now, from: (SessionId, ChannelId, u32), block: Block) {
+        let (session, channel, charge) = from;
         let Some(peer) = self.peer(session).cloned() else {
-            return self.shard.handle_mail(
-                now,
-                mail::From::Application,
-                Mail::Consumed { session, channel, block },
-            );
+            return self.consume(now, from, block);
         };
         let shard = &mut self.shard;
-        let mut send = |bytes: &[u8], options: SendOptions| answer(shard, now, session, bytes, options);
+        let mut send = |bytes: &[u8], options: SendOptions| answer(shard, now, session, (bytes, options));
         let mut reply = Reply { peer: peer.id, send: &mut send };
         if self.handler.on_message(Channel(channel.0), &block, &mut reply) == Verdict::Handled {
-            let mail = Mail::Consumed { session, channel, block };
-            return self.shard.handle_mail(now, mail::From::Application, mail);
+            return self.consume(now, from, block);
         }
-        let bell = peer.clone();
-        let _ = self.desk.deliveries.push(Delivery { peer, session, channel, block });
-        bell.arrived.notify(1);
+        let delivery = Delivery { peer: peer.clone(), session, channel, charge, block };
+        // `deliver` looks for room in the ring before it takes an event.
+        let _ = self.desk.deliveries.push(delivery);
+        peer.arrived.notify(1);
+    }
+
+    fn consume(&mut self, now: Now, (session, channel, charge): (SessionId, ChannelId, u32), block: Block) {
+        let mail = Mail::Consumed { session, channel, charge, block };
+        self.shard.handle_mail(now, mail::From::Application, mail);
+    }
+
+    /// A message that was sent is done with: its block goes home, its room is free.
+    fn on_released(&mut self, session: SessionId, released: Released) {
+        let Released { ticket, block, outcome, .. } = released;
+        if ticket == ON_CORE {
+            return self.shard.give_block(block);
+        }
+        let room = room_of(block.len());
+        let _ = self.desk.returns.push(block);
+        let Some(peer) = self.peer(session) else { return };
+        peer.give_room(room);
+        if outcome == Outcome::Abandoned && ticket != 0 {
+            let peer = peer.id;
+            self.engine.publish(Event::Undelivered { peer, ticket });
+        }
     }
 
     fn peer(&self, session: SessionId) -> Option<&Arc<PeerShared>> {
         self.peers.get(session.slot())?.as_ref()
-    }
-
-    fn admit(&mut self, session: SessionId, peer: Arc<PeerShared>) {
-        let slot = session.slot();
-        if self.peers.len() <= slot {
-            self.peers.resize(slot + 1, None);
-        }
-        self.peers[slot] = Some(peer);
     }
 
     fn on_notice(&mut self, event: ShardEvent) {
@@ -283,4 +309,54 @@ impl<H: Handler> Driver<H> {
             other => self.on_succession(other),
         }
     }
+
+    fn new_peer(&mut self, id: NodeId, session: SessionId, remote: SocketAddr) -> Arc<PeerShared> {
+        let peer = Arc::new(PeerShared::new(self.engine.clone(), id, session, remote));
+        let slot = session.slot();
+        if self.peers.len() <= slot {
+            self.peers.resize(slot + 1, None);
+        }
+        self.peers[slot] = Some(peer.clone());
+        peer
+    }
+
+    fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
+        peer.on_closed(reason.clone());
+        self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+    }
+
+    /// One session carries on for another, perhaps on another shard.
+    fn on_succession(&mut self, event: ShardEvent) {
+        let (from, to, resent) = match event {
+            ShardEvent::PeerRestarted { from, to, resent } => (from, to, Some(resent)),
+            ShardEvent::Moved { from, to } => (from, to, None),
+            _ => return,
+        };
+        let Some(peer) = self.peer(from).cloned() else { return };
+        if from != to {
+            self.peers[from.slot()] = None;
+            peer.move_to(to);
+        }
+        if let Some(resent) = resent {
+            self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });
+        }
+    }
+}
+
+/// The ticket of messages that a handler sent: their blocks are the shard's own.
+const ON_CORE: u64 = u64::MAX;
+
+/// A handler's answer: copied once into a block of the shard's, then sent like any message.
+fn answer(
+    shard: &mut Shard<AwsLc, OsEntropy>,
+    now: Now,
+    session: SessionId,
+    (bytes, options): (&[u8], SendOptions),
+) -> bool {
+    let Some(mut block) = shard.take_block(bytes.len()) else { return false };
+    block.fill_from(bytes);
+    let message = outgoing(block, options, ON_CORE);
+    shard.handle_mail(now, mail::From::Application, Mail::Send { session, message });
+    true
 }

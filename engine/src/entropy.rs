@@ -33,6 +33,12 @@ impl OsEntropy {
     }
 }
 
+impl dunlin_shards::rng::Entropy for OsEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        Self::fill(self, bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

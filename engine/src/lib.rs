@@ -1,9 +1,22 @@
 //! Dunlin: a peer-to-peer datagram engine for Linux. One UDP port, one shard per core.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod clock;
 pub mod config;
+mod driver;
 pub mod entropy;
 pub mod keyfile;
+mod mailbox;
 pub mod runtime;
 pub mod socket;
+mod start;
+mod wait;
+
+pub use api::*;
+pub use config::Config;
+pub use dunlin_codec::ids::NodeId;
+pub use dunlin_codec::uri::{DunlinUri, Host};
+pub use dunlin_shards::event::{CloseReason, EarlyData};
+pub use dunlin_shards::identity::Identity;
+pub use dunlin_shards::stats::{DropReason, Stats};

@@ -35,6 +35,7 @@ pub(crate) struct Delivery {
     pub(crate) peer: Arc<PeerShared>,
     pub(crate) session: SessionId,
     pub(crate) channel: ChannelId,
+    pub(crate) charge: u32,
     pub(crate) block: Block,
 }
 
@@ -133,11 +134,11 @@ impl Port {
     }
 
     /// A message was read: its block goes home. The shard is woken when the peer may be waiting for that.
-    pub(crate) fn give_back(&self, session: SessionId, channel: ChannelId, block: Block) {
+    pub(crate) fn give_back(&self, (session, channel, charge): (SessionId, ChannelId, u32), block: Block) {
         let bytes = block.len();
         // The ring is as long as there can be deliveries and inbox entries in flight; when it is full all the
         // same, the shard is behind, and waiting a little is right.
-        let mut mail = Mail::Consumed { session, channel, block };
+        let mut mail = Mail::Consumed { session, channel, charge, block };
         loop {
             match lock(&self.home).push(mail) {
                 Ok(()) => break,

@@ -1,13 +1,14 @@
 //! Opening sessions: addresses of names, early data, the wait for the handshake.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use dunlin_codec::ids::{InstanceId, NodeId};
-use dunlin_codec::uri::DunlinUri;
+use dunlin_codec::ids::NodeId;
+use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::event::EarlyData;
 use dunlin_shards::mail::{Connect, Mail};
-use dunlin_shards::placement;
+use event_listener::Event as Bell;
 
 use crate::api::error::ConnectError;
 use crate::api::peer::{Peer, SendOptions, outgoing};
@@ -40,25 +41,59 @@ pub struct Connected {
     pub early: EarlyData,
 }
 
-/// Addresses of a URI's host, in the resolver's order. Blocks while a name is looked up.
-pub(crate) fn resolve(uri: &DunlinUri) -> Result<Vec<SocketAddr>, ConnectError> {
-    let host = uri.host.clone();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+/// Addresses of a URI's host, in the resolver's order. A name is looked up on a thread of its own.
+pub(crate) async fn resolve(uri: &DunlinUri) -> Result<Vec<SocketAddr>, ConnectError> {
+    let name = match &uri.host {
+        Host::V4(address) => return Ok(vec![SocketAddr::from((*address, uri.port))]),
+        Host::V6(address) => return Ok(vec![SocketAddr::from((*address, uri.port))]),
+        Host::Name(name) => name.clone(),
+    };
+    let (port, host) = (uri.port, name.clone());
+    let found = Arc::new(Lookup::default());
+    let finder = found.clone();
+    let spawned = std::thread::Builder::new().name("dunlin-lookup".to_owned()).spawn(move || {
+        finder.complete((name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    });
     let lookup = |source| ConnectError::Lookup { host: host.clone(), source };
-    let addresses: Vec<SocketAddr> = (bare, uri.port).to_socket_addrs().map_err(lookup)?.collect();
+    spawned.map_err(lookup)?;
+    let addresses = found.wait().await.map_err(lookup)?;
     if addresses.is_empty() {
-        return Err(lookup(std::io::Error::other("the name has no address")));
+        return Err(lookup(io::Error::other("the name has no address")));
     }
     Ok(addresses)
 }
 
+/// A lookup under way.
+#[derive(Default)]
+struct Lookup {
+    found: Mutex<Option<io::Result<Vec<SocketAddr>>>>,
+    done: Bell,
+}
+
+impl Lookup {
+    fn complete(&self, found: io::Result<Vec<SocketAddr>>) {
+        *lock(&self.found) = Some(found);
+        self.done.notify(usize::MAX);
+    }
+
+    async fn wait(&self) -> io::Result<Vec<SocketAddr>> {
+        loop {
+            let listener = self.done.listen();
+            if let Some(found) = lock(&self.found).take() {
+                return found;
+            }
+            listener.await;
+        }
+    }
+}
+
 /// Addresses that our socket can reach.
-pub(crate) fn reachable(local: SocketAddr, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let usable = |address: &SocketAddr| match local {
+pub(crate) fn reachable(local: SocketAddr, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let usable = |address: &&SocketAddr| match local {
         SocketAddr::V4(_) => address.is_ipv4(),
         SocketAddr::V6(v6) => v6.ip().is_unspecified() || address.is_ipv6(),
     };
-    addresses.into_iter().filter(usable).collect()
+    addresses.iter().filter(usable).copied().collect()
 }
 
 /// Opens a session with whoever is at `remote`; `id` must match when given.
@@ -71,8 +106,8 @@ pub(crate) async fn open(
     let ticket = engine.next_ticket();
     let request = Arc::new(Request::default());
     lock(&engine.requests).insert(ticket, request.clone());
-    let shard = placement::shard_of_address(engine.placement.seed, remote, engine.placement.shards);
-    let port = &engine.ports[usize::from(shard)];
+    let shard = engine.placement.of_address(remote);
+    let port = &engine.ports[usize::from(shard.0)];
     let mut early = Vec::with_capacity(options.early.len());
     for message in &options.early {
         let block = port.block_of(&message.bytes).ok_or(ConnectError::Engine)?;
@@ -81,7 +116,7 @@ pub(crate) async fn open(
         early.push(message);
     }
     let instance = id.and_then(|id| lock(&engine.instances).get(&id).copied());
-    let instance = instance.unwrap_or(InstanceId::default());
+    let instance = instance.unwrap_or_default();
     let connect = Connect { ticket, id, remote, early, instance };
     if port.post(Mail::Connect(Box::new(connect))).is_err() {
         lock(&engine.requests).remove(&ticket);

@@ -63,6 +63,14 @@ pub enum ConnectError {
         /// What the resolver said.
         source: io::Error,
     },
+    /// The host has no address that our socket can reach.
+    #[error("{host} has no address that a socket bound to {local} can reach; listen on [::] for both families")]
+    NoRoute {
+        /// The host.
+        host: String,
+        /// Where we listen.
+        local: SocketAddr,
+    },
     /// The handshake failed.
     #[error("cannot connect to {remote}: {reason}")]
     Handshake {

@@ -15,12 +15,28 @@ pub struct Message {
     peer: Arc<PeerShared>,
     session: SessionId,
     channel: ChannelId,
+    charge: u32,
     block: Option<Block>,
 }
 
 impl Message {
-    pub(crate) fn new(peer: Arc<PeerShared>, session: SessionId, channel: ChannelId, block: Block) -> Self {
-        Self { peer, session, channel, block: Some(block) }
+    pub(crate) fn new(
+        peer: Arc<PeerShared>,
+        session: SessionId,
+        (channel, charge): (ChannelId, u32),
+        block: Block,
+    ) -> Self {
+        Self { peer, session, channel, charge, block: Some(block) }
+    }
+
+    pub(crate) fn is_from(&self, peer: &Arc<PeerShared>) -> bool {
+        Arc::ptr_eq(&self.peer, peer)
+    }
+
+    /// Waits in its sender's inbox for whoever asks for it.
+    pub(crate) fn into_inbox(self) {
+        let peer = self.peer.clone();
+        peer.put(self);
     }
 
     /// Who sent it.
@@ -53,7 +69,8 @@ impl Deref for Message {
 impl Drop for Message {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.peer.port(self.session).give_back(self.session, self.channel, block);
+            let from = (self.session, self.channel, self.charge);
+            self.peer.port(self.session).give_back(from, block);
         }
     }
 }

@@ -3,14 +3,14 @@
 mod connect;
 mod engine;
 mod error;
-mod event;
-mod handler;
+pub(crate) mod event;
+pub(crate) mod handler;
 mod message;
-mod peer;
+pub(crate) mod peer;
 pub(crate) mod shared;
 
-pub use connect::{ConnectOptions, Early};
-pub use engine::{Engine, EngineBuilder};
+pub use connect::{ConnectOptions, Connected, Early};
+pub use engine::{Engine, EngineBuilder, EngineStats, ShardStats};
 pub use error::{ConnectError, Error, RecvError, SendError, StartError};
 pub use event::Event;
 pub use handler::{Handler, NoHandler, Reply, Verdict};

@@ -13,7 +13,7 @@ use event_listener::{Listener, listener};
 
 use crate::api::error::{RecvError, SendError};
 use crate::api::message::Message;
-use crate::api::shared::{Answer, PeerShared, Request};
+use crate::api::shared::{Answer, PeerShared, Request, room_of};
 use crate::mailbox::lock;
 
 /// A channel of a session. The application's are 16 and up; lower ones are the engine's own.
@@ -139,7 +139,7 @@ impl Peer {
         if bytes.len() > max {
             return Err(SendError::TooLong { len: bytes.len(), max });
         }
-        if !shared.take_room(bytes.len()) {
+        if !shared.take_room(room_of(bytes.len())) {
             return Err(SendError::WouldBlock);
         }
         let ticket = if options.once { shared.engine.next_ticket().0 } else { 0 };
@@ -159,7 +159,7 @@ impl Peer {
         if let Some(reason) = shared.close_reason() {
             return Err(SendError::Closed(reason.clone()));
         }
-        if !shared.take_room(bytes.len()) {
+        if !shared.take_room(room_of(bytes.len())) {
             return Err(SendError::WouldBlock);
         }
         self.hand_over(bytes, options, shared.engine.next_ticket().0)
@@ -169,7 +169,7 @@ impl Peer {
         let session = self.shared.session();
         let sent = self.shared.port(session).send(session, bytes, |block| outgoing(block, options, ticket));
         if sent.is_err() {
-            self.shared.give_room(bytes.len());
+            self.shared.give_room(room_of(bytes.len()));
             return Err(SendError::WouldBlock);
         }
         Ok(SendTicket { channel: options.channel, ticket })

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
+use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
+use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
-use event_listener::Event as Bell;
+use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::event::Event;
 use crate::api::message::Message;
@@ -20,6 +22,11 @@ use crate::socket::SocketCounters;
 
 /// Bytes that a peer's messages may wait in, before its path has earned more.
 pub(crate) const SEND_LIMIT_MIN: usize = 256 << 10;
+
+/// What a message takes of its peer's queue: as its credit is charged, so that small ones are not free.
+pub(crate) fn room_of(len: usize) -> usize {
+    charge(len) as usize
+}
 
 /// The answer to a request of the application's.
 pub(crate) enum Answer {
@@ -43,6 +50,18 @@ impl Request {
 
     pub(crate) fn take(&self) -> Option<Answer> {
         lock(&self.answer).take()
+    }
+
+    pub(crate) fn wait_timeout(&self, wait: Duration) -> Option<Answer> {
+        if let Some(answer) = self.take() {
+            return Some(answer);
+        }
+        listener!(self.answered => listener);
+        if let Some(answer) = self.take() {
+            return Some(answer);
+        }
+        listener.wait_timeout(wait);
+        self.take()
     }
 
     pub(crate) async fn wait(&self) -> Answer {
@@ -75,13 +94,6 @@ pub(crate) struct EngineShared {
     pub(crate) message_len_max: usize,
 }
 
-/// How new peers spread over shards.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placement {
-    pub(crate) seed: u32,
-    pub(crate) shards: u8,
-}
-
 /// A shard's numbers, as of its last pause.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardReport {
@@ -89,7 +101,8 @@ pub(crate) struct ShardReport {
     pub(crate) socket: SocketCounters,
     pub(crate) sessions: usize,
     pub(crate) allocated_bytes: usize,
-    pub(crate) wakeups: u64,
+    /// `Shutdown` was asked, and nothing is left to do.
+    pub(crate) drained: bool,
     pub(crate) loops: u64,
 }
 
@@ -212,16 +225,17 @@ impl PeerShared {
             return Some(message);
         }
         while let Ok(delivery) = deliveries.pop() {
-            let Delivery { peer, session, channel, block } = delivery;
-            if Arc::ptr_eq(&peer, self) {
-                return Some(Message::new(peer, session, channel, block));
+            let Delivery { peer, session, channel, charge, block } = delivery;
+            let message = Message::new(peer, session, (channel, charge), block);
+            if message.is_from(self) {
+                return Some(message);
             }
-            peer.put(Message::new(peer.clone(), session, channel, block));
+            message.into_inbox();
         }
         None
     }
 
-    fn put(&self, message: Message) {
+    pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
         self.arrived.notify(1);
     }

@@ -173,6 +173,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.table.used()
     }
 
+    /// The shard was asked to shut down, and nothing is left that it must do.
+    pub fn is_drained(&self) -> bool {
+        self.shutting_down && self.table.used() == 0
+    }
+
     /// Bytes of message blocks that the shard has allocated.
     pub fn allocated_bytes(&self) -> usize {
         self.around.pool.allocated_bytes()

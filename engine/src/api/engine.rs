@@ -1,0 +1,383 @@
+//! The engine: its cores, its sockets, its threads.
+//!
+//! In:    a configuration, perhaps an identity and handlers.
+//! Out:   peers, events, numbers.
+//! Holds: dropping the last handle stops the shards; `shutdown` lets them finish first.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dunlin_codec::ids::NodeId;
+use dunlin_codec::uri::{DunlinUri, Host};
+use dunlin_shards::event::EarlyData;
+use dunlin_shards::identity::Identity;
+use dunlin_shards::mail::Mail;
+use dunlin_shards::placement::{Placement, PlacementSeeds};
+use dunlin_shards::stats::Stats;
+use event_listener::{Event as Bell, Listener, listener};
+
+use crate::api::connect::{self, ConnectOptions, Connected};
+use crate::api::error::{ConnectError, StartError};
+use crate::api::event::Event;
+use crate::api::handler::{Handler, NoHandler};
+use crate::api::peer::Peer;
+use crate::api::shared::{EngineShared, ShardReport};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::driver::Driver;
+use crate::entropy::OsEntropy;
+use crate::mailbox::{self, lock};
+use crate::runtime::{self, Running, RuntimeOptions};
+use crate::socket::SocketCounters;
+use crate::socket::group::{Group, GroupOptions, Steering};
+use crate::socket::probe::{IoChoice, IoReport};
+use crate::start;
+
+/// What an engine is started with.
+pub struct EngineBuilder<H = fn() -> NoHandler> {
+    config: Config,
+    identity: Option<Identity>,
+    reset_secret: Option<[u8; 32]>,
+    handler: H,
+}
+
+impl EngineBuilder {
+    /// With this configuration. Without an identity the key file that it names is used, and made when there is none.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, identity: None, reset_secret: None, handler: || NoHandler }
+    }
+}
+
+impl<H> EngineBuilder<H> {
+    /// With this identity, which nothing on disk knows of.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// With a throw-away identity.
+    #[must_use]
+    pub fn ephemeral(self) -> Self {
+        self.identity(Identity::from_seed(OsEntropy.array()))
+    }
+
+    /// With a handler per shard, made by `make` and called on the core that owns the peer.
+    #[must_use]
+    pub fn on_message<F, M>(self, make: M) -> EngineBuilder<M>
+    where
+        F: Handler,
+        M: FnMut() -> F,
+    {
+        let Self { config, identity, reset_secret, .. } = self;
+        EngineBuilder { config, identity, reset_secret, handler: make }
+    }
+
+    /// Starts the shards.
+    ///
+    /// # Errors
+    /// Why not; nothing is left running.
+    pub fn start<F>(mut self) -> Result<Engine, StartError>
+    where
+        F: Handler,
+        H: FnMut() -> F,
+    {
+        self.config.check().map_err(|wrong| StartError::Config(wrong.to_string()))?;
+        let keys = start::keys(&self.config, self.identity.take())?;
+        let seeds = PlacementSeeds { steering: draw_u32(), keys: [draw_u64(), draw_u64()] };
+        let shards = start::shard_count(&self.config)?;
+        let placement = Placement::new(shards, seeds);
+        let listen = self.config.node.listen;
+        let options = GroupOptions { segmentation: self.config.io.gso, ..GroupOptions::default() };
+        let group = Group::bind(listen, &placement, &options)
+            .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
+        let clock = Clock::start();
+        let doorbells = group.doorbells();
+        let mut ports = Vec::new();
+        let mut desks = VecDeque::new();
+        for doorbell in &doorbells {
+            let (port, desk) = mailbox::connect(doorbell.clone(), self.config.transport.message_max.len());
+            ports.push(port);
+            desks.push_back(desk);
+        }
+        let shared = Arc::new(EngineShared {
+            id: keys.identity.id(),
+            ports,
+            local: group.local_addr(),
+            placement,
+            requests: Mutex::new(HashMap::new()),
+            events: Mutex::new(VecDeque::new()),
+            happened: Bell::new(),
+            instances: Mutex::new(HashMap::new()),
+            tickets: AtomicU64::new(1),
+            stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
+            stopping: AtomicBool::new(false),
+            message_len_max: self.config.transport.message_max.len(),
+        });
+        let steering = group.steering().clone();
+        let template = start::shard_config(&self.config, &keys, placement, group.local_addr());
+        let mut rings = start::rings(&doorbells);
+        let limits = start::limits(&self.config, shards);
+        let io = match self.config.io.backend {
+            config::Backend::Auto => IoChoice::Auto,
+            config::Backend::Uring => IoChoice::Uring,
+            config::Backend::Mmsg => IoChoice::Mmsg,
+        };
+        let runtime = RuntimeOptions { io, cores: None, oversubscribe: self.config.node.allow_more_shards };
+        let mut parts = start::Parts { template, limits, identity: keys.identity, clock };
+        let spin = self.config.io.spin;
+        let engine = shared.clone();
+        let running = runtime::start(group, clock, &runtime, |index| {
+            let desk = desks.pop_front().expect("there is a desk for each shard");
+            let neighbours = rings.pop_front().expect("there are rings for each shard");
+            let shard = parts.shard(index.0);
+            Driver::new(index.0, (shard, clock), (desk, neighbours), (engine.clone(), spin), (self.handler)())
+        })
+        .map_err(|error| StartError::Runtime(error.to_string()))?;
+        for (index, report) in running.reports().iter().enumerate() {
+            tracing::info!(shard = index, "{report}");
+        }
+        Ok(Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering })
+    }
+}
+
+fn draw_u32() -> u32 {
+    u32::from_ne_bytes(OsEntropy.array())
+}
+
+fn draw_u64() -> u64 {
+    u64::from_ne_bytes(OsEntropy.array())
+}
+
+/// A running node. Clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<EngineShared>,
+    running: Arc<Mutex<Option<Running<()>>>>,
+    steering: Steering,
+}
+
+/// What all shards did so far, as of their last pause (at most 0.1 s ago while they are busy).
+#[derive(Clone, Debug, Default)]
+pub struct EngineStats {
+    /// Of each shard, in order.
+    pub shards: Vec<ShardStats>,
+}
+
+/// What one shard did so far.
+#[derive(Clone, Debug, Default)]
+pub struct ShardStats {
+    /// Protocol.
+    pub protocol: Stats,
+    /// Socket.
+    pub socket: SocketCounters,
+    /// Sessions and half-open handshakes that exist.
+    pub sessions: usize,
+    /// Bytes of message blocks.
+    pub allocated_bytes: usize,
+    /// Turns of its loop.
+    pub loops: u64,
+}
+
+impl EngineStats {
+    /// The protocol's counters of all shards together.
+    #[must_use]
+    pub fn protocol(&self) -> Stats {
+        let mut sum = Stats::default();
+        for shard in &self.shards {
+            sum.add(&shard.protocol);
+        }
+        sum
+    }
+}
+
+impl Engine {
+    /// Starts a node with this configuration; its key file is made when there is none.
+    ///
+    /// # Errors
+    /// Why not; nothing is left running.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        EngineBuilder::new(config).start()
+    }
+
+    /// More ways to start one.
+    #[must_use]
+    pub fn builder(config: Config) -> EngineBuilder {
+        EngineBuilder::new(config)
+    }
+
+    /// The node's identity, which is its address.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.shared.id
+    }
+
+    /// Where it listens, with the port that the kernel gave.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    /// The URI that others dial, for the given host (a name or an address of this machine).
+    #[must_use]
+    pub fn uri(&self, host: Host) -> DunlinUri {
+        DunlinUri { id: Some(self.shared.id), host, port: self.shared.local.port() }
+    }
+
+    /// Who decides which shard a datagram goes to.
+    #[must_use]
+    pub fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
+    /// The back end of each shard and why it was taken.
+    #[must_use]
+    pub fn io_reports(&self) -> Vec<IoReport> {
+        lock(&self.running).as_ref().map(|running| running.reports().to_vec()).unwrap_or_default()
+    }
+
+    /// Opens a session and waits for it. `uri` is `dunlin://ID@host:port`, or `host:port` for whoever answers there.
+    ///
+    /// # Errors
+    /// What was wrong; the engine goes on.
+    pub fn connect(&self, uri: &str) -> Result<Peer, ConnectError> {
+        let uri: DunlinUri = uri.parse().map_err(|error| ConnectError::Uri(format!("{error}")))?;
+        self.connect_with(&uri, &ConnectOptions::default()).map(|connected| connected.peer)
+    }
+
+    /// The same with early data, and word of what became of it.
+    ///
+    /// # Errors
+    /// What was wrong; the engine goes on.
+    pub fn connect_with(&self, uri: &DunlinUri, options: &ConnectOptions) -> Result<Connected, ConnectError> {
+        crate::wait::block_on(self.connect_async(uri, options))
+    }
+
+    /// The same for any async runtime. A host name is looked up on a thread of its own.
+    ///
+    /// # Errors
+    /// What was wrong; the engine goes on.
+    pub async fn connect_async(
+        &self,
+        uri: &DunlinUri,
+        options: &ConnectOptions,
+    ) -> Result<Connected, ConnectError> {
+        let addresses = connect::resolve(uri).await?;
+        let usable = connect::reachable(self.shared.local, &addresses);
+        let mut result = Err(ConnectError::NoRoute { host: uri.host.to_string(), local: self.shared.local });
+        for remote in usable {
+            result = connect::open(&self.shared, uri.id, remote, options).await;
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// The next thing that happened to a peer; waits for it.
+    #[must_use]
+    pub fn next_event(&self) -> Event {
+        loop {
+            if let Some(event) = self.try_event() {
+                return event;
+            }
+            listener!(self.shared.happened => listener);
+            if let Some(event) = self.try_event() {
+                return event;
+            }
+            listener.wait();
+        }
+    }
+
+    /// The next thing that happened to a peer, if it happens in time.
+    #[must_use]
+    pub fn event_timeout(&self, wait: Duration) -> Option<Event> {
+        if let Some(event) = self.try_event() {
+            return Some(event);
+        }
+        listener!(self.shared.happened => listener);
+        if let Some(event) = self.try_event() {
+            return Some(event);
+        }
+        listener.wait_timeout(wait);
+        self.try_event()
+    }
+
+    /// The next thing that happened to a peer, if something did.
+    #[must_use]
+    pub fn try_event(&self) -> Option<Event> {
+        lock(&self.shared.events).pop_front()
+    }
+
+    /// The next thing that happened to a peer, for any async runtime.
+    pub async fn next_event_async(&self) -> Event {
+        loop {
+            let listener = self.shared.happened.listen();
+            if let Some(event) = self.try_event() {
+                return event;
+            }
+            listener.await;
+        }
+    }
+
+    /// What the shards did so far.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        let shards = self.shared.stats.iter().map(|report| {
+            let report = lock(report).clone();
+            ShardStats {
+                protocol: report.stats,
+                socket: report.socket,
+                sessions: report.sessions,
+                allocated_bytes: report.allocated_bytes,
+                loops: report.loops,
+            }
+        });
+        EngineStats { shards: shards.collect() }
+    }
+
+    /// Sends what is queued, closes every session, stops the shards. Sessions that do not get their acknowledgements in time
+    /// are cut off. True: everything was acknowledged.
+    pub fn shutdown(self, wait: Duration) -> bool {
+        for port in &self.shared.ports {
+            let _ = port.post(Mail::Shutdown);
+        }
+        let clock = Clock::start();
+        let deadline = clock.instant() + wait;
+        let mut drained = false;
+        while !drained && clock.instant() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+            drained = self.shared.stats.iter().all(|report| lock(report).drained);
+        }
+        self.stop();
+        drained
+    }
+
+    fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        for port in &self.shared.ports {
+            port.ring();
+        }
+        if let Some(running) = lock(&self.running).take() {
+            let _ = running.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The last handle: `running` is shared by handles only.
+        if Arc::strong_count(&self.running) == 1 {
+            self.stop();
+        }
+    }
+}
+
+/// What became of early data, for those who asked.
+pub(crate) const fn is_accepted(early: EarlyData) -> bool {
+    matches!(early, EarlyData::Accepted)
+}

@@ -1,0 +1,199 @@
+//! Making shards out of a configuration: keys, limits, rings.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use dunlin_codec::ids::InstanceId;
+use dunlin_codec::suite::Suite;
+use dunlin_shards::admission::Prefix;
+use dunlin_shards::identity::Identity;
+use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
+use dunlin_shards::mail::Mail;
+use dunlin_shards::placement::Placement;
+use dunlin_shards::session::aws_lc::AwsLc;
+use dunlin_shards::session::keys::KeyLimits;
+use dunlin_shards::session::live::Settings;
+use dunlin_shards::shard::{Shard, ShardConfig};
+use rtrb::RingBuffer;
+use sha2::{Digest, Sha256};
+
+use crate::api::StartError;
+use crate::clock::Clock;
+use crate::config::{Config, Keepalive, SuiteChoice};
+use crate::driver::Neighbour;
+use crate::entropy::OsEntropy;
+use crate::keyfile::KeyFiles;
+use crate::mailbox::LETTERS;
+use crate::runtime;
+use crate::socket::Doorbell;
+
+/// Datagrams longer than this wear AES-GCM keys out sooner.
+const LARGE_DATAGRAM: usize = 2_048;
+
+/// Who the node is.
+pub(crate) struct Keys {
+    pub(crate) identity: Identity,
+    reset_secret: [u8; 32],
+    is_fresh: bool,
+}
+
+/// The identity from its file, made when there is none; or the given one.
+pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, StartError> {
+    if let Some(identity) = given {
+        return Ok(Keys { identity, reset_secret: OsEntropy.array(), is_fresh: true });
+    }
+    let path = config.node.key.resolve().ok_or_else(|| {
+        StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
+    })?;
+    let files = KeyFiles::at(path);
+    let wrong = |error: crate::keyfile::KeyError| StartError::Config(error.to_string());
+    let draw = || zeroize::Zeroizing::new(OsEntropy.array());
+    let (identity, is_fresh) = files.open_or_create(|| (draw(), draw())).map_err(wrong)?;
+    let reset_secret = *files.reset_secret(draw).map_err(wrong)?;
+    Ok(Keys { identity, reset_secret, is_fresh })
+}
+
+/// One shard a core, or as many as were asked for.
+pub(crate) fn shard_count(config: &Config) -> Result<usize, StartError> {
+    let cores = runtime::cores()
+        .map_err(|source| StartError::System { what: "cannot read which cores may be used", source })?
+        .len();
+    match config.node.cores {
+        0 => Ok(cores.min(dunlin_codec::ids::SessionId::SHARDS_MAX)),
+        count if count > cores && !config.node.allow_more_shards => Err(StartError::Config(format!(
+            "node.cores = {count}, but this process may use {cores}: ask for fewer, or set node.allow_more_shards"
+        ))),
+        count => Ok(count),
+    }
+}
+
+/// What each shard is told, but for its index.
+pub(crate) fn shard_config(
+    config: &Config,
+    keys: &Keys,
+    placement: Placement,
+    local: SocketAddr,
+) -> ShardConfig {
+    let keepalive = match config.transport.keepalive {
+        Keepalive::Every(interval) => Some(interval),
+        Keepalive::Auto | Keepalive::Off => None,
+    };
+    let datagram_max = config.io.datagram_max.len();
+    let suite = match config.transport.suite {
+        SuiteChoice::Aes => Suite::AesGcm,
+        SuiteChoice::Chacha => Suite::ChaChaPoly,
+        SuiteChoice::Auto => fastest_suite(),
+    };
+    let large = datagram_max > LARGE_DATAGRAM;
+    let key_limits = if large { KeyLimits::for_large_datagrams() } else { KeyLimits::default() };
+    let trusted = config.limits.trusted.iter().map(|prefix| Prefix {
+        address: prefix.address,
+        bits: prefix.bits,
+    });
+    ShardConfig {
+        index: 0,
+        placement,
+        network: Sha256::digest(config.node.network.as_bytes()).into(),
+        suite,
+        instance: InstanceId(OsEntropy.array()),
+        cookie_root: OsEntropy.array(),
+        reset_secret: keys.reset_secret,
+        zero_rtt: config.transport.zero_rtt_accept,
+        shared_identity: config.identity.shared,
+        fresh_identity: keys.is_fresh,
+        own_addresses: own_addresses(local),
+        trusted: trusted.collect(),
+        handshake_deadline: config.transport.handshake_deadline,
+        settings: Settings {
+            datagram_max,
+            idle_timeout: config.transport.idle_timeout,
+            keepalive,
+            renew_after: REHANDSHAKE_AFTER,
+            key_limits,
+        },
+    }
+}
+
+/// AES where the processor has instructions for it.
+fn fastest_suite() -> Suite {
+    #[cfg(target_arch = "x86_64")]
+    let has_aes = std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    if has_aes { Suite::AesGcm } else { Suite::ChaChaPoly }
+}
+
+/// Addresses of our own sockets as far as the binding tells: nobody else sends from them.
+fn own_addresses(local: SocketAddr) -> Vec<SocketAddr> {
+    if local.ip().is_unspecified() {
+        let port = local.port();
+        return vec![
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port)),
+        ];
+    }
+    vec![local]
+}
+
+/// How large each shard's tables may grow.
+pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
+    let total = config.limits.memory_max.of(memory_total());
+    let share = usize::try_from(total).unwrap_or(usize::MAX) / shards;
+    Limits {
+        sessions: config.limits.sessions_max,
+        memory: config.limits.shard_memory_max.len().min(share.max(16 << 20)),
+        message_len_max: config.transport.message_max.len(),
+        receive_buffer_max: config.transport.receive_buffer_max.len(),
+        ..Limits::default()
+    }
+}
+
+/// The machine's memory in bytes.
+fn memory_total() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// The rings between every two shards: for each shard its ends, by the other's index.
+pub(crate) fn rings(doorbells: &[Doorbell]) -> VecDeque<Vec<Option<Neighbour>>> {
+    let count = doorbells.len();
+    let mut producers: Vec<Vec<Option<rtrb::Producer<Mail>>>> = Vec::new();
+    let mut consumers: Vec<Vec<Option<rtrb::Consumer<Mail>>>> = Vec::new();
+    for _ in 0..count {
+        producers.push((0..count).map(|_| None).collect());
+        consumers.push((0..count).map(|_| None).collect());
+    }
+    for from in 0..count {
+        for to in (0..count).filter(|to| *to != from) {
+            let (producer, consumer) = RingBuffer::new(LETTERS);
+            producers[from][to] = Some(producer);
+            consumers[to][from] = Some(consumer);
+        }
+    }
+    let ends = producers.into_iter().zip(consumers).map(|(to, from)| {
+        let pairs = to.into_iter().zip(from).zip(doorbells);
+        pairs
+            .map(|((to, from), doorbell)| {
+                Some(Neighbour { to: to?, from: from?, doorbell: doorbell.clone() })
+            })
+            .collect()
+    });
+    ends.collect()
+}
+
+/// What shards are made of.
+pub(crate) struct Parts {
+    pub(crate) template: ShardConfig,
+    pub(crate) limits: Limits,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Clock,
+}
+
+impl Parts {
+    pub(crate) fn shard(&mut self, index: u8) -> Shard<AwsLc, OsEntropy> {
+        let config = ShardConfig { index, ..self.template.clone() };
+        Shard::new(config, self.identity.clone(), OsEntropy, self.limits.clone())
+    }
+}
