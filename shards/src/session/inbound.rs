@@ -11,9 +11,8 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed;
 
 use crate::arq::acknowledgements::{Acknowledgements, Received};
-use crate::arq::mtu::Mtu;
 use crate::arq::receiver::{Receiver, Refusal, Violation};
-use crate::arq::recovery::{AckInput, Outcome, Packet, Recovery};
+use crate::arq::recovery::{AckInput, Outcome, Recovery, TimeoutKind};
 use crate::arq::sender::Sender;
 use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
@@ -298,13 +297,16 @@ impl<C: Crypto> Session<C> {
     fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {
         let now = around.now.instant;
         let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
+        let datagram_len = self.recovery.datagram_len();
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
         let (recovery, mut fates) = self.fates(around);
         let summary = recovery
             .on_ack(now, input, &mut |outcome| fates.on_outcome(&outcome))
             .map_err(|_| "an acknowledgement of what was never sent")?;
+        let frequency_lost = fates.frequency_lost;
+        self.after_fates(around, frequency_lost, datagram_len);
         self.send_keys.on_acknowledged(ack.largest());
-        around.stats.packets_lost_spuriously += u64::from(summary.spurious);
+        around.stats.packets_lost_spuriously += u64::from(summary.spurious_packets);
         self.on_round_trip(around, ack.largest());
         self.release(around);
         self.pacing_until = None;
@@ -313,16 +315,14 @@ impl<C: Crypto> Session<C> {
 
     /// The session's parts that learn what became of packets, beside the one that tells it.
     fn fates<'a>(&'a mut self, around: &'a mut Surroundings) -> (&'a mut Recovery<Contents>, Fates<'a>) {
-        let round_trip = self.recovery.rtt().smoothed();
         let fates = Fates {
             sender: &mut self.sender,
             receiver: &mut self.receiver,
             acknowledgements: &mut self.acknowledgements,
             control: &mut self.control,
-            mtu: &mut self.mtu,
             renewal: &mut self.renewal,
             stats: &mut around.stats,
-            round_trip,
+            frequency_lost: None,
         };
         (&mut self.recovery, fates)
     }
@@ -349,15 +349,35 @@ impl<C: Crypto> Session<C> {
         if self.recovery.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
+        let datagram_len = self.recovery.datagram_len();
         let (recovery, mut fates) = self.fates(around);
-        let probes = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome)).probes();
-        if probes > 0 {
-            around.stats.probe_timeouts += 1;
-            self.control.probes = probes;
-            if let Some(finish) = &mut self.finish {
-                finish.due = true;
-            }
+        let kind = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome));
+        let frequency_lost = fates.frequency_lost;
+        self.after_fates(around, frequency_lost, datagram_len);
+        let TimeoutKind::Probe(_) = kind else { return };
+        around.stats.probe_timeouts += 1;
+        self.repeat_oldest();
+        if let Some(finish) = &mut self.finish {
+            finish.due = true;
         }
+    }
+
+    /// What a probe carries: what has waited longest for its acknowledgement.
+    fn repeat_oldest(&mut self) {
+        let oldest = self.recovery.unanswered().map(|(_, contents)| contents.span).find(|span| !span.is_empty());
+        if let Some(span) = oldest {
+            self.sender.resend(span);
+        }
+    }
+
+    /// What fates say about the path: an ACK_FREQUENCY to repeat, another datagram length.
+    fn after_fates(&mut self, around: &mut Surroundings, frequency_lost: Option<u64>, datagram_len: usize) {
+        if let Some(sequence) = frequency_lost {
+            self.recovery.on_ack_frequency_lost(sequence);
+        }
+        let now_len = self.recovery.datagram_len();
+        around.stats.mtu_raised += u64::from(now_len > datagram_len);
+        around.stats.mtu_lowered += u64::from(now_len < datagram_len);
     }
 }
 
@@ -385,32 +405,25 @@ struct Fates<'a> {
     receiver: &'a mut Receiver,
     acknowledgements: &'a mut Acknowledgements,
     control: &'a mut Control,
-    mtu: &'a mut Mtu,
     renewal: &'a mut Option<Box<Renewal>>,
     stats: &'a mut Stats,
-    round_trip: Duration,
+    frequency_lost: Option<u64>,
 }
 
 impl Fates<'_> {
     #[inline]
     fn on_outcome(&mut self, outcome: &Outcome<Contents>) {
         match outcome {
-            Outcome::Acked(packet) => self.on_acked(packet.number, &packet.contents),
-            Outcome::Lost(packet) => self.on_lost(packet),
+            Outcome::Acked(_, contents) => self.on_acked(contents),
+            Outcome::Lost(_, contents) => self.on_lost(contents),
         }
     }
 
     #[inline]
-    fn on_acked(&mut self, number: PacketNumber, contents: &Contents) {
+    fn on_acked(&mut self, contents: &Contents) {
         self.sender.on_acked(contents.span);
         if contents.acked_before > 0 {
             self.acknowledgements.on_acknowledged(PacketNumber(contents.acked_before - 1));
-        }
-        let len = usize::from(contents.len);
-        if contents.flags.has(Flags::MTU_PROBE) {
-            self.stats.mtu_raised += u64::from(self.mtu.on_probe_acked(len));
-        } else if self.mtu.is_full(len) {
-            self.mtu.on_full_acked(number.0);
         }
         if contents.flags.has(Flags::TOKEN) {
             self.control.reset_token = None;
@@ -419,17 +432,10 @@ impl Fates<'_> {
 
     /// What the packet carried is written again, with what holds then.
     #[cold]
-    fn on_lost(&mut self, packet: &Packet<Contents>) {
-        let contents = &packet.contents;
-        let len = usize::from(contents.len);
-        if contents.flags.has(Flags::MTU_PROBE) {
-            self.mtu.on_probe_lost(len);
-            return;
-        }
+    fn on_lost(&mut self, contents: &Contents) {
         self.stats.packets_lost += 1;
         self.sender.on_lost(contents.span);
         self.receiver.on_credit_lost(contents.credit);
-        self.control.ack_frequency |= contents.flags.has(Flags::ACK_FREQUENCY);
         if contents.flags.has(Flags::TOKEN) {
             self.control.token_sent = false;
         }
@@ -438,8 +444,9 @@ impl Fates<'_> {
         {
             renewal.on_lost();
         }
-        let fell = self.mtu.on_lost(packet.number.0, len, packet.sent, self.round_trip);
-        self.stats.mtu_lowered += u64::from(fell);
+        if contents.frequency > 0 {
+            self.frequency_lost = Some(u64::from(contents.frequency - 1));
+        }
     }
 }
 

@@ -11,9 +11,8 @@ use core::time::Duration;
 use dunlin_codec::ids::{InstanceId, NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
-use crate::arq::mtu::Mtu;
 use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
-use crate::arq::recovery::Recovery;
+use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
@@ -36,10 +35,10 @@ pub(crate) struct Contents {
     pub(crate) acked_before: u64,
     /// Credit.
     pub(crate) credit: CreditSpan,
+    /// The sequence of its ACK_FREQUENCY, plus one; zero: it carried none.
+    pub(crate) frequency: u32,
     /// Everything else that must be told again when it is lost.
     pub(crate) flags: Flags,
-    /// Bytes of the datagram.
-    pub(crate) len: u16,
 }
 
 /// Control frames in a packet, as bits.
@@ -47,10 +46,8 @@ pub(crate) struct Contents {
 pub(crate) struct Flags(pub(crate) u8);
 
 impl Flags {
-    pub(crate) const ACK_FREQUENCY: u8 = 1 << 1;
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
-    pub(crate) const MTU_PROBE: u8 = 1 << 4;
     pub(crate) const TOKEN: u8 = 1 << 5;
 
     pub(crate) fn set(&mut self, bit: u8) {
@@ -104,11 +101,8 @@ pub(crate) struct Probation {
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     pub(crate) ping: bool,
-    pub(crate) ack_frequency: bool,
+    pub(crate) ack_frequency: Option<AckFrequency>,
     pub(crate) close: Option<(u64, &'static str)>,
-    pub(crate) probes: u8,
-    /// The window last told by ACK_FREQUENCY, in bytes, and that frame's sequence.
-    pub(crate) told_window: (u64, u64),
     /// The token by which our node would reset this session, until the peer has it.
     pub(crate) reset_token: Option<[u8; 16]>,
     pub(crate) token_sent: bool,
@@ -161,7 +155,6 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
-    pub(crate) mtu: Mtu,
     pub(crate) path: Path,
     pub(crate) candidate: Option<Box<Candidate>>,
     pub(crate) responses: Vec<(Path, [u8; 8])>,

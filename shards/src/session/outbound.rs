@@ -10,7 +10,7 @@ use dunlin_codec::frame::{Close, Frame, write_ack};
 use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::Header;
 
-use crate::arq::recovery::SentKind;
+use crate::arq::recovery::{AckFrequency, SentKind, SentPacket};
 use crate::limits::DATAGRAM_MIN;
 use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
@@ -25,15 +25,6 @@ use crate::time::Instant;
 pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 /// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
 const FILL_MAX: usize = 160;
-
-/// What a packet may carry besides an acknowledgement.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    /// Bytes that congestion control and pacing let go now.
-    bytes: usize,
-    /// Probes are let go whatever the window says.
-    probe: bool,
-}
 
 impl<C: Crypto> Session<C> {
     /// Writes the next train into `frame`; None when there is nothing to send now.
@@ -72,9 +63,10 @@ impl<C: Crypto> Session<C> {
     }
 
     fn write_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
-        let datagram_len = self.mtu.current();
+        let datagram_len = self.recovery.datagram_len();
         let room = frame.len().min(TRAIN_LEN_MAX).min(self.path.budget());
         let mut allowed = self.allowance(around.now.instant, datagram_len);
+        self.poll_ack_frequency();
         let (mut len, mut count, mut segment_len) = (0, 0, datagram_len);
         while count < TRAIN_SEGMENTS_MAX && room - len >= DATAGRAM_MIN.min(datagram_len).min(room) {
             let end = room.min(len + datagram_len);
@@ -101,28 +93,26 @@ impl<C: Crypto> Session<C> {
     }
 
     /// What the window and the pacer allow now; notes when to come again when the pacer says no.
-    fn allowance(&mut self, now: Instant, datagram_len: usize) -> Allowance {
-        let probe = self.control.probes > 0;
+    fn allowance(&mut self, now: Instant, datagram_len: usize) -> u64 {
         self.pacing_until = None;
-        if !self.sender.is_ready() {
-            return Allowance { bytes: datagram_len, probe };
+        let budget = self.recovery.send_budget(now);
+        if budget < datagram_len as u64 && self.sender.is_ready() && self.recovery.can_send(datagram_len) {
+            self.pacing_until = Some(self.recovery.next_send_at());
         }
-        let window = self.recovery.window_left();
-        if window < datagram_len {
-            return Allowance { bytes: 0, probe };
+        budget
+    }
+
+    /// The receiver acknowledges each eighth of our window: it is told when that has become another.
+    fn poll_ack_frequency(&mut self) {
+        if let Some(frequency) = self.recovery.poll_ack_frequency() {
+            self.control.ack_frequency = Some(frequency);
         }
-        let paced = self.recovery.pacing_allowance(now);
-        if paced < datagram_len {
-            self.pacing_until = Some(self.recovery.pacing_next_at(now));
-            return Allowance { bytes: 0, probe };
-        }
-        Allowance { bytes: window.min(paced), probe }
     }
 
     fn has_control(&self) -> bool {
         let control = &self.control;
         control.ping
-            || control.ack_frequency
+            || control.ack_frequency.is_some()
             || control.reset_token.is_some() && !control.token_sent
             || self.receiver.is_credit_due()
             || self.renewal.as_ref().is_some_and(|renewal| renewal.has_frame())
@@ -133,13 +123,14 @@ impl<C: Crypto> Session<C> {
         &mut self,
         around: &mut Surroundings,
         frame: &mut [u8],
-        allowed: &mut Allowance,
+        allowed: &mut u64,
         fill: bool,
     ) -> Option<usize> {
         let now = around.now.instant;
-        let data = (allowed.bytes >= frame.len() || allowed.probe) && self.sender.is_ready();
+        let data = *allowed >= frame.len() as u64 && self.sender.is_ready();
+        let probe = self.recovery.probes_owed() > 0;
         let ack_due = self.acknowledgements.is_due(now);
-        if !(ack_due || data || allowed.probe || self.has_control()) {
+        if !(ack_due || data || probe || self.has_control()) {
             return None;
         }
         let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
@@ -157,19 +148,17 @@ impl<C: Crypto> Session<C> {
             contents.span = self.sender.write_frames(&mut out);
         }
         let mut eliciting = out.len() > before;
-        if allowed.probe && !eliciting {
+        if probe && !eliciting {
             eliciting = Frame::Ping.write(&mut out).is_ok();
         }
         if out.len() == 0 {
             return None;
         }
-        self.control.probes = self.control.probes.saturating_sub(u8::from(eliciting));
-        allowed.probe = self.control.probes > 0;
         let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
         let len = plain_len + OVERHEAD;
         let frame = &mut frame[..len];
         self.seal(frame, ticket);
-        allowed.bytes = allowed.bytes.saturating_sub(len);
+        *allowed = allowed.saturating_sub(len as u64);
         self.on_packet_sent(now, number, len, eliciting, contents);
         Some(len)
     }
@@ -180,15 +169,10 @@ impl<C: Crypto> Session<C> {
         number: PacketNumber,
         len: usize,
         eliciting: bool,
-        mut contents: Contents,
+        contents: Contents,
     ) {
-        contents.len = len as u16;
-        let kind = match (eliciting, contents.flags.has(Flags::MTU_PROBE)) {
-            (false, _) => SentKind::AckOnly,
-            (true, false) => SentKind::Data,
-            (true, true) => SentKind::MtuProbe,
-        };
-        self.recovery.on_sent(now, number, len, kind, contents);
+        let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
+        self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
         if eliciting {
             self.last_eliciting_sent = Some(now);
         }
@@ -220,12 +204,11 @@ impl<C: Crypto> Session<C> {
         contents: &mut Contents,
         number: PacketNumber,
     ) {
-        self.update_ack_frequency();
-        if self.control.ack_frequency {
-            let (bytes, sequence) = self.control.told_window;
+        if let Some(frequency) = self.control.ack_frequency {
+            let AckFrequency { sequence, bytes } = frequency;
             if (Frame::AckFrequency { sequence, bytes }).write(out).is_ok() {
-                self.control.ack_frequency = false;
-                contents.flags.set(Flags::ACK_FREQUENCY);
+                self.control.ack_frequency = None;
+                contents.frequency = u32::try_from(sequence + 1).unwrap_or(u32::MAX);
             }
         }
         if self.control.ping && Frame::Ping.write(out).is_ok() && Frame::ImmediateAck.write(out).is_ok() {
@@ -252,23 +235,13 @@ impl<C: Crypto> Session<C> {
         }
     }
 
-    /// The receiver acknowledges each eighth of our window; it is told when that changed by half.
-    fn update_ack_frequency(&mut self) {
-        let eighth = (self.recovery.window() as u64 / 8).clamp(2 * DATAGRAM_MIN as u64, TRAIN_LEN_MAX as u64);
-        let (told, sequence) = self.control.told_window;
-        if eighth >= told * 3 / 2 || eighth * 3 / 2 <= told {
-            self.control.told_window = (eighth, sequence + 1);
-            self.control.ack_frequency = true;
-        }
-    }
-
     /// A packet that asks whether the path carries larger ones.
     fn write_mtu_probe(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         if self.phase != Phase::Open || !self.path.is_validated() || !self.sender.is_ready() {
             return None;
         }
         let now = around.now.instant;
-        let len = self.mtu.poll_probe(now).filter(|len| *len <= frame.len())?;
+        let len = self.recovery.poll_mtu_probe(now).filter(|len| *len <= frame.len())?;
         let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
         let number = ticket.number();
         let mut out = Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN]);
@@ -276,8 +249,9 @@ impl<C: Crypto> Session<C> {
         let room = out.room();
         out.zeros(room).ok()?;
         self.seal(&mut frame[..len], ticket);
-        let flags = Flags(Flags::MTU_PROBE);
-        self.on_packet_sent(now, number, len, true, Contents { flags, ..Contents::default() });
+        let (kind, contents) = (SentKind::MtuProbe, Contents::default());
+        self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
+        self.last_eliciting_sent = Some(now);
         Some(self.transmit(around, len, len))
     }
 

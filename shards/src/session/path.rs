@@ -11,13 +11,13 @@ use crate::route::{Arrival, SocketIndex};
 
 /// Where a peer is, and from which of our addresses and sockets it is reached.
 #[derive(Clone, Copy, Debug)]
-pub struct Path {
+pub(crate) struct Path {
     /// The peer's address.
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// Our address, when known.
-    pub local: Option<IpAddr>,
+    pub(crate) local: Option<IpAddr>,
     /// The socket it came through.
-    pub socket: SocketIndex,
+    pub(crate) socket: SocketIndex,
     validated: bool,
     received: u64,
     sent: u64,
@@ -26,7 +26,7 @@ pub struct Path {
 impl Path {
     /// A path that a datagram came from; not validated.
     #[must_use]
-    pub fn of_arrival(arrival: &Arrival) -> Self {
+    pub(crate) fn of_arrival(arrival: &Arrival) -> Self {
         Self {
             remote: arrival.remote,
             local: arrival.local,
@@ -37,37 +37,31 @@ impl Path {
         }
     }
 
-    /// A path that the application named: we may send there as we like.
-    #[must_use]
-    pub fn of_target(remote: SocketAddr) -> Self {
-        Self { remote, local: None, socket: SocketIndex(0), validated: true, received: 0, sent: 0 }
-    }
-
     /// Counts bytes that came from there.
-    pub fn on_received(&mut self, bytes: usize) {
+    pub(crate) fn on_received(&mut self, bytes: usize) {
         self.received += bytes as u64;
     }
 
     /// Counts bytes that go there.
-    pub fn on_sent(&mut self, bytes: usize) {
+    pub(crate) fn on_sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
     /// The peer proved that it receives there.
-    pub fn on_validated(&mut self) {
+    pub(crate) fn on_validated(&mut self) {
         self.validated = true;
     }
 
     /// The peer proved that it receives there.
     #[must_use]
-    pub fn is_validated(&self) -> bool {
+    pub(crate) fn is_validated(&self) -> bool {
         self.validated
     }
 
     /// Bytes that may be sent there now.
     #[must_use]
     // spec: atp/amplification
-    pub fn budget(&self) -> usize {
+    pub(crate) fn budget(&self) -> usize {
         if self.validated {
             return usize::MAX;
         }
@@ -76,7 +70,7 @@ impl Path {
 
     /// It is the path that the datagram came by.
     #[must_use]
-    pub fn is_of(&self, arrival: &Arrival) -> bool {
+    pub(crate) fn is_of(&self, arrival: &Arrival) -> bool {
         self.remote == arrival.remote
     }
 }

@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use dunlin_codec::frame::Frame;
 
-use crate::arq::mtu::Mtu;
 use crate::event::Event;
 use crate::limits::PATH_PROBES_MAX;
 use crate::route::Arrival;
@@ -61,8 +60,7 @@ impl<C: Crypto> Session<C> {
         candidate.path.on_validated();
         self.path = candidate.path;
         self.last_roam = around.now.instant;
-        self.recovery.on_path_changed(around.now.instant);
-        self.mtu = Mtu::new(self.settings.datagram_max);
+        self.recovery.on_path_changed();
         around.stats.sessions_roamed += 1;
         let (session, remote) = (self.agreement.id, self.path.remote);
         around.events.push_back(Event::Roamed { session, remote });

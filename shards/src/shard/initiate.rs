@@ -333,7 +333,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.control.ping = true;
         session.control.reset_token = Some(self.responders.reset_token(id));
         session.finish = third.map(|bytes| Finish { bytes, due: true });
-        session.recovery.on_first_round_trip(self.around.now.instant.since(started));
+        let now = self.around.now.instant;
+        session.recovery.on_handshake_round_trip(now, now.since(started));
         let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
         self.around.events.push_back(if succeeds {
             Event::PeerRestarted { from: id, to: id, resent: resent }

@@ -7,9 +7,8 @@ use std::hash::BuildHasher;
 use dunlin_codec::ids::{NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
-use crate::arq::mtu::Mtu;
 use crate::arq::receiver::{Receiver, ReceiverLimits};
-use crate::arq::recovery::Recovery;
+use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
 use crate::mail::Mail;
@@ -50,11 +49,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             queued: false,
             phase_changed: false,
             replay: ReplayWindow::default(),
-            recovery: Recovery::new(now),
+            recovery: Recovery::new(RecoveryConfig {
+                datagram_len_max: settings.datagram_max,
+                ..RecoveryConfig::default()
+            }),
             acknowledgements: Acknowledgements::new(),
             sender,
             receiver: Receiver::new(self.receiver_limits()),
-            mtu: Mtu::new(self.config.settings.datagram_max),
             path,
             candidate: None,
             responses: Vec::new(),
@@ -204,7 +205,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             if let Some(session) = self.table.live(id)
                 && session.path.remote == transmit.remote
             {
-                session.mtu.on_too_big(transmit.segment_len);
+                session.recovery.on_too_big(transmit.segment_len);
             }
         }
     }

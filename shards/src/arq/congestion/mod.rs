@@ -147,6 +147,7 @@ pub enum Algorithm {
 }
 
 /// The controller of a session. An enumeration, so that an idle session owns no memory for it.
+#[expect(clippy::large_enum_variant, reason = "the small variant is for tests; a box would be an allocation per session")]
 #[derive(Clone, Debug)]
 pub enum Controller {
     /// CUBIC with HyStart++.
@@ -167,7 +168,7 @@ impl Controller {
 
     /// The controller inside, to ask.
     #[must_use]
-    pub fn as_ref(&self) -> &dyn CongestionController {
+    pub fn controller(&self) -> &dyn CongestionController {
         match self {
             Self::Cubic(cubic) => cubic,
             Self::Fixed(fixed) => fixed,
@@ -175,7 +176,7 @@ impl Controller {
     }
 
     /// The controller inside, to tell.
-    pub fn as_mut(&mut self) -> &mut dyn CongestionController {
+    pub fn controller_mut(&mut self) -> &mut dyn CongestionController {
         match self {
             Self::Cubic(cubic) => cubic,
             Self::Fixed(fixed) => fixed,
