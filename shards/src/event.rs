@@ -110,8 +110,8 @@ pub enum Event {
         channel: ChannelId,
         /// Its bytes.
         block: Block,
-        /// It was sent reliably.
-        reliable: bool,
+        /// To be given back with its block: what it costs of the peer's credit, in bytes.
+        charge: u32,
     },
     /// A message that the application sent is done with; its block is free.
     Released {
@@ -119,6 +119,13 @@ pub enum Event {
         session: SessionId,
         /// The message and what became of it.
         released: Released,
+    },
+    /// How much the application may have queued on the session, in bytes of `charge`.
+    QueueLimit {
+        /// The session.
+        session: SessionId,
+        /// Bytes.
+        bytes: usize,
     },
     /// A channel was given up by either side.
     ChannelClosed {

@@ -93,6 +93,8 @@ pub enum Mail {
         session: SessionId,
         /// Its channel.
         channel: ChannelId,
+        /// Its charge, as `Event::Message` told.
+        charge: u32,
         /// Its block.
         block: Block,
     },

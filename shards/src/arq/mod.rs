@@ -1,5 +1,6 @@
 //! Reliability: selective repeat over packets that may be lost, reordered or duplicated.
 
+pub mod acknowledgements;
 pub mod congestion;
 pub mod mtu;
 pub mod pacer;

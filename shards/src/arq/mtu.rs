@@ -1,1 +1,360 @@
-//! (being written)
+//! The largest datagram that a path carries: found by probes, and left when it stops to pass.
+//!
+//! In:    `on_probe_acked`, `on_probe_lost`, `on_too_big` (the machine refused it), and what happened to full-size packets.
+//! Out:   `poll_probe`: the size of a packet to send, PING and padding; `current`: what to fill datagrams up to.
+//! Holds: `current` passed as a probe, or is [`DATAGRAM_MIN`]; one probe is under way at a time; a lost probe is no congestion.
+//!
+//! The search tries the largest size first, then Ethernet's, then halves what is left. One loss counts as too big at once, which costs
+//! few probes; the size where the search ends is tried a second time, so that one probe lost by chance misleads nobody.
+//! A *black hole* is a path that swallows full-size packets while smaller ones arrive (RFC 8899 section 4.3): it is left when three
+//! of them, sent over a round trip or more, were lost and none sent since the first of them arrived. A shorter burst is an overflowing queue.
+//! spec: atp/path-mtu
+
+use core::time::Duration;
+
+use crate::limits::DATAGRAM_MIN;
+use crate::time::Instant;
+
+/// What most paths carry: Ethernet's 1,500 less IPv6 and UDP headers.
+pub const DATAGRAM_LEN_DEFAULT: usize = 1_452;
+/// The largest datagram that can be configured.
+pub const DATAGRAM_LEN_MAX: usize = 9_216;
+/// How long a found size is trusted before a larger one is tried again.
+pub const SEARCH_INTERVAL: Duration = Duration::from_secs(600);
+/// The search ends when fewer bytes than this are left to win.
+const GRAIN: usize = 4;
+/// Probes in one search at most, however lossy the path.
+const SEARCH_PROBES_MAX: u8 = 32;
+/// Lost full-size packets that make a black hole.
+const BLACK_HOLE_LOSSES: u8 = 3;
+/// Packets that fall short of a datagram by less than this are full-size too.
+const FULL_SLACK: usize = 64;
+
+const _: () = assert!(DATAGRAM_MIN < DATAGRAM_LEN_DEFAULT && DATAGRAM_LEN_DEFAULT < DATAGRAM_LEN_MAX);
+const _: () = assert!(DATAGRAM_LEN_MAX < u16::MAX as usize);
+
+/// Full-size packets lost since the last one that arrived.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    /// The number of the first, and when it was sent.
+    first: u64,
+    first_sent: Instant,
+    /// Whether another one was sent a round trip later or more.
+    is_spread: bool,
+    lost_count: u8,
+}
+
+/// The search on one path.
+#[derive(Clone, Debug)]
+pub struct Mtu {
+    current: usize,
+    max: usize,
+    /// The smallest size that did not pass; `max` + 1 when there is none.
+    too_big: usize,
+    /// Whether `too_big` was lost more than once.
+    is_certain: bool,
+    probe: Option<usize>,
+    probes_left: u8,
+    /// When to search again; `None` while searching.
+    resume_at: Option<Instant>,
+    /// The largest number of a full-size packet that arrived.
+    full_arrived: Option<u64>,
+    suspicion: Option<Suspicion>,
+}
+
+impl Mtu {
+    /// A path that carries [`DATAGRAM_MIN`] and perhaps up to `max` bytes. With `max` = [`DATAGRAM_MIN`] nothing is ever probed.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let max = max.clamp(DATAGRAM_MIN, DATAGRAM_LEN_MAX);
+        Self {
+            current: DATAGRAM_MIN,
+            max,
+            too_big: max + 1,
+            is_certain: false,
+            probe: None,
+            probes_left: SEARCH_PROBES_MAX,
+            resume_at: None,
+            full_arrived: None,
+            suspicion: None,
+        }
+    }
+
+    /// Bytes of a full datagram.
+    #[inline]
+    #[must_use]
+    pub const fn current(&self) -> usize {
+        self.current
+    }
+
+    /// Whether packets of this size tell something about the path's limit.
+    #[inline]
+    #[must_use]
+    pub const fn is_full(&self, bytes: usize) -> bool {
+        bytes > DATAGRAM_MIN && bytes + FULL_SLACK > self.current
+    }
+
+    /// The size of a probe to send now, if one is due. Ask only while there is something to send: a quiet session need not know.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<usize> {
+        if self.probe.is_some() || self.current == self.max {
+            return None;
+        }
+        if let Some(resume_at) = self.resume_at {
+            if now < resume_at {
+                return None;
+            }
+            self.search(self.max + 1);
+        }
+        let size = self.next_size().filter(|_| self.probes_left > 0);
+        match size {
+            Some(_) => self.probes_left -= 1,
+            None => self.resume_at = Some(now + SEARCH_INTERVAL),
+        }
+        self.probe = size;
+        size
+    }
+
+    /// A probe of this size arrived. Returns whether `current` changed.
+    pub fn on_probe_acked(&mut self, size: usize) -> bool {
+        self.probe = None;
+        if size >= self.too_big {
+            // It was lost by chance before; so may have been what was tried above it.
+            (self.too_big, self.is_certain) = (self.max + 1, false);
+        }
+        let is_news = size > self.current;
+        self.current = self.current.max(size);
+        is_news
+    }
+
+    /// A probe of this size was lost.
+    pub fn on_probe_lost(&mut self, size: usize) {
+        self.probe = None;
+        self.refuse(size, false);
+    }
+
+    /// The machine itself refused to send a datagram of this size (EMSGSIZE). Returns whether `current` changed.
+    pub fn on_too_big(&mut self, size: usize) -> bool {
+        self.probe = self.probe.filter(|probe| *probe < size);
+        self.refuse(size, true);
+        if size > self.current || self.current == DATAGRAM_MIN {
+            return false;
+        }
+        self.fall();
+        true
+    }
+
+    /// A full-size packet arrived.
+    #[inline]
+    pub fn on_full_acked(&mut self, number: u64) {
+        self.full_arrived = self.full_arrived.max(Some(number));
+        self.suspicion = self.suspicion.filter(|suspicion| suspicion.first > number);
+    }
+
+    /// A packet that was no probe was lost. Returns whether that makes a black hole, so that `current` fell to [`DATAGRAM_MIN`].
+    /// Arrivals that the same acknowledgement shows come first.
+    pub fn on_lost(&mut self, number: u64, bytes: usize, sent: Instant, round_trip: Duration) -> bool {
+        let is_suspicious = self.is_full(bytes) && bytes <= self.current && Some(number) > self.full_arrived;
+        if !is_suspicious {
+            return false;
+        }
+        let fresh = Suspicion { first: number, first_sent: sent, is_spread: false, lost_count: 0 };
+        let suspicion = self.suspicion.get_or_insert(fresh);
+        suspicion.is_spread |= sent >= suspicion.first_sent + round_trip;
+        suspicion.lost_count = suspicion.lost_count.saturating_add(1);
+        if suspicion.lost_count < BLACK_HOLE_LOSSES || !suspicion.is_spread {
+            return false;
+        }
+        self.refuse(self.current, true);
+        self.fall();
+        true
+    }
+
+    fn refuse(&mut self, size: usize, is_certain: bool) {
+        if size < self.too_big {
+            (self.too_big, self.is_certain) = (size.max(DATAGRAM_MIN + 1), is_certain);
+        } else if size == self.too_big {
+            self.is_certain = true;
+        }
+    }
+
+    /// Back to what every path carries, and up again from there.
+    fn fall(&mut self) {
+        self.current = DATAGRAM_MIN;
+        self.suspicion = None;
+        self.search(self.too_big);
+    }
+
+    fn search(&mut self, too_big: usize) {
+        self.is_certain &= too_big == self.too_big;
+        self.too_big = too_big;
+        self.probes_left = SEARCH_PROBES_MAX;
+        self.resume_at = None;
+    }
+
+    fn next_size(&self) -> Option<usize> {
+        if self.too_big > self.max {
+            return Some(self.max);
+        }
+        if self.too_big - self.current <= GRAIN {
+            return (!self.is_certain).then_some(self.too_big);
+        }
+        let is_ethernet_open = self.current < DATAGRAM_LEN_DEFAULT && DATAGRAM_LEN_DEFAULT < self.too_big;
+        Some(if is_ethernet_open { DATAGRAM_LEN_DEFAULT } else { self.current.midpoint(self.too_big) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Instant = Instant::from_nanos(1_000_000_000);
+
+    /// Probes until the search rests, on a link that carries `limit` bytes; how many probes it took.
+    fn search(mtu: &mut Mtu, now: Instant, limit: usize) -> usize {
+        let mut count = 0;
+        while let Some(size) = mtu.poll_probe(now) {
+            count += 1;
+            assert_eq!(mtu.poll_probe(now), None, "one probe at a time");
+            if size <= limit {
+                mtu.on_probe_acked(size);
+            } else {
+                mtu.on_probe_lost(size);
+            }
+        }
+        count
+    }
+
+    /// spec: atp/path-mtu
+    #[test]
+    fn a_link_of_1400_bytes_is_found_within_eight_probes() {
+        let mut mtu = Mtu::new(DATAGRAM_LEN_DEFAULT);
+        let count = search(&mut mtu, START, 1_400);
+        assert_eq!(mtu.current(), 1_400);
+        assert!(count <= 8, "{count}");
+    }
+
+    /// The common case costs one probe; a jumbo path too; Ethernet on the way of a jumbo sender few more.
+    /// spec: atp/path-mtu
+    #[test]
+    fn the_usual_sizes_are_tried_first() {
+        for (max, limit, probes) in
+            [(1_452, 9_000, 1), (9_000, 9_000, 1), (9_000, 1_452, 14), (1_200, 9_000, 0)]
+        {
+            let mut mtu = Mtu::new(max);
+            let count = search(&mut mtu, START, limit);
+            assert_eq!(mtu.current(), max.min(limit));
+            assert!(count <= probes, "{max} on {limit}: {count}");
+        }
+    }
+
+    /// After ten minutes, and not before, a larger size is tried again.
+    /// spec: atp/path-mtu
+    #[test]
+    fn the_search_is_repeated_after_ten_minutes() {
+        let mut mtu = Mtu::new(DATAGRAM_LEN_DEFAULT);
+        search(&mut mtu, START, 1_300);
+        assert!((1_297..=1_300).contains(&mtu.current()));
+        assert_eq!(search(&mut mtu, START + SEARCH_INTERVAL / 2, 1_452), 0);
+        assert_eq!(search(&mut mtu, START + SEARCH_INTERVAL, 1_452), 1);
+        assert_eq!(mtu.current(), 1_452);
+    }
+
+    /// One probe lost by chance costs probes, not bytes.
+    #[test]
+    fn a_probe_lost_by_chance_does_not_mislead() {
+        let mut mtu = Mtu::new(DATAGRAM_LEN_DEFAULT);
+        let size = mtu.poll_probe(START).unwrap();
+        mtu.on_probe_lost(size);
+        search(&mut mtu, START, 1_452);
+        assert_eq!(mtu.current(), 1_452);
+    }
+
+    fn found(limit: usize) -> Mtu {
+        let mut mtu = Mtu::new(DATAGRAM_LEN_DEFAULT);
+        search(&mut mtu, START, limit);
+        mtu
+    }
+
+    fn lost(mtu: &mut Mtu, number: u64, bytes: usize, sent: Instant) -> bool {
+        mtu.on_lost(number, bytes, sent, Duration::from_millis(50))
+    }
+
+    /// Three full-size losses over more than a round trip, nothing full-size arrived since: a black hole. The search finds what is left.
+    /// spec: atp/path-mtu
+    #[test]
+    fn a_black_hole_is_left() {
+        let mut mtu = found(1_452);
+        mtu.on_full_acked(10);
+        let later = START + Duration::from_millis(80);
+        assert!((11..=14).all(|number| !lost(&mut mtu, number, 1_452, START)));
+        assert_eq!(mtu.current(), 1_452, "a burst alone proves nothing");
+        assert!(lost(&mut mtu, 15, 1_452, later));
+        assert_eq!(mtu.current(), DATAGRAM_MIN);
+        assert!(
+            !lost(&mut mtu, 16, 1_452, later),
+            "what was sent before is not evidence against what is sent now"
+        );
+        search(&mut mtu, later, 1_300);
+        assert!((1_297..=1_300).contains(&mtu.current()));
+    }
+
+    /// Congestion also loses full-size packets, but others arrive.
+    #[test]
+    fn congestion_is_no_black_hole() {
+        let mut mtu = found(1_452);
+        for round in 0..100 {
+            let sent = START + Duration::from_millis(50 * round);
+            mtu.on_full_acked(round * 10 + 9);
+            for number in 0..8 {
+                assert!(!lost(&mut mtu, round * 10 + number, 1_452, sent));
+            }
+            assert!(!lost(&mut mtu, round * 10 + 9, 600, sent), "small packets say nothing");
+        }
+        // Losses found late, after a later packet arrived, do not count either.
+        for number in 1_001..1_010 {
+            lost(&mut mtu, number, 1_452, START);
+        }
+        mtu.on_full_acked(1_010);
+        assert!(!lost(&mut mtu, 1_011, 1_452, START + Duration::from_secs(1)));
+        assert_eq!(mtu.current(), 1_452);
+    }
+
+    /// The machine's own refusal is believed at once.
+    #[test]
+    fn a_refusal_by_the_machine_ends_a_size() {
+        let mut mtu = found(1_452);
+        assert!(mtu.on_too_big(1_452));
+        assert_eq!(mtu.current(), DATAGRAM_MIN);
+        search(&mut mtu, START, 1_420);
+        assert!((1_417..=1_420).contains(&mtu.current()));
+        let mut fresh = Mtu::new(9_000);
+        assert_eq!(fresh.poll_probe(START), Some(9_000));
+        assert!(!fresh.on_too_big(9_000));
+        assert_eq!(fresh.poll_probe(START), Some(1_452));
+    }
+
+    proptest! {
+        /// Whatever the limit: found to within 4 bytes, in few probes, never above.
+        #[test]
+        fn every_limit_is_found(max in 1_200usize..9_217, limit in 1_200usize..9_217) {
+            let mut mtu = Mtu::new(max);
+            let count = search(&mut mtu, START, limit);
+            prop_assert!(mtu.current() <= limit && mtu.current() + 4 > limit.min(max));
+            prop_assert!(count <= 16, "{}", count);
+        }
+
+        /// However probes are lost, the search ends.
+        #[test]
+        fn a_lossy_search_ends(fates in prop::collection::vec(any::<bool>(), 64)) {
+            let mut mtu = Mtu::new(9_000);
+            let mut count = 0;
+            while let Some(size) = mtu.poll_probe(START) {
+                if fates[count] { mtu.on_probe_acked(size); } else { mtu.on_probe_lost(size); }
+                count += 1;
+            }
+            prop_assert!(count <= 32);
+        }
+    }
+}

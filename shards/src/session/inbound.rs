@@ -10,17 +10,22 @@ use dunlin_codec::frame::{Ack, Close, Frame, Frames, Segment};
 use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed;
 
-use crate::arq::receiver::Refusal;
-use crate::arq::recovery::{AckInput, Outcome};
+use crate::arq::acknowledgements::{Acknowledgements, Received};
+use crate::arq::mtu::Mtu;
+use crate::arq::receiver::{Receiver, Refusal, Violation};
+use crate::arq::recovery::{AckInput, Outcome, Packet, Recovery};
+use crate::arq::sender::Sender;
 use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
-use crate::session::live::{Contents, Flags, Phase, Session};
+use crate::session::live::{Contents, Control, Flags, Phase, Session};
+use crate::session::outbound::OVERHEAD;
 use crate::session::path::Path;
+use crate::session::renewal::Renewal;
 use crate::session::keys::{Arrived, Wear};
 use crate::session::replay::Freshness;
-use crate::stats::DropReason;
+use crate::stats::{DropReason, Stats};
 use crate::surroundings::Surroundings;
 use crate::time::Instant;
 
@@ -91,7 +96,7 @@ impl<C: Crypto> Session<C> {
 
     #[cold]
     fn on_first_of_phase(&mut self, now: Instant) {
-        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout() * 3);
+        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout(0) * 3);
         self.on_peer_phase(now);
     }
 
@@ -161,13 +166,9 @@ impl<C: Crypto> Session<C> {
         }
         match self.on_frames(around, Some(arrival), plain) {
             Ok(Taken::Whole { eliciting }) => {
-                self.acknowledgements.on_packet(
-                    around.now.instant,
-                    number,
-                    eliciting,
-                    arrival.ecn,
-                    plain.len(),
-                );
+                let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
+                let packet = Received { number, bytes, ack_eliciting: eliciting, ecn };
+                self.acknowledgements.on_packet(around.now.instant, &packet);
             }
             Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),
             Err(violation) => self.on_violation(around, violation),
@@ -225,7 +226,7 @@ impl<C: Crypto> Session<C> {
         match self.receiver.on_segment(around.now.instant, segment, &mut around.pool) {
             Ok(_) => Ok(true),
             Err(Refusal::NoMemory) => Ok(false),
-            Err(Refusal::Violation(why)) => Err(why),
+            Err(Refusal::Violation(why)) => Err(words(why)),
         }
     }
 
@@ -236,20 +237,20 @@ impl<C: Crypto> Session<C> {
         frame: &Frame<'_>,
     ) -> Result<(), &'static str> {
         match frame {
-            Frame::Padding(_) | Frame::Ping | Frame::Segment(_) | Frame::CreditBlocked { .. } => {}
+            Frame::Padding(_) | Frame::Ping | Frame::Segment(_) => {}
+            Frame::CreditBlocked { channel, limit } => {
+                self.receiver.on_credit_blocked(*channel, *limit).map_err(words_of)?;
+            }
             Frame::Ack(ack) => self.on_acknowledgement(around, ack)?,
             Frame::ChannelCredit { channel, limit } => self.sender.on_channel_credit(*channel, *limit),
             Frame::SessionCredit { limit } => self.sender.on_session_credit(*limit),
-            Frame::ChannelReset { channel, code } => self.on_channel_reset(around, *channel, *code),
+            Frame::ChannelReset { channel, code } => self.on_channel_reset(around, *channel, *code)?,
             Frame::PathChallenge(challenge) => self.on_challenge(arrival, *challenge),
             Frame::PathResponse(response) => self.on_response(around, response),
             Frame::Close(close) => self.on_peer_close(around, close),
             Frame::Handshake { kind, bytes } => self.on_renewal_frame(*kind, bytes)?,
             Frame::Skip { channel, message } => {
-                self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(|refusal| match refusal {
-                    Refusal::Violation(why) => why,
-                    Refusal::NoMemory => "too much was skipped",
-                })?;
+                self.receiver.on_skip(*channel, *message, &mut around.pool).map_err(words_of)?;
             }
             Frame::ImmediateAck => self.acknowledgements.on_asked(),
             Frame::AckFrequency { sequence, bytes } => {
@@ -268,11 +269,12 @@ impl<C: Crypto> Session<C> {
         around: &mut Surroundings,
         channel: dunlin_codec::ids::ChannelId,
         code: u64,
-    ) {
-        self.receiver.on_channel_reset(channel, &mut around.pool);
+    ) -> Result<(), &'static str> {
+        self.receiver.on_channel_reset(channel, &mut around.pool).map_err(words_of)?;
         self.sender.on_channel_reset(channel);
         let session = self.agreement.id;
         around.events.push_back(Event::ChannelClosed { session, channel, code });
+        Ok(())
     }
 
     fn on_challenge(&mut self, arrival: Option<&Arrival>, challenge: [u8; 8]) {
@@ -297,50 +299,39 @@ impl<C: Crypto> Session<C> {
         let now = around.now.instant;
         let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
-        let (sender, acknowledgements, control, mtu) =
-            (&mut self.sender, &mut self.acknowledgements, &mut self.control, &mut self.mtu);
-        let (receiver, renewal) = (&mut self.receiver, &mut self.renewal);
-        let stats = &mut around.stats;
-        let mut sink = |outcome: Outcome<Contents>| match outcome {
-            Outcome::Acked(_, contents) => {
-                sender.on_acked(contents.span);
-                acknowledgements.on_ack_acked(contents.acked_before);
-                if contents.probe_len > 0 {
-                    mtu.on_probe_acked(usize::from(contents.probe_len));
-                    stats.mtu_raised += 1;
-                } else if contents.flags.has(Flags::FULL) {
-                    mtu.on_acked_full();
-                }
-                if contents.flags.has(Flags::TOKEN) {
-                    control.reset_token = None;
-                }
-            }
-            Outcome::Lost(_, contents) => {
-                stats.packets_lost += u64::from(contents.probe_len == 0);
-                sender.on_lost(contents.span);
-                lost_control(contents, control, receiver, renewal);
-                if contents.probe_len > 0 {
-                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
-                } else {
-                    mtu.on_lost(contents.flags.has(Flags::FULL));
-                }
-            }
-        };
-        let summary = self
-            .recovery
-            .on_ack(now, input, &mut sink)
+        let (recovery, mut fates) = self.fates(around);
+        let summary = recovery
+            .on_ack(now, input, &mut |outcome| fates.on_outcome(&outcome))
             .map_err(|_| "an acknowledgement of what was never sent")?;
         self.send_keys.on_acknowledged(ack.largest());
-        around.stats.packets_lost_spuriously += summary.spurious as u64;
+        around.stats.packets_lost_spuriously += u64::from(summary.spurious);
         self.on_round_trip(around, ack.largest());
         self.release(around);
         self.pacing_until = None;
         Ok(())
     }
 
+    /// The session's parts that learn what became of packets, beside the one that tells it.
+    fn fates<'a>(&'a mut self, around: &'a mut Surroundings) -> (&'a mut Recovery<Contents>, Fates<'a>) {
+        let round_trip = self.recovery.rtt().smoothed();
+        let fates = Fates {
+            sender: &mut self.sender,
+            receiver: &mut self.receiver,
+            acknowledgements: &mut self.acknowledgements,
+            control: &mut self.control,
+            mtu: &mut self.mtu,
+            renewal: &mut self.renewal,
+            stats: &mut around.stats,
+            round_trip,
+        };
+        (&mut self.recovery, fates)
+    }
+
     fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
         let now = around.now.instant;
-        self.receiver.on_round_trip(self.recovery.rtt().smoothed(), now);
+        let smoothed = self.recovery.rtt().smoothed();
+        self.receiver.on_round_trip(smoothed);
+        self.sender.on_round_trip(smoothed, now);
         let session = self.agreement.id;
         self.pings.retain(|ping| match ping.sent {
             Some((number, sent)) if number <= largest => {
@@ -358,24 +349,10 @@ impl<C: Crypto> Session<C> {
         if self.recovery.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let (sender, control, mtu) = (&mut self.sender, &mut self.control, &mut self.mtu);
-        let (receiver, renewal, stats) = (&mut self.receiver, &mut self.renewal, &mut around.stats);
-        let mut sink = |outcome: Outcome<Contents>| {
-            if let Outcome::Lost(_, contents) = outcome {
-                stats.packets_lost += u64::from(contents.probe_len == 0);
-                sender.on_lost(contents.span);
-                lost_control(contents, control, receiver, renewal);
-                if contents.probe_len > 0 {
-                    mtu.on_probe_lost(now, usize::from(contents.probe_len));
-                } else {
-                    mtu.on_lost(contents.flags.has(Flags::FULL));
-                }
-            }
-        };
-        let probes = self.recovery.on_timeout(now, &mut sink).probes();
+        let (recovery, mut fates) = self.fates(around);
+        let probes = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome)).probes();
         if probes > 0 {
             around.stats.probe_timeouts += 1;
-            self.mtu.on_probe_timeout();
             self.control.probes = probes;
             if let Some(finish) = &mut self.finish {
                 finish.due = true;
@@ -384,22 +361,85 @@ impl<C: Crypto> Session<C> {
     }
 }
 
-/// Control frames of a lost packet are written again, with what holds then.
-fn lost_control(
-    contents: Contents,
-    control: &mut crate::session::live::Control,
-    receiver: &mut crate::arq::receiver::Receiver,
-    renewal: &mut Option<Box<crate::session::renewal::Renewal>>,
-) {
-    if contents.flags.has(Flags::CREDIT) {
-        receiver.on_credit_lost();
-    }
-    if contents.flags.has(Flags::ACK_FREQUENCY) {
-        control.ack_frequency = true;
-    }
-    if contents.flags.has(Flags::HANDSHAKE)
-        && let Some(renewal) = renewal
-    {
-        renewal.on_lost();
+fn words_of(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Violation(violation) => words(violation),
+        Refusal::NoMemory => "more was skipped than there is room for",
     }
 }
+
+fn words(violation: Violation) -> &'static str {
+    match violation {
+        Violation::ConflictingTotal => "segments of one message disagree about its length",
+        Violation::TooLong => "a message is longer than allowed",
+        Violation::BeyondEnd => "a segment reaches beyond its message's end",
+        Violation::BeyondCredit => "more was sent than credited",
+        Violation::TooManyChannels => "more channels were opened than allowed",
+        Violation::OrderMismatch => "a channel was both ordered and unordered",
+    }
+}
+
+/// Everything that learns what became of a packet.
+struct Fates<'a> {
+    sender: &'a mut Sender,
+    receiver: &'a mut Receiver,
+    acknowledgements: &'a mut Acknowledgements,
+    control: &'a mut Control,
+    mtu: &'a mut Mtu,
+    renewal: &'a mut Option<Box<Renewal>>,
+    stats: &'a mut Stats,
+    round_trip: Duration,
+}
+
+impl Fates<'_> {
+    #[inline]
+    fn on_outcome(&mut self, outcome: &Outcome<Contents>) {
+        match outcome {
+            Outcome::Acked(packet) => self.on_acked(packet.number, &packet.contents),
+            Outcome::Lost(packet) => self.on_lost(packet),
+        }
+    }
+
+    #[inline]
+    fn on_acked(&mut self, number: PacketNumber, contents: &Contents) {
+        self.sender.on_acked(contents.span);
+        if contents.acked_before > 0 {
+            self.acknowledgements.on_acknowledged(PacketNumber(contents.acked_before - 1));
+        }
+        let len = usize::from(contents.len);
+        if contents.flags.has(Flags::MTU_PROBE) {
+            self.stats.mtu_raised += u64::from(self.mtu.on_probe_acked(len));
+        } else if self.mtu.is_full(len) {
+            self.mtu.on_full_acked(number.0);
+        }
+        if contents.flags.has(Flags::TOKEN) {
+            self.control.reset_token = None;
+        }
+    }
+
+    /// What the packet carried is written again, with what holds then.
+    #[cold]
+    fn on_lost(&mut self, packet: &Packet<Contents>) {
+        let contents = &packet.contents;
+        let len = usize::from(contents.len);
+        if contents.flags.has(Flags::MTU_PROBE) {
+            self.mtu.on_probe_lost(len);
+            return;
+        }
+        self.stats.packets_lost += 1;
+        self.sender.on_lost(contents.span);
+        self.receiver.on_credit_lost(contents.credit);
+        self.control.ack_frequency |= contents.flags.has(Flags::ACK_FREQUENCY);
+        if contents.flags.has(Flags::TOKEN) {
+            self.control.token_sent = false;
+        }
+        if contents.flags.has(Flags::HANDSHAKE)
+            && let Some(renewal) = self.renewal
+        {
+            renewal.on_lost();
+        }
+        let fell = self.mtu.on_lost(packet.number.0, len, packet.sent, self.round_trip);
+        self.stats.mtu_lowered += u64::from(fell);
+    }
+}
+

@@ -8,13 +8,13 @@
 
 use core::time::Duration;
 
-use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, PacketNumber, SessionId};
+use dunlin_codec::ids::{InstanceId, NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
-use crate::arq::mtu::MtuDiscovery;
-use crate::arq::receiver::{Incoming, Receiver};
+use crate::arq::mtu::Mtu;
+use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::Recovery;
-use crate::arq::sender::{Outgoing, PushError, Sender, Span};
+use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
 use crate::mail::Listing;
@@ -34,10 +34,12 @@ pub(crate) struct Contents {
     pub(crate) span: Span,
     /// The largest packet that its acknowledgement covered, plus one; zero: it carried none.
     pub(crate) acked_before: u64,
+    /// Credit.
+    pub(crate) credit: CreditSpan,
     /// Everything else that must be told again when it is lost.
     pub(crate) flags: Flags,
-    /// Bytes of a path-MTU probe, zero for any other packet.
-    pub(crate) probe_len: u16,
+    /// Bytes of the datagram.
+    pub(crate) len: u16,
 }
 
 /// Control frames in a packet, as bits.
@@ -45,11 +47,10 @@ pub(crate) struct Contents {
 pub(crate) struct Flags(pub(crate) u8);
 
 impl Flags {
-    pub(crate) const CREDIT: u8 = 1;
     pub(crate) const ACK_FREQUENCY: u8 = 1 << 1;
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
-    pub(crate) const FULL: u8 = 1 << 4;
+    pub(crate) const MTU_PROBE: u8 = 1 << 4;
     pub(crate) const TOKEN: u8 = 1 << 5;
 
     pub(crate) fn set(&mut self, bit: u8) {
@@ -160,7 +161,7 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
-    pub(crate) mtu: MtuDiscovery,
+    pub(crate) mtu: Mtu,
     pub(crate) path: Path,
     pub(crate) candidate: Option<Box<Candidate>>,
     pub(crate) responses: Vec<(Path, [u8; 8])>,
@@ -180,6 +181,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) drain_code: u64,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
+    /// The queue's size that the application knows of.
+    pub(crate) told_queue: usize,
     pub(crate) settings: Settings,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
@@ -247,16 +250,11 @@ impl<C: Crypto> Session<C> {
         }
     }
 
-    /// Credit comes back with a message that the application has read.
-    pub(crate) fn on_consumed(&mut self, channel: ChannelId, bytes: usize) {
-        self.receiver.on_consumed(channel, bytes);
-    }
-
     /// Messages that are complete go to the application.
     pub(crate) fn deliver(&mut self, around: &mut Surroundings) {
-        while let Some(Incoming { channel, block, reliable }) = self.receiver.poll_message() {
+        while let Some(Incoming { channel, block, charge, .. }) = self.receiver.poll_message() {
             around.stats.messages_delivered += 1;
-            around.events.push_back(Event::Message { session: self.agreement.id, channel, block, reliable });
+            around.events.push_back(Event::Message { session: self.agreement.id, channel, block, charge });
         }
     }
 
@@ -265,6 +263,17 @@ impl<C: Crypto> Session<C> {
         while let Some(released) = self.sender.poll_released() {
             around.events.push_back(Event::Released { session: self.agreement.id, released });
         }
+        let bytes = self.sender.queue_bytes_max();
+        if bytes != self.told_queue {
+            self.told_queue = bytes;
+            around.events.push_back(Event::QueueLimit { session: self.agreement.id, bytes });
+        }
+    }
+
+    /// What was not acknowledged, in order; the session has nothing to send afterwards.
+    pub(crate) fn take_undelivered(&mut self) -> Vec<Outgoing> {
+        let sender = core::mem::replace(&mut self.sender, Sender::new(SenderLimits::default()));
+        sender.into_undelivered().into_iter().map(|left| left.message).collect()
     }
 
     /// When time alone changes something. Asked after the session has nothing left to send.
@@ -296,7 +305,7 @@ impl<C: Crypto> Session<C> {
     }
 
     /// Nothing of ours is unacknowledged.
-    fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.recovery.bytes_in_flight() == 0
     }
 

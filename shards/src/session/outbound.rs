@@ -147,7 +147,8 @@ impl<C: Crypto> Session<C> {
         let mut contents = Contents::default();
         let body_len = frame.len() - OVERHEAD;
         let mut out = Writer::new(&mut frame[HEADER_LEN..HEADER_LEN + body_len]);
-        if ack_due || self.acknowledgements.is_owed() {
+        if ack_due || self.acknowledgements.is_wanted() {
+            self.control.ping |= self.acknowledgements.is_ping_wanted();
             self.write_acknowledgement(now, &mut out, &mut contents);
         }
         let before = out.len();
@@ -166,9 +167,6 @@ impl<C: Crypto> Session<C> {
         allowed.probe = self.control.probes > 0;
         let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
         let len = plain_len + OVERHEAD;
-        if len == self.mtu.current() && len > DATAGRAM_MIN {
-            contents.flags.set(Flags::FULL);
-        }
         let frame = &mut frame[..len];
         self.seal(frame, ticket);
         allowed.bytes = allowed.bytes.saturating_sub(len);
@@ -182,12 +180,13 @@ impl<C: Crypto> Session<C> {
         number: PacketNumber,
         len: usize,
         eliciting: bool,
-        contents: Contents,
+        mut contents: Contents,
     ) {
-        let kind = match (eliciting, contents.probe_len) {
+        contents.len = len as u16;
+        let kind = match (eliciting, contents.flags.has(Flags::MTU_PROBE)) {
             (false, _) => SentKind::AckOnly,
-            (true, 0) => SentKind::Data,
-            (true, _) => SentKind::MtuProbe,
+            (true, false) => SentKind::Data,
+            (true, true) => SentKind::MtuProbe,
         };
         self.recovery.on_sent(now, number, len, kind, contents);
         if eliciting {
@@ -209,7 +208,8 @@ impl<C: Crypto> Session<C> {
         let delay = u64::try_from(self.acknowledgements.delay(now).as_micros()).unwrap_or(u64::MAX);
         let ecn = self.acknowledgements.ecn();
         if write_ack(out, self.acknowledgements.ranges(), delay, ecn).is_ok() {
-            contents.acked_before = self.acknowledgements.on_ack_sent(now);
+            contents.acked_before = self.acknowledgements.largest().map_or(0, |largest| largest.0 + 1);
+            self.acknowledgements.on_sent();
         }
     }
 
@@ -242,8 +242,8 @@ impl<C: Crypto> Session<C> {
             self.control.token_sent = true;
             contents.flags.set(Flags::TOKEN);
         }
-        if self.receiver.is_credit_due() && self.receiver.write_credit(out) {
-            contents.flags.set(Flags::CREDIT);
+        if self.receiver.is_credit_due() {
+            contents.credit = self.receiver.write_credit(out);
         }
         if let Some(renewal) = &mut self.renewal
             && renewal.write_frame(out)
@@ -275,9 +275,9 @@ impl<C: Crypto> Session<C> {
         Frame::Ping.write(&mut out).ok()?;
         let room = out.room();
         out.zeros(room).ok()?;
-        let probe_len = u16::try_from(len).ok()?;
         self.seal(&mut frame[..len], ticket);
-        self.on_packet_sent(now, number, len, true, Contents { probe_len, ..Contents::default() });
+        let flags = Flags(Flags::MTU_PROBE);
+        self.on_packet_sent(now, number, len, true, Contents { flags, ..Contents::default() });
         Some(self.transmit(around, len, len))
     }
 
@@ -318,7 +318,7 @@ impl<C: Crypto> Session<C> {
     /// True: everything is acknowledged, so that a draining session may close now.
     fn finish_draining(&mut self, around: &mut Surroundings) -> bool {
         let Phase::Draining { into } = self.phase else { return false };
-        if !self.sender.is_empty() {
+        if !self.sender.is_drained() {
             return false;
         }
         let now = around.now.instant;

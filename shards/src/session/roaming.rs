@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use dunlin_codec::frame::Frame;
 
+use crate::arq::mtu::Mtu;
 use crate::event::Event;
 use crate::limits::PATH_PROBES_MAX;
 use crate::route::Arrival;
@@ -61,7 +62,7 @@ impl<C: Crypto> Session<C> {
         self.path = candidate.path;
         self.last_roam = around.now.instant;
         self.recovery.on_path_changed(around.now.instant);
-        self.mtu.on_path_changed();
+        self.mtu = Mtu::new(self.settings.datagram_max);
         around.stats.sessions_roamed += 1;
         let (session, remote) = (self.agreement.id, self.path.remote);
         around.events.push_back(Event::Roamed { session, remote });
@@ -78,7 +79,7 @@ impl<C: Crypto> Session<C> {
         if let Some((path, answer)) = self.responses.pop() {
             return Some((path, Frame::PathResponse(answer)));
         }
-        let wait = self.recovery.rtt().probe_timeout();
+        let wait = self.recovery.rtt().probe_timeout(0);
         let candidate = self.candidate.as_mut()?;
         if candidate.again_at > now || candidate.sent >= PATH_PROBES_MAX {
             return None;

@@ -16,11 +16,12 @@ use crate::blocks::Block;
 use crate::limits::HANDSHAKE_QUEUE_MAX;
 use crate::rng::Entropy;
 use crate::route::Arrival;
-use crate::session::cookie::{CookieJar, Mac1Key};
+use crate::session::cookie::{CookieJar, CookieSeal, MacKey, mac1_key};
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::shard::{Shard, ShardConfig};
 use crate::stats::DropReason;
 use crate::time::Now;
+use zeroize::Zeroizing;
 
 /// A Hello that waits for its turn.
 #[derive(Debug)]
@@ -30,10 +31,11 @@ pub(super) struct Waiting {
 }
 
 /// The shard's gate.
-pub(super) struct Gate {
-    /// For Hellos to us: IK, and XX whose sender does not know our key.
-    known: Mac1Key,
-    unknown: Mac1Key,
+pub(super) struct Gate<C: Crypto> {
+    /// For IK Hellos, whose sender knows our key.
+    known: (MacKey, CookieSeal<C>),
+    /// For XX Hellos, whose sender does not.
+    unknown: (MacKey, CookieSeal<C>),
     jar: CookieJar,
     own: Vec<std::net::SocketAddr>,
     pub(super) queue: VecDeque<Waiting>,
@@ -48,12 +50,12 @@ pub(super) fn refusal_of(error: WireError) -> DropReason {
     }
 }
 
-impl Gate {
+impl<C: Crypto> Gate<C> {
     pub(super) fn new(config: &ShardConfig, own: StaticPublic) -> Self {
         Self {
-            known: Mac1Key::new(&config.network, &own.0),
-            unknown: Mac1Key::new(&config.network, &[0; 32]),
-            jar: CookieJar::new(config.cookie_root),
+            known: keys(config, Some(own)),
+            unknown: keys(config, None),
+            jar: CookieJar::new(Zeroizing::new(config.cookie_root)),
             own: config.own_addresses.clone(),
             queue: VecDeque::new(),
         }
@@ -81,9 +83,13 @@ impl Gate {
         Ok(())
     }
 
-    fn mac1_key(&self, hello: &Hello<'_>) -> &Mac1Key {
+    fn keys_for(&self, hello: &Hello<'_>) -> &(MacKey, CookieSeal<C>) {
         if hello.encrypted_static().is_some() { &self.known } else { &self.unknown }
     }
+}
+
+fn keys<C: Crypto>(config: &ShardConfig, responder: Option<StaticPublic>) -> (MacKey, CookieSeal<C>) {
+    (mac1_key(&config.network, responder), CookieSeal::new(&config.network, responder))
 }
 
 impl<C: Crypto, E: Entropy> Shard<C, E> {
@@ -92,7 +98,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn on_hello(&mut self, arrival: &Arrival, datagram: &[u8]) -> Result<(), DropReason> {
         let hello = Hello::parse(datagram).map_err(refusal_of)?;
         let now = self.around.now;
-        if !self.gate.mac1_key(&hello).holds(hello.before_mac1(), hello.mac1()) {
+        if !self.gate.keys_for(&hello).0.verify(hello.before_mac1(), hello.mac1()) {
             return Err(DropReason::BadMac1);
         }
         if self.answer_known_hello(arrival, &hello, datagram.len())? {
@@ -120,7 +126,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return self.send_cookie(arrival, hello, now);
         }
         let suite = hello.head().suite;
-        if !self.gate.jar.holds(now.wall, arrival.remote, suite, hello.before_mac2(), hello.mac2()) {
+        let claimed = (arrival.remote, suite);
+        if !self.gate.jar.verify_mac2(now.instant, claimed, hello.before_mac2(), hello.mac2()) {
             return self.send_cookie(arrival, hello, now).map_err(|_| DropReason::BadCookie);
         }
         let trusted = self.admission.is_trusted(arrival.remote.ip());
@@ -138,8 +145,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let suite: Suite = hello.head().suite;
         let mut nonce = [0; cookie::NONCE_LEN];
         self.around.rng.fill(&mut nonce);
-        let plain = self.gate.jar.cookie(now.wall, arrival.remote, suite);
-        let sealed = self.gate.mac1_key(hello).seal_cookie::<C>(&nonce, hello.mac1(), &plain);
+        let plain = self.gate.jar.bake(now.instant, arrival.remote, suite);
+        let sealed = self.gate.keys_for(hello).1.seal(&nonce, hello.mac1(), &plain);
         let mut bytes = [0; cookie::LEN];
         let written = cookie::write(&mut Writer::new(&mut bytes), hello.head().sender, &nonce, &sealed);
         assert!(written.is_ok(), "a Cookie has one length");

@@ -22,8 +22,8 @@ use crate::limits::{DATAGRAM_MIN, HELLO_RETRY_MAX, HELLO_RETRY_MIN};
 use crate::mail::Connect;
 use crate::rng::Entropy;
 use crate::route::{Arrival, Ecn, SocketIndex, Transmit};
-use crate::session::cookie::{Mac1Key, mac2};
-use crate::session::crypto::{Crypto, StaticPublic};
+use crate::session::cookie::{CookieSeal, MacKey, mac1_key, mac2_key};
+use crate::session::crypto::Crypto;
 use crate::session::handshake::{Front, Initiator, MESSAGE_LEN_MAX, Prologue};
 use crate::session::live::{Agreement, Finish, Phase};
 use crate::session::path::Path;
@@ -33,14 +33,14 @@ use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// A handshake that we began.
-pub(crate) struct Connecting {
+pub(crate) struct Connecting<C: Crypto> {
     pub(crate) ticket: Ticket,
     /// Whom the application called; None: whoever answers.
     id: Option<NodeId>,
     remote: core::net::SocketAddr,
     handshake: Initiator,
     hello: Vec<u8>,
-    mac1_key: Mac1Key,
+    cookie_seal: CookieSeal<C>,
     pub(crate) sender: Sender,
     early: Option<Span>,
     due: bool,
@@ -50,6 +50,8 @@ pub(crate) struct Connecting {
     started: Instant,
     /// A session whose peer restarted: this handshake carries on for it, and no request waits.
     succeeds: bool,
+    /// Messages of that session that travel again.
+    resent: usize,
 }
 
 impl<C: Crypto, E: Entropy> Shard<C, E> {
@@ -85,9 +87,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// Err: the identity that was called is none that a node can have.
-    fn begin_handshake(&mut self, session: SessionId, connect: Connect) -> Result<Connecting, ()> {
+    fn begin_handshake(&mut self, session: SessionId, connect: Connect) -> Result<Connecting<C>, ()> {
         let Connect { ticket, id, remote, early, instance } = connect;
-        let mut sender = Sender::new(&self.limits);
+        let mut sender = Sender::new(self.sender_limits());
         let mut early_bytes = [0; DATAGRAM_MIN];
         let early_room = EARLY_LEN_MIN - hello::overhead_len(Pattern::Ik) - HelloPayload::HEAD_LEN;
         let mut span = None;
@@ -110,16 +112,21 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let (mut handshake, pattern, remote_static) = match id {
             Some(id) => {
                 let remote_static = self.responders.identity(&id).map_err(|_| ())?;
-                (Initiator::ik::<C>(&self.pair, remote_static, &prologue, ephemeral), Pattern::Ik, remote_static)
+                (
+                    Initiator::ik::<C>(&self.pair, remote_static, &prologue, ephemeral),
+                    Pattern::Ik,
+                    Some(remote_static),
+                )
             }
             None => {
-                (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, StaticPublic([0; 32]))
+                (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None)
             }
         };
         let head = HelloHead { suite, pattern, sender: session };
         let early = has_early.then_some(&early_bytes[..early_len]);
-        let mac1_key = Mac1Key::new(&self.config.network, &remote_static.0);
-        let hello = self.write_hello(&mut handshake, head, &mac1_key, (early, instance));
+        let key = mac1_key(&self.config.network, remote_static);
+        let cookie_seal = CookieSeal::new(&self.config.network, remote_static);
+        let hello = self.write_hello(&mut handshake, head, &key, (early, instance));
         let now = self.around.now.instant;
         Ok(Connecting {
             ticket,
@@ -127,7 +134,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             remote,
             handshake,
             hello,
-            mac1_key,
+            cookie_seal,
             sender,
             early: span,
             due: true,
@@ -136,6 +143,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             deadline: now + self.config.handshake_deadline,
             started: now,
             succeeds: false,
+            resent: 0,
         })
     }
 
@@ -143,7 +151,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         &mut self,
         handshake: &mut Initiator,
         head: HelloHead,
-        mac1_key: &Mac1Key,
+        key: &MacKey,
         (early, instance): (Option<&[u8]>, InstanceId),
     ) -> Vec<u8> {
         let payload = HelloPayload {
@@ -169,7 +177,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let len = out.len();
         hello.truncate(len);
         let parsed = Hello::parse(&hello).expect("it was just written");
-        let mac1 = mac1_key.mac(parsed.before_mac1());
+        let mac1 = key.mac(&[parsed.before_mac1()]);
         hello::set_mac1(&mut hello, &mac1).expect("it is a Hello");
         hello.shrink_to_fit();
         hello
@@ -214,10 +222,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The handshake will not come to an end: the application gets its messages back and the reason.
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
-        let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
+        let Slot::Connecting(connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
-        for released in connecting.sender.drain() {
-            self.around.events.push_back(Event::Released { session: id, released });
+        for left in connecting.sender.into_undelivered() {
+            self.return_message(id, left.message);
         }
         match (connecting.succeeds, connecting.id) {
             (true, Some(peer)) => {
@@ -238,10 +246,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         };
         let hello = Hello::parse(&connecting.hello).map_err(|_| DropReason::NoHandshake)?;
         let cookie = connecting
-            .mac1_key
-            .open_cookie::<C>(packet.nonce(), hello.mac1(), packet.sealed())
-            .ok_or(DropReason::BadCookie)?;
-        let mac = mac2(&cookie, hello.before_mac2());
+            .cookie_seal
+            .open(packet.nonce(), hello.mac1(), packet.sealed())
+            .map_err(|_| DropReason::BadCookie)?;
+        let mac = mac2_key(&cookie).mac(&[hello.before_mac2()]);
         // The same cookie twice: our Hello is on its way already.
         if hello.mac2() != &mac {
             hello::set_mac2(&mut connecting.hello, &mac).map_err(|_| DropReason::NoHandshake)?;
@@ -291,7 +299,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         answer: &WelcomePayload<'_>,
     ) {
         let Slot::Connecting(connecting) = self.table.take(id) else { return };
-        let Connecting { ticket, mut handshake, mut sender, early, succeeds, started, .. } = *connecting;
+        let Connecting { ticket, mut handshake, mut sender, early, succeeds, resent, started, .. } = *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
         let third = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
@@ -328,7 +336,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.recovery.on_first_round_trip(self.around.now.instant.since(started));
         let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
         self.around.events.push_back(if succeeds {
-            Event::PeerRestarted { from: id, to: id, resent: session.sender.queued_messages() }
+            Event::PeerRestarted { from: id, to: id, resent: resent }
         } else {
             Event::Connected { ticket, session: id, peer, instance, remote, early: outcome }
         });
@@ -362,10 +370,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn reconnect(&mut self, id: SessionId) {
         let Slot::Live(mut session) = self.table.take(id) else { return };
         self.unlist(&mut session);
-        session.receiver.give_back(&mut self.around.pool);
+        session.receiver.drain(&mut self.around.pool);
         session.release(&mut self.around);
         let (peer, remote) = (session.agreement.peer, session.path.remote);
-        let messages = session.sender.into_undelivered();
+        let messages = session.take_undelivered();
         let connect = Connect {
             ticket: Ticket::default(),
             id: Some(peer),
@@ -380,6 +388,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.return_message(id, message);
             } else if let Err((_, message)) = connecting.sender.push(message) {
                 self.return_message(id, message);
+            } else {
+                connecting.resent += 1;
             }
         }
         self.around.stats.handshakes_begun += 1;

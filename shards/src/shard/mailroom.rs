@@ -4,10 +4,10 @@
 //! Out:   changed sessions; more letters.
 //! Holds: a letter about a session that is gone is counted; what it owns goes back to its owner.
 
-use dunlin_codec::ids::SessionId;
+use dunlin_codec::ids::{ChannelId, SessionId};
 
 use crate::arq::sender::{Outcome, Outgoing, Released};
-use crate::event::Event;
+use crate::event::{Event, Ticket};
 use crate::mail::{self, Listing, Mail, Struck};
 use crate::rng::Entropy;
 use crate::session::crypto::Crypto;
@@ -33,11 +33,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::Connect(connect) => self.on_connect(*connect),
             Mail::Send { session, message } => self.on_send(session, message),
             Mail::Cancel { session, channel, ticket } => {
-                self.with_sender(session, |sender| sender.cancel(channel, ticket.0));
+                self.on_cancel(session, channel, ticket);
             }
-            Mail::Consumed { session, channel, block } => {
+            Mail::Consumed { session, channel, charge, block } => {
                 if let Some(live) = self.table.live(session) {
-                    live.on_consumed(channel, block.len());
+                    live.receiver.on_consumed(channel, charge.into());
                     if live.receiver.is_credit_due() {
                         self.touch(session);
                     }
@@ -103,17 +103,21 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// A message that cannot be taken goes back, so that its block is not lost.
-    fn return_message(&mut self, session: SessionId, message: Outgoing) {
+    pub(super) fn return_message(&mut self, session: SessionId, message: Outgoing) {
         let Outgoing { ticket, channel, block, .. } = message;
         let released = Released { ticket, channel, block, outcome: Outcome::Abandoned };
         self.around.events.push_back(Event::Released { session, released });
     }
 
-    fn with_sender(&mut self, id: SessionId, act: impl FnOnce(&mut crate::arq::sender::Sender)) {
-        match self.table.get_mut(id) {
-            Some(Slot::Live(session)) => act(&mut session.sender),
-            Some(Slot::Connecting(connecting)) => act(&mut connecting.sender),
-            _ => return,
+    fn on_cancel(&mut self, id: SessionId, channel: ChannelId, ticket: Ticket) {
+        let block = match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => session.sender.cancel(channel, ticket.0),
+            Some(Slot::Connecting(connecting)) => connecting.sender.cancel(channel, ticket.0),
+            _ => None,
+        };
+        if let Some(block) = block {
+            let released = Released { ticket: ticket.0, channel, block, outcome: Outcome::Abandoned };
+            self.around.events.push_back(Event::Released { session: id, released });
         }
         self.touch(id);
     }
@@ -161,7 +165,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn on_probe(&mut self, id: SessionId, successor: SessionId) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
-        let until = now + session.recovery.rtt().probe_timeout() * 3;
+        let until = now + session.recovery.rtt().probe_timeout(0) * 3;
         session.probation = Some(Probation { successor, until, since: now });
         session.control.ping = true;
         self.touch(id);
@@ -184,7 +188,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// What a dead session could not deliver goes to the one that carries on, in order.
     pub(super) fn bequeath(&mut self, id: SessionId, successor: SessionId, session: &mut Session<C>) {
         let mut resent = 0;
-        for message in session.sender.into_undelivered() {
+        for message in session.take_undelivered() {
             if message.once {
                 self.return_message(id, message);
                 continue;

@@ -22,7 +22,7 @@ use dunlin_codec::packet::{PacketKind, Packet};
 
 use crate::admission::{Admission, Prefix};
 use crate::blocks::{Block, BlockPool};
-use crate::event::{CloseReason, Event};
+use crate::event::Event;
 use crate::hash::HashKey;
 use crate::identity::Identity;
 use crate::limits::Limits;
@@ -30,9 +30,9 @@ use crate::mail::{Destination, Mail};
 use crate::peers::Directory;
 use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
-use crate::route::{Arrival, Transmit, TransmitError};
+use crate::route::{Arrival, Transmit};
 use crate::session::crypto::{Crypto, Suite};
-use crate::session::live::{Phase, Session, Settings};
+use crate::session::live::Settings;
 use crate::stats::{DropReason, Stats};
 use crate::surroundings::Surroundings;
 use crate::time::{Instant, Now};
@@ -102,7 +102,7 @@ pub struct Shard<C: Crypto, E: Entropy> {
     ready: VecDeque<SessionId>,
     directory: Directory,
     admission: Admission,
-    gate: gate::Gate,
+    gate: gate::Gate<C>,
     responders: respond::Responders<C>,
     /// Sessions by the hash of the token that would reset them.
     resets: HashMap<u64, SessionId>,
@@ -135,7 +135,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 events: VecDeque::new(),
                 mail: VecDeque::new(),
                 stats: Stats::default(),
-                pool: BlockPool::new(limits.memory),
+                pool: BlockPool::new(limits.memory, limits.message_len_max),
                 rng,
             },
             table: Table::new(config.index, limits.sessions),
@@ -217,7 +217,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     #[inline]
     fn on_sealed(&mut self, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
-        if datagram.len() < dunlin_codec::sealed::LEN_MIN {
+        if datagram.len() < dunlin_codec::sealed::OVERHEAD_LEN {
             return Err(DropReason::TooShort);
         }
         let id = SessionId(u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]));

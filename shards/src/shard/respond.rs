@@ -15,7 +15,6 @@ use dunlin_codec::payload::{EarlyAnswer, FinishPayload, HelloPayload, WelcomePay
 use dunlin_codec::reset::{self, Reset};
 use dunlin_codec::suite::{Pattern, VERSION};
 use dunlin_codec::welcome::WelcomeHead;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::arq::sender::Sender;
@@ -29,8 +28,8 @@ use crate::session::crypto::{BadIdentity, Crypto, StaticPublic};
 use crate::session::handshake::{Front, MESSAGE_LEN_MAX, Prologue, Responder};
 use crate::session::live::Agreement;
 use crate::session::path::Path;
-use crate::session::reset::ResetKey;
-use crate::session::strike::{Answer, StrikeRegister};
+use crate::session::reset::{ResetKey, is_token};
+use crate::session::strike::{Strike, StrikeRegister};
 use crate::shard::table::Slot;
 use crate::shard::{Shard, ShardConfig, gate};
 use crate::stats::DropReason;
@@ -95,12 +94,14 @@ impl<C: Crypto> Responders<C> {
         let mut seed = [0; 16];
         seed[..8].copy_from_slice(&low.to_be_bytes());
         seed[8..].copy_from_slice(&high.to_be_bytes());
+        let share = limits.strikes / config.placement.shard_count();
+        let strikes = (share.max(16) + 1).next_power_of_two() / 2;
         Self {
             by_e: HashMap::with_hasher(config.hash_key()),
             order: VecDeque::new(),
             waiting: VecDeque::new(),
             limit: limits.half_open,
-            strikes: StrikeRegister::new(limits.strikes / config.placement.shard_count(), seed),
+            strikes: StrikeRegister::new(strikes, seed),
             identities: IdentityCache::new(limits.identities, seed),
             reset: ResetKey::new(&config.reset_secret),
             started: None,
@@ -120,9 +121,9 @@ impl<C: Crypto> Responders<C> {
     /// The register's answer for a Hello whose e hashes to this shard.
     pub(super) fn strike(&mut self, e: &[u8; 32], shard: u8, now: Instant) -> Struck {
         match self.strikes.strike(e, shard, now) {
-            Answer::New => Struck::New,
-            Answer::Seen(shard) => Struck::Seen(shard),
-            Answer::Full => Struck::Full,
+            Strike::New => Struck::New,
+            Strike::Seen(shard) => Struck::Seen(shard),
+            Strike::Full => Struck::Full,
         }
     }
 
@@ -345,7 +346,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             reset_token: None,
         };
         let id = agreement.id;
-        let sender = Sender::new(&self.limits);
+        let sender = Sender::new(self.sender_limits());
         let mut session = self.new_session(agreement, path, responder.into_secrets(), sender);
         session.await_confirmation(self.around.now.instant);
         match answer {
@@ -451,7 +452,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             suite: head.suite,
             reset_token: None,
         };
-        let sender = Sender::new(&self.limits);
+        let sender = Sender::new(self.sender_limits());
         let mut session = self.new_session(agreement, path, responder.into_secrets(), sender);
         session.announce(&mut self.around);
         // An answer tells the caller that its Finish arrived.
@@ -535,8 +536,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let id = self.session_of_token(reset.token()).ok_or(DropReason::BadReset)?;
         let Some(session) = self.table.live(id) else { return Err(DropReason::BadReset) };
         let token = session.agreement.reset_token.ok_or(DropReason::BadReset)?;
-        let holds = bool::from(token.ct_eq(reset.token()));
-        if !holds || session.agreement.peer_session != reset.session() || !session.path.is_of(arrival) {
+        if !is_token(&token, reset.token()) || session.agreement.peer_session != reset.session() || !session.path.is_of(arrival) {
             return Err(DropReason::BadReset);
         }
         self.reconnect(id);

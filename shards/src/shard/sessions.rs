@@ -7,12 +7,11 @@ use std::hash::BuildHasher;
 use dunlin_codec::ids::{NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
-use crate::arq::mtu::MtuDiscovery;
-use crate::arq::receiver::Receiver;
+use crate::arq::mtu::Mtu;
+use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::Recovery;
-use crate::arq::sender::Sender;
+use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::ACK_DELAY_MAX;
 use crate::mail::Mail;
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
@@ -52,10 +51,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             phase_changed: false,
             replay: ReplayWindow::default(),
             recovery: Recovery::new(now),
-            acknowledgements: Acknowledgements::new(ACK_DELAY_MAX),
+            acknowledgements: Acknowledgements::new(),
             sender,
-            receiver: Receiver::new(&self.limits),
-            mtu: MtuDiscovery::new(self.config.settings.datagram_max),
+            receiver: Receiver::new(self.receiver_limits()),
+            mtu: Mtu::new(self.config.settings.datagram_max),
             path,
             candidate: None,
             responses: Vec::new(),
@@ -69,6 +68,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             forward: Vec::new(),
+            told_queue: 0,
             drain_code: crate::session::inbound::code::DONE,
             settings,
             secrets_since: now,
@@ -78,6 +78,18 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             highest: None,
             unmatched: 0,
             pacing_until: None,
+        }
+    }
+
+    pub(super) fn sender_limits(&self) -> SenderLimits {
+        SenderLimits { message_len_max: self.limits.message_len_max, ..SenderLimits::default() }
+    }
+
+    fn receiver_limits(&self) -> ReceiverLimits {
+        ReceiverLimits {
+            message_len_max: self.limits.message_len_max,
+            window_len_max: self.limits.receive_buffer_max,
+            ..ReceiverLimits::default()
         }
     }
 
@@ -137,15 +149,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Slot::Live(mut session) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
         self.unlist(&mut session);
-        session.receiver.give_back(&mut self.around.pool);
+        session.receiver.drain(&mut self.around.pool);
         session.release(&mut self.around);
         if let Some(successor) = session.successor {
             self.bequeath(id, successor, &mut session);
         }
-        for released in session.sender.drain() {
-            self.around.events.push_back(Event::Released { session: id, released });
-        }
-        for message in core::mem::take(&mut session.forward) {
+        let left = session.take_undelivered();
+        for message in left.into_iter().chain(core::mem::take(&mut session.forward)) {
             self.return_message(id, message);
         }
     }
@@ -194,7 +204,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             if let Some(session) = self.table.live(id)
                 && session.path.remote == transmit.remote
             {
-                session.mtu.on_too_long(now.instant, transmit.segment_len);
+                session.mtu.on_too_big(transmit.segment_len);
             }
         }
     }

@@ -16,7 +16,7 @@ pub(crate) enum Slot<C: Crypto> {
     /// Nothing.
     Free,
     /// A handshake that we began.
-    Connecting(Box<Connecting>),
+    Connecting(Box<Connecting<C>>),
     /// A handshake by an unknown caller that lacks its third message.
     Finishing(Box<Finishing<C>>),
     /// A session.

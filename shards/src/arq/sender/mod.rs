@@ -37,6 +37,10 @@ use crate::time::Instant;
 pub use log::Span;
 use state::State;
 
+/// `queue_bytes_max` is what the application is told and asked to keep to; letters cross with that news on their way, and blocks
+/// are up to twice their message. Beyond this many times the largest queue, a message is refused.
+const QUEUE_SLACK: usize = 3;
+
 /// The priority of whom nothing else was said. Lower is more urgent.
 pub const PRIORITY_DEFAULT: u8 = 128;
 
@@ -189,7 +193,9 @@ impl Sender {
         }
         if message.reliable && self.is_full() {
             self.was_full = true;
-            return Err((PushError::QueueFull, message));
+            if self.queued_bytes() >= self.limits.queue_len_max * QUEUE_SLACK {
+                return Err((PushError::QueueFull, message));
+            }
         }
         let state = self.state.get_or_insert_with(|| Box::new(State::new()));
         match state.admit(&message, &self.limits) {
