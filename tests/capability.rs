@@ -1,7 +1,7 @@
 //! What the machine can do, and the one way for a test to say that it could not run.
 //!
 //! In:    nothing but the machine.
-//! Out:   a capability's name and whether it is there; the line `SKIPPED name: why`.
+//! Out:   whether a capability is there; the lines `SKIPPED name: test: why` and, from the test below, `CAPABILITY name yes`.
 //! Holds: a probe asks the machine, never the engine, so that an engine that wrongly gives up is found out:
 //!        `.ci/run` fails when a capability that is there was skipped.
 
@@ -109,5 +109,21 @@ fn probe_vectors() -> Result<(), String> {
     match entries.count() {
         0 => Err("../shared/vectors is empty".to_owned()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `.ci/run` reads these lines.
+    #[test]
+    fn the_machine_is_asked() {
+        for capability in Capability::ALL {
+            match capability.probe() {
+                Ok(()) => println!("CAPABILITY {capability} yes"),
+                Err(why) => println!("CAPABILITY {capability} no: {}", why.replace('\n', " ")),
+            }
+        }
     }
 }
