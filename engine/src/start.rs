@@ -86,9 +86,9 @@ pub(crate) fn shard_config(
     };
     let large = datagram_max > LARGE_DATAGRAM;
     let key_limits = if large { KeyLimits::for_large_datagrams() } else { KeyLimits::default() };
-    let trusted = config.limits.trusted.iter().map(|prefix| Prefix {
-        address: prefix.address,
-        bits: prefix.bits,
+    let trusted = config.limits.trusted.iter().map(|prefix| {
+        let (address, bits) = prefix.parts();
+        Prefix { address, bits }
     });
     ShardConfig {
         index: 0,

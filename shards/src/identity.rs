@@ -105,7 +105,8 @@ fn noise_public(secret: &[u8; 32]) -> [u8; 32] {
 #[error("the signature does not hold")]
 pub struct BadSignature;
 
-/// Checks a signature by the one rule that every node uses: canonical S, R and A, neither A nor R of small order, cofactorless. Some 30 us.
+/// Checks a signature by the one rule that every node uses: canonical S, R and A, neither A nor R of small
+/// order, cofactorless. Some 30 us.
 ///
 /// # Errors
 /// `BadSignature`: it must be treated as if it had never come.
@@ -115,11 +116,13 @@ pub fn verify(signer: &NodeId, message: &[u8], signature: &[u8; SIGNATURE_LEN]) 
     if !is_acceptable_point(&signer.0) || !is_acceptable_point(r) {
         return Err(BadSignature);
     }
-    // It refuses S >= l, and compares the encoding of the R that it computes with the one given, without the cofactor.
+    // It refuses S >= l, and compares the encoding of the R that it computes with the one given, without the
+    // cofactor.
     UnparsedPublicKey::new(&ED25519, &signer.0).verify(message, signature).map_err(|_| BadSignature)
 }
 
-/// The y of the points of order 1, 2, 4 and 8, little-endian without the sign bit. There are five of them for eight points.
+/// The y of the points of order 1, 2, 4 and 8, little-endian without the sign bit. There are five of them for
+/// eight points.
 const SMALL_ORDER_Y: [[u8; 32]; 5] = [
     y_of(*b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", [0; 16]),
     y_of(*b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", [0; 16]),
@@ -201,7 +204,8 @@ mod tests {
         }
     }
 
-    /// All encodings of small-order points, canonical or not, as A and as R, under the S and message for which a lax rule accepts.
+    /// All encodings of small-order points, canonical or not, as A and as R, under the S and message for
+    /// which a lax rule accepts.
     /// spec: p2p/signature-rule
     #[test]
     fn small_order_points_never_sign() {

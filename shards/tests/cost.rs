@@ -10,9 +10,13 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_shards::identity::{Identity, verify};
 use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::session::binding;
+use dunlin_shards::session::cookie::{self, CookieJar};
 use dunlin_shards::session::counting::{Counting, forget_sealed};
-use dunlin_shards::session::crypto::{Crypto, PacketKey, Suite};
+use dunlin_shards::session::crypto::{Crypto, PacketKey, StaticPublic, Suite};
 use dunlin_shards::session::handshake::{Initiator, Prologue, Responder};
+use dunlin_shards::session::keys::{Arrived, KeyLimits, ReceiveKeys, SendKeys};
+use dunlin_shards::session::replay::{Freshness, ReplayWindow};
+use dunlin_shards::session::strike::{STRIKE_SLOTS_MAX, Strike, StrikeRegister};
 use zeroize::Zeroizing;
 
 const ROUNDS_MIN: u32 = 50;
@@ -151,4 +155,56 @@ fn primitives() {
         c.update(black_box(&[1; 64]));
         black_box(c.finalize());
     });
+}
+
+#[test]
+#[ignore = "prints costs; run in release"]
+fn cheap_checks() {
+    let network = [1; 32];
+    let key = cookie::mac1_key(&network, Some(StaticPublic([2; 32])));
+    let hello = [3; 88];
+    let mac = key.mac(&[&hello]);
+    nanos("mac1 of a Hello", 200_000, |_| {
+        assert!(key.verify(black_box(&hello), black_box(&mac)));
+    });
+    let mut jar = CookieJar::new(Zeroizing::new([4; 32]));
+    let who = ("192.0.2.1:7117".parse().unwrap(), Suite::AesGcm);
+    nanos("a wrong mac2 of a Hello", 200_000, |_| {
+        assert!(!jar.verify_mac2(dunlin_shards::time::Instant::ZERO, who, &hello, black_box(&mac)));
+    });
+    let mut window = ReplayWindow::default();
+    nanos("replay window, check and commit", 2_000_000, |_| {
+        let number = PacketNumber(window.end());
+        assert_eq!(window.check(black_box(number)), Freshness::Fresh);
+        window.commit(number);
+    });
+    let mut register = StrikeRegister::new(STRIKE_SLOTS_MAX, [5; 16]);
+    let mut count = 0u32;
+    nanos("strike register", 50_000, |_| {
+        let mut e = [6; 32];
+        e[..4].copy_from_slice(&count.to_le_bytes());
+        count += 1;
+        assert_eq!(register.strike(&e, 0, dunlin_shards::time::Instant::ZERO), Strike::New);
+    });
+    println!("the strike register holds {count} in {} bytes", register.allocated_len());
+}
+
+#[test]
+#[ignore = "prints costs; run in release"]
+fn session_keys() {
+    let limits = KeyLimits::default();
+    let now = dunlin_shards::time::Instant::ZERO;
+    let mut send = SendKeys::<AwsLc>::new(Suite::AesGcm, Zeroizing::new([1; 32]), &limits, now, 0);
+    let mut receive = ReceiveKeys::<AwsLc>::new(Suite::AesGcm, Zeroizing::new([1; 32]));
+    let (mut bytes, mut sealed_bytes) = ([5; 1_200], [0; 1_216]);
+    nanos("take a number, seal 1,200 bytes, copy, open", 200_000, |_| {
+        let ticket = send.take_number(|| 7).unwrap();
+        let (number, phase) = (ticket.number(), ticket.phase());
+        let tag = send.seal(ticket, &[1; 8], &mut bytes);
+        sealed_bytes[..1_200].copy_from_slice(&bytes);
+        sealed_bytes[1_200..].copy_from_slice(&tag);
+        let packet = Arrived { number, phase, header: &[1; 8] };
+        black_box(receive.open(packet, &mut sealed_bytes, now).unwrap());
+    });
+    println!("own bytes: {} to send, {} to receive", size_of_val(&send), size_of_val(&receive));
 }

@@ -240,6 +240,12 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// Its address, and how many leading bits of it count.
+    #[must_use]
+    pub const fn parts(&self) -> (IpAddr, u8) {
+        (self.address, self.len)
+    }
+
     /// Whether the address lies in this network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -4,7 +4,8 @@
 //! Out:   the file's bytes, or the seed.
 //! Holds: a damaged file is refused, never read as another key.
 //!
-//! `dunlin-secret-key-1 ` then 64 hexadecimal digits of the seed and 8 of its check, then a line feed. Who may read the file is the engine's affair.
+//! `dunlin-secret-key-1 ` then 64 hexadecimal digits of the seed and 8 of its check, then a line feed. Who
+//! may read the file is the engine's affair.
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;

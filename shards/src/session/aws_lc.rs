@@ -234,7 +234,8 @@ impl Dh for Agreement {
     }
 }
 
-/// An AEAD as snow wants it. Each handshake key seals at most two messages, so its schedule is made when it is used.
+/// An AEAD as snow wants it. Each handshake key seals at most two messages, so its schedule is made when it
+/// is used.
 struct HandshakeCipher {
     suite: Suite,
     secret: Zeroizing<[u8; 32]>,

@@ -21,9 +21,9 @@ pub const IDENTITY_CACHE_MAX: usize = 65_536;
 
 /// 5l - 1 for the group order l = 2^252 + 27742317777372353535851937790883648493, little-endian.
 ///
-/// It is a multiple of 8 between 2^254 and 2^255, so X25519's clamping leaves it as it is, and it is -1 modulo l. For P = Q + T with Q of
-/// the prime-order subgroup and T of small order, [5l - 1]P = -Q, whose u is P's only when T is zero: one X25519 (16 us) instead of a
-/// multiplication by l (50 us).
+/// It is a multiple of 8 between 2^254 and 2^255, so X25519's clamping leaves it as it is, and it is -1
+/// modulo l. For P = Q + T with Q of the prime-order subgroup and T of small order, [5l - 1]P = -Q, whose u
+/// is P's only when T is zero: one X25519 (16 us) instead of a multiplication by l (50 us).
 const MINUS_ONE: [u8; 32] = [
     0xa0, 0x23, 0xcd, 0xd0, 0x83, 0xef, 0x5b, 0xb8, 0x2f, 0x10, 0xd6, 0x2e, 0x59, 0xe1, 0x5a, 0x68, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50,
@@ -39,7 +39,8 @@ static MINUS_ONE_KEY: LazyLock<PrivateKey> = LazyLock::new(|| {
 /// `BadIdentity`: the peer is refused.
 /// spec: atp/identity-binding
 pub fn check(id: &NodeId) -> Result<StaticPublic, BadIdentity> {
-    // The two encodings of a zero x with its sign set have a canonical y; they are of small order and fall below.
+    // The two encodings of a zero x with its sign set have a canonical y; they are of small order and fall
+    // below.
     if !is_canonical_y(&id.0) {
         return Err(BadIdentity::NotCanonical);
     }
@@ -64,8 +65,8 @@ struct Known {
     public: StaticPublic,
 }
 
-/// Identities whose check passed, with their Montgomery forms. It starts empty, grows when peers are admitted, and then forgets the one
-/// that came first to its place.
+/// Identities whose check passed, with their Montgomery forms. It starts empty, grows when peers are
+/// admitted, and then forgets the one that came first to its place.
 pub struct IdentityCache {
     key: SipKey,
     places: Vec<[Option<Known>; WAYS]>,
@@ -74,14 +75,16 @@ pub struct IdentityCache {
 }
 
 impl IdentityCache {
-    /// An empty cache of at most `known_max` identities (rounded up to a power of two), hashed under 16 random bytes.
+    /// An empty cache of at most `known_max` identities (rounded up to a power of two), hashed under 16
+    /// random bytes.
     #[must_use]
     pub fn new(known_max: usize, seed: [u8; 16]) -> Self {
         let known_max = known_max.max(WAYS).next_power_of_two();
         Self { key: SipKey::new(seed), places: Vec::new(), known_count: 0, known_max }
     }
 
-    /// The form of `id`, from memory or by `check` (`Crypto::public_of`), whose success is remembered. Failures are not: they cost their sender a packet each.
+    /// The form of `id`, from memory or by `check` (`Crypto::public_of`), whose success is remembered.
+    /// Failures are not: they cost their sender a packet each.
     ///
     /// # Errors
     /// What `check` says.

@@ -1,10 +1,13 @@
-//! What a Hello must prove before it costs anything: mac1 (it knows whom it calls) and, under load, mac2 (it receives at its address).
+//! What a Hello must prove before it costs anything: mac1 (it knows whom it calls) and, under load, mac2 (it
+//! receives at its address).
 //!
 //! In:    the bytes of Hellos, addresses, time.
 //! Out:   verdicts in constant time, the MACs of our own Hellos, sealed cookies.
-//! Holds: checking takes no state and no allocation; a cookie is worth something at its address and for four minutes only (T1).
+//! Holds: checking takes no state and no allocation; a cookie is worth something at its address and for four
+//!        minutes only (T1).
 //!
-//! Every shard makes the same cookies without asking the others: the secret of an epoch is HKDF(root, floor(time / 120 s)).
+//! Every shard makes the same cookies without asking the others: the secret of an epoch is HKDF(root,
+//! floor(time / 120 s)).
 //! spec: atp/cookie
 
 use core::net::{IpAddr, SocketAddr};
@@ -55,13 +58,15 @@ impl MacKey {
     }
 }
 
-/// What the two keys of a responder are made of: the network's hash and its static key, or 32 zero bytes where the pattern is XX.
+/// What the two keys of a responder are made of: the network's hash and its static key, or 32 zero bytes
+/// where the pattern is XX.
 fn keyed(label: &[u8], network: &[u8; 32], responder: Option<StaticPublic>) -> [u8; 32] {
     let public = responder.map_or([0; 32], |public| public.0);
     Sha256::new().chain_update(label).chain_update(network).chain_update(public).finalize().into()
 }
 
-/// The key of mac1 for Hellos to `responder`, or, with `None`, for those that do not know whom they call: there it proves nothing.
+/// The key of mac1 for Hellos to `responder`, or, with `None`, for those that do not know whom they call:
+/// there it proves nothing.
 #[must_use]
 pub fn mac1_key(network: &[u8; 32], responder: Option<StaticPublic>) -> MacKey {
     MacKey::new(&keyed(MAC1_LABEL, network, responder))
@@ -130,14 +135,16 @@ impl CookieJar {
         Self { root, epoch: 0, keys }
     }
 
-    /// The cookie of an address, a port and a suite. An IPv4 address has the same one when it is mapped into IPv6.
+    /// The cookie of an address, a port and a suite. An IPv4 address has the same one when it is mapped into
+    /// IPv6.
     #[must_use]
     pub fn bake(&mut self, now: Instant, from: SocketAddr, suite: Suite) -> [u8; MAC_LEN] {
         self.turn(now);
         cookie(&self.keys[0], from, suite)
     }
 
-    /// Whether `mac2` was made of `bytes`, all that comes before it, with a cookie of this epoch or of the last one for that address.
+    /// Whether `mac2` was made of `bytes`, all that comes before it, with a cookie of this epoch or of the
+    /// last one for that address.
     #[must_use]
     pub fn verify_mac2(
         &mut self,

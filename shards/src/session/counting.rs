@@ -4,8 +4,9 @@
 //! Out:   see `crypto`; a panic when a number is sealed twice under one key (I4).
 //! Holds: what is sealed differs from its plaintext; any change of key, number, header or bytes is refused.
 //!
-//! A secret key *is* its public key here, and a shared secret is a symmetric mix of two publics. Sealing is remembered per thread and secret, so that
-//! two keys made of one secret are caught as well as one key used twice: a new world on a thread begins with `forget_sealed`.
+//! A secret key *is* its public key here, and a shared secret is a symmetric mix of two publics. Sealing is
+//! remembered per thread and secret, so that two keys made of one secret are caught as well as one key used
+//! twice: a new world on a thread begins with `forget_sealed`.
 
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -215,6 +216,7 @@ struct Sealed {
 }
 
 impl Sealed {
+    /// spec: atp/nonce-once
     fn count(&self, number: u64) {
         let (end, recent) = (self.end.load(Relaxed), self.recent.load(Relaxed));
         if number >= end {
@@ -238,7 +240,8 @@ fn sealed_under(words: &[u64; 4]) -> Arc<Sealed> {
     SEALED.with_borrow_mut(|sealed| Arc::clone(sealed.entry(print).or_default()))
 }
 
-/// Forgets on this thread what was sealed: a new world with a seed that an earlier one had draws the same keys again, rightly.
+/// Forgets on this thread what was sealed: a new world with a seed that an earlier one had draws the same
+/// keys again, rightly.
 pub fn forget_sealed() {
     SEALED.with_borrow_mut(BTreeMap::clear);
 }
@@ -317,7 +320,8 @@ impl Dh for Agreement {
     }
 }
 
-/// An AEAD of words. Its keys are counted by nobody: each seals the message at whose place in the handshake it stands.
+/// An AEAD of words. Its keys are counted by nobody: each seals the message at whose place in the handshake
+/// it stands.
 struct HandshakeCipher([u64; 4]);
 
 impl HandshakeCipher {

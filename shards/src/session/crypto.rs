@@ -1,4 +1,5 @@
-//! What a session needs of cryptography, as a trait: the real one in the engine, a counting stand-in in the simulator.
+//! What a session needs of cryptography, as a trait: the real one in the engine, a counting stand-in in the
+//! simulator.
 //!
 //! In:    secrets, packet numbers, bytes.
 //! Out:   sealed and opened bytes, and the primitives that drive snow.
@@ -25,7 +26,8 @@ pub use dunlin_codec::suite::Suite;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StaticPublic(pub [u8; 32]);
 
-/// Bytes that were not sealed with this key, number and header. The sender's fault, or the network's; nothing changed but the bytes.
+/// Bytes that were not sealed with this key, number and header. The sender's fault, or the network's; nothing
+/// changed but the bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the tag does not hold")]
 pub struct Forged;
@@ -46,7 +48,8 @@ pub enum BadIdentity {
 
 /// One direction's packet key, ready for use.
 pub trait PacketKey: 'static {
-    /// Seals `plain` in place under a packet number and returns the tag. The caller never gives one number twice (I4).
+    /// Seals `plain` in place under a packet number and returns the tag. The caller never gives one number
+    /// twice (I4).
     #[must_use]
     fn seal(&self, number: PacketNumber, header: &[u8; HEADER_LEN], plain: &mut [u8]) -> [u8; TAG_LEN];
 
@@ -61,7 +64,8 @@ pub trait PacketKey: 'static {
         sealed: &mut [u8],
     ) -> Result<usize, Forged>;
 
-    /// Seals `plain` in place under a whole nonce and any associated data; for single uses outside the packet stream.
+    /// Seals `plain` in place under a whole nonce and any associated data; for single uses outside the packet
+    /// stream.
     #[must_use]
     fn seal_once(&self, nonce: &[u8; NONCE_LEN], associated: &[u8], plain: &mut [u8]) -> [u8; TAG_LEN];
 
@@ -96,7 +100,8 @@ pub trait Crypto: 'static {
     /// The pair's secret half, as snow wants it.
     fn static_secret(pair: &Self::Static) -> &[u8; 32];
 
-    /// The static public key that belongs to an identity key, checked as limits T22 says. Some 25 us: keep the answer (`IdentityCache`).
+    /// The static public key that belongs to an identity key, checked as limits T22 says. Some 25 us: keep
+    /// the answer (`IdentityCache`).
     ///
     /// # Errors
     /// `BadIdentity`: no honest node has this key.

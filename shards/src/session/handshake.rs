@@ -1,10 +1,12 @@
-//! The Noise handshakes, cut into the pieces that packets carry: IK when the peer's key is known, XX when only its address is.
+//! The Noise handshakes, cut into the pieces that packets carry: IK when the peer's key is known, XX when
+//! only its address is.
 //!
 //! In:    a prologue, a static pair, 32 random bytes, payloads, the peer's pieces.
 //! Out:   pieces, payloads, at the end the secrets of both directions.
 //! Holds: a message that does not verify changes nothing: the true one is still accepted after it.
 //!
-//! It checks no identity: whoever calls compares the payload's Ed25519 key with the static that is proven here (`binding`).
+//! It checks no identity: whoever calls compares the payload's Ed25519 key with the static that is proven
+//! here (`binding`).
 //! spec: atp/handshake
 
 use snow::HandshakeState;
@@ -111,7 +113,8 @@ impl Initiator {
         Self { state, pattern: HandshakePattern::XX }
     }
 
-    /// The first message. IK seals `payload` into the first `payload.len() + 16` bytes of `out`; XX has no payload yet and takes an empty one.
+    /// The first message. IK seals `payload` into the first `payload.len() + 16` bytes of `out`; XX has no
+    /// payload yet and takes an empty one.
     ///
     /// # Errors
     /// `NoRoom` or `OutOfTurn`.
@@ -227,7 +230,8 @@ impl<C: Crypto> Responder<C> {
         read_front(&mut self.state, shape, front, sealed, out)
     }
 
-    /// The second message, `payload` sealed into the first `payload.len() + 16` bytes of `out`. With IK the handshake is now done.
+    /// The second message, `payload` sealed into the first `payload.len() + 16` bytes of `out`. With IK the
+    /// handshake is now done.
     ///
     /// # Errors
     /// `NoRoom` or `OutOfTurn`.
@@ -273,7 +277,8 @@ impl<C: Crypto> Responder<C> {
         Secrets { send, receive, hash }
     }
 
-    /// snow takes back its hash after a bad message, but not its cipher: a copy of a true Finish with another payload would lock the true one out.
+    /// snow takes back its hash after a bad message, but not its cipher: a copy of a true Finish with another
+    /// payload would lock the true one out.
     fn restore(&mut self) -> Result<(), HandshakeError> {
         let Some(again) = &self.again else { return Ok(()) };
         let form = (HandshakePattern::XX, Role::Responder);
@@ -485,7 +490,8 @@ mod tests {
         assert_agree(&initiator.into_secrets(), &responder.into_secrets());
     }
 
-    /// XX: both learn the other's key; a forged Finish made of the true one's static does not lock the true one out.
+    /// XX: both learn the other's key; a forged Finish made of the true one's static does not lock the true
+    /// one out.
     fn xx_story<C: Crypto>(suite: Suite) {
         let (near, far) = (pair::<C>(1), pair::<C>(2));
         let mut initiator = Initiator::xx::<C>(&near, &prologue(suite), seed(3));
@@ -562,6 +568,18 @@ mod tests {
     fn a_hello_is_read_whole_or_not_at_all() {
         every_difference_ends_the_handshake::<AwsLc>();
         every_difference_ends_the_handshake::<Counting>();
+    }
+
+    /// Half-open handshakes lie in a table of whoever owns it; each has one state of snow on the heap.
+    #[test]
+    fn a_half_open_handshake_is_small_and_may_change_its_thread() {
+        fn may_change_its_thread<T: Send>() -> usize {
+            size_of::<T>()
+        }
+        assert!(may_change_its_thread::<Initiator>() <= 16);
+        assert!(may_change_its_thread::<Responder<AwsLc>>() <= 24);
+        println!("snow's state: {} bytes", size_of::<HandshakeState>());
+        assert!(size_of::<HandshakeState>() <= 1_280);
     }
 
     #[test]

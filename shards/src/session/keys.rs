@@ -2,14 +2,17 @@
 //!
 //! In:    the handshake's secrets, packets to seal and open, acknowledged numbers, time.
 //! Out:   sealed and opened packets, and what must happen to the session when a key wears out.
-//! Holds: a number is sealed once (I4): the counter lives in `SendKeys`, which is neither `Clone` nor `Sync`, and never restarts.
+//! Holds: a number is sealed once (I4): the counter lives in `SendKeys`, which is neither `Clone` nor `Sync`,
+//!        and never restarts.
 //!
-//! Each direction ratchets alone: secret' = HKDF(secret, "next"), key = HKDF(secret, "key"). The sender flips its phase bit with every new key, and not
-//! again before a packet of the new phase is acknowledged; the receiver follows when the tag of a packet under its next key holds.
+//! Each direction ratchets alone: secret' = HKDF(secret, "next"), key = HKDF(secret, "key"). The sender flips
+//! its phase bit with every new key, and not again before a packet of the new phase is acknowledged; the
+//! receiver follows when the tag of a packet under its next key holds.
 //!
-//! A re-handshake's split becomes the secret of the next phase. Both ends `hold` from their HANDSHAKE frame on. The initiator `install`s both halves
-//! when the answer came; the responder installs its receiving half with its answer, and its sending half when a packet under the former opened
-//! (`Opened::is_first_of_phase`): only then does it know that the peer has the keys.
+//! A re-handshake's split becomes the secret of the next phase. Both ends `hold` from their HANDSHAKE frame
+//! on. The initiator `install`s both halves when the answer came; the responder installs its receiving half
+//! with its answer, and its sending half when a packet under the former opened (`Opened::is_first_of_phase`):
+//! only then does it know that the peer has the keys.
 //! spec: atp/rekey
 
 use core::cell::Cell;
@@ -112,7 +115,8 @@ impl Ticket {
     }
 }
 
-/// The key is worn out and the peer has not acknowledged it: nothing can be sent. The session's fate is its idle timeout's.
+/// The key is worn out and the peer has not acknowledged it: nothing can be sent. The session's fate is its
+/// idle timeout's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the key is worn out and the peer acknowledged none of its packets")]
 pub struct WornOut;
@@ -170,8 +174,8 @@ impl<C: Crypto> SendKeys<C> {
         }
     }
 
-    /// The next number. `draw` gives a random number and is asked once in 64 to 256 packets: then a number is skipped, so that a peer which
-    /// acknowledges what was never sent gives itself away.
+    /// The next number. `draw` gives a random number and is asked once in 64 to 256 packets: then a number is
+    /// skipped, so that a peer which acknowledges what was never sent gives itself away.
     ///
     /// # Errors
     /// `WornOut`: nothing may be sent until the peer acknowledges a packet of this phase.
@@ -196,7 +200,8 @@ impl<C: Crypto> SendKeys<C> {
         self.key.seal(ticket.number, header, plain)
     }
 
-    /// To be called before the numbers of a batch are taken: goes on to the next phase when that is due and allowed. True when it did.
+    /// To be called before the numbers of a batch are taken: goes on to the next phase when that is due and
+    /// allowed. True when it did.
     pub fn advance(&mut self, now: Instant, limits: &KeyLimits) -> bool {
         if self.sealed_count() == 0 {
             // A key's life begins with its first packet.
@@ -216,8 +221,9 @@ impl<C: Crypto> SendKeys<C> {
         false
     }
 
-    /// Whether the session should send something that the peer must acknowledge, since half of this key's life is gone and the peer has acknowledged
-    /// nothing of it. One that only receives sends mere acknowledgements, which nobody acknowledges: it would end with a worn-out key.
+    /// Whether the session should send something that the peer must acknowledge, since half of this key's
+    /// life is gone and the peer has acknowledged nothing of it. One that only receives sends mere
+    /// acknowledgements, which nobody acknowledges: it would end with a worn-out key.
     #[must_use]
     pub fn needs_acknowledgement(&self, now: Instant, limits: &KeyLimits) -> bool {
         let is_half_worn = now.since(self.phase_since) >= limits.life / 2
@@ -241,7 +247,8 @@ impl<C: Crypto> SendKeys<C> {
         self.is_held = false;
     }
 
-    /// The secret of the next phase, from a re-handshake. The next `advance` after a packet of this phase was acknowledged flips to it.
+    /// The secret of the next phase, from a re-handshake. The next `advance` after a packet of this phase was
+    /// acknowledged flips to it.
     pub fn install(&mut self, secret: Zeroizing<[u8; 32]>) {
         self.installed = Some(Box::new(Secret(secret)));
     }
@@ -264,6 +271,7 @@ impl<C: Crypto> SendKeys<C> {
         self.next_number - self.phase_begin
     }
 
+    /// spec: atp/skipped-number
     #[cold]
     fn attend(&mut self, draw: u64) -> Result<(), WornOut> {
         if self.next_number >= self.skip_at && self.next_number < self.stop_at {
@@ -754,7 +762,8 @@ mod tests {
         assert_eq!(pair.receive.wear(), Wear::Close);
     }
 
-    /// Two directions of an idle session, with what aws-lc holds for each key (its context of 584 bytes, and 8 in front of it).
+    /// Two directions of an idle session, with what aws-lc holds for each key (its context of 584 bytes, and
+    /// 8 in front of it).
     #[test]
     fn an_idle_session_s_keys_are_small() {
         let bytes = size_of::<SendKeys<AwsLc>>() + size_of::<ReceiveKeys<AwsLc>>() + 2 * 592;
@@ -763,7 +772,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is lost, late or twice: what opens is right, and what was sealed in this or the last phase opens.
+        /// Whatever is lost, late or twice: what opens is right, and what was sealed in this or the last
+        /// phase opens.
         #[test]
         fn loss_and_reorder_never_break_the_phases(
             fates in proptest::collection::vec((0..10u8, 1..30usize), 300..900)

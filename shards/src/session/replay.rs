@@ -4,8 +4,9 @@
 //! Out:   whether a number is fresh.
 //! Holds: no number is fresh twice, whatever the window does (T6).
 //!
-//! A ring of bits as in RFC 6479: moving it clears whole words, so of its bits one word is never usable. It starts with 2,048 bits and doubles
-//! up to 16,384 while more than one packet in 10,000 is dropped as too old.
+//! A ring of bits as in RFC 6479: moving it clears whole words, so of its bits one word is never usable. It
+//! starts with 2,048 bits and doubles up to 16,384 while more than one packet in 10,000 is dropped as too
+//! old.
 //! spec: atp/replay
 
 use dunlin_codec::ids::PacketNumber;
@@ -90,7 +91,8 @@ impl ReplayWindow {
         self.words[at] |= 1 << (number % WORD_BITS as u64);
     }
 
-    /// A packet was dropped as too old: when they are many, the window grows. True when it did. It allocates, three times in a session's life.
+    /// A packet was dropped as too old: when they are many, the window grows. True when it did. It allocates,
+    /// three times in a session's life.
     #[cold]
     pub fn on_too_old(&mut self) -> bool {
         if self.end - self.period_begin >= PERIOD {
@@ -121,7 +123,8 @@ impl ReplayWindow {
     }
 
     fn advance(&mut self, number: u64) {
-        // The word of the highest number so far is in use; before the first number none is, and clearing an empty one is harmless.
+        // The word of the highest number so far is in use; before the first number none is, and clearing an
+        // empty one is harmless.
         let (current, target) = (self.end.saturating_sub(1) / WORD_BITS as u64, number / WORD_BITS as u64);
         let steps = (target - current).min(self.words.len() as u64);
         for step in 1..=steps {
@@ -161,7 +164,8 @@ mod tests {
         is_fresh
     }
 
-    /// The self-test of WireGuard's kernel module (selftest/counter.c), with this window's reach for its COUNTER_WINDOW_SIZE.
+    /// The self-test of WireGuard's kernel module (selftest/counter.c), with this window's reach for its
+    /// COUNTER_WINDOW_SIZE.
     /// spec: atp/replay
     #[test]
     fn it_passes_wireguard_s_self_test() {

@@ -2,10 +2,12 @@
 //!
 //! In:    the ephemeral keys of Hellos whose early data opened, with the shard that asks.
 //! Out:   new, seen (by which shard), or full.
-//! Holds: what was once answered with `New` is `Seen` for at least 120 s more; nothing is evicted before its time.
+//! Holds: what was once answered with `New` is `Seen` for at least 120 s more; nothing is evicted before its
+//!        time.
 //!
-//! Two generations of 120 s. Each is a row of tables of which every one is twice as long as the one before, so that growing moves nothing; it starts
-//! empty, and its first table has room for what the last generation held. A slot is 16 bytes: 15 of the key and the shard plus one.
+//! Two generations of 120 s. Each is a row of tables of which every one is twice as long as the one before,
+//! so that growing moves nothing; it starts empty, and its first table has room for what the last generation
+//! held. A slot is 16 bytes: 15 of the key and the shard plus one.
 //! spec: atp/strike-register
 
 use core::ops::Range;
@@ -47,7 +49,8 @@ pub struct StrikeRegister {
 }
 
 impl StrikeRegister {
-    /// An empty register of at most `slots_max` slots a generation (a power of two), hashed under 16 random bytes.
+    /// An empty register of at most `slots_max` slots a generation (a power of two), hashed under 16 random
+    /// bytes.
     ///
     /// # Panics
     /// When `slots_max` is no power of two of 16 at least: the caller's fault.
@@ -63,7 +66,8 @@ impl StrikeRegister {
         }
     }
 
-    /// Asks for the Hello with ephemeral key `e`, on behalf of `shard` (below 128), and remembers it when it is new.
+    /// Asks for the Hello with ephemeral key `e`, on behalf of `shard` (below 128), and remembers it when it
+    /// is new.
     #[must_use]
     pub fn strike(&mut self, e: &[u8; 32], shard: u8, now: Instant) -> Strike {
         self.turn(now);
@@ -136,7 +140,8 @@ impl Generation {
             None => self.first_len.max(STRIKE_SLOTS_MIN),
         };
         let left = slots_max - self.slots_count();
-        // Never longer than what is left, and a power of two: the last table may be shorter than the one before.
+        // Never longer than what is left, and a power of two: the last table may be shorter than the one
+        // before.
         let len = if wanted <= left { wanted } else { (left + 1).next_power_of_two() / 2 };
         if len < RUN_LEN {
             return false;
