@@ -129,7 +129,7 @@ impl Channel {
     /// What it costs to give message `next + index` a place: every message before it has been started, so each pays its least.
     #[inline]
     pub(super) fn places_charge(&self, index: u64) -> u64 {
-        (index + 1).saturating_sub(self.ahead.len() as u64).saturating_mul(MESSAGE_CHARGE_MIN)
+        index.saturating_add(1).saturating_sub(self.ahead.len() as u64).saturating_mul(MESSAGE_CHARGE_MIN)
     }
 
     /// Puts `place` at message `next + index`; `places_charge` was affordable, so the window is bounded by credit.

@@ -5,12 +5,17 @@
 //! Holds: both ends charge a reliable message the same, once, when its first byte is sent or seen; a limit never goes back.
 //!
 //! The rule, for sender and receiver. A reliable message of n bytes costs 255 + max(n, 1), whole, from its first segment on; unreliable
-//! messages cost nothing. A sender starts a message only when its cost fits below the channel's limit and the session's; every segment after
-//! the first, and every resend, is free. So whatever was started can be completed without further credit, a flood of empty messages pays
-//! 256 bytes each, and a receiver that allocates a message's memory at its first segment allocates what was paid for (its blocks are at
-//! most twice a message). A cancelled message is paid back by the receiver when the SKIP arrives. The sender makes sure that its length is known there:
-//! unless some of it was acknowledged, the SKIP follows a segment with its first byte. (The first byte costs nothing extra, so that this
-//! also works for a message of one byte, which is skipped bare.)
+//! messages cost nothing. A sender starts a message only when its cost fits below the channel's limit and the session's; every
+//! segment after the first, and every resend, is free. So whatever was started can be completed without further credit, a flood of
+//! empty messages pays 256 bytes each, and a receiver that allocates a message's memory at its first segment allocates what was paid
+//! for (its blocks are at most twice a message). A message's number implies that all before it were started: the receiver charges
+//! 256 for each that it has not seen, and the rest when it sees it.
+//!
+//! A message is paid back when the application took it (its 256 not before its place has left the channel's window), or when it is
+//! skipped. The sender makes sure that a skipped message's length is known: unless some of it was acknowledged, the SKIP follows a
+//! segment with its first byte. (That byte costs nothing extra, so that a message of one byte can be skipped bare.) Contiguous bytes
+//! of open messages, up to one largest message, are credited before they are paid back, so that large messages follow each other
+//! without a pause.
 //!
 //! The limits before any CREDIT frame are those of the smallest window: 3/4 of the window (channel) or all of it (session), plus one
 //! message of the default largest size. Below a session's last 16 KiB of credit only urgent channels (priority below 128) start messages.

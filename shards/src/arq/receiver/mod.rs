@@ -2,8 +2,9 @@
 //!
 //! In:    segments, skips, resets (`on_*`), what the application took (`on_consumed`), round trips, time.
 //! Out:   messages in delivery order (`poll_message`), credit frames (`write_credit`), `deadline`.
-//! Holds: every reliable message is delivered once, on an ordered channel by number; memory stays within twice what the peer was credited
-//!        (`credit.rs` has the rule, the sender's is the same); what was acknowledged of a reliable message is kept until it is delivered, skipped or the session ends.
+//! Holds: every reliable message is delivered once, on an ordered channel by number; memory stays within twice what the peer was
+//!        credited (`credit.rs` has the rule, the sender's is the same); what was acknowledged of a reliable message is kept until
+//!        it is delivered, skipped or the session ends.
 //!
 //! An unreliable message on an ordered channel says how many reliable ones went before it. It is delivered between exactly those, held
 //! (at most 64 of a session, at most 30 s) while one of them is missing, and dropped when a later message was delivered already.
@@ -41,7 +42,7 @@ use table::ChannelTable;
 /// Bounds of one receiver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReceiverLimits {
-    /// The largest message accepted, in bytes, reliable or not. Below 4 GiB.
+    /// The largest message accepted, in bytes, reliable or not. Below 2 GiB, and no more than the pool gives.
     pub message_len_max: usize,
     /// The window's largest size, in bytes of credit.
     pub window_len_max: usize,

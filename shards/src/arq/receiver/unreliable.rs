@@ -31,7 +31,8 @@ impl State {
         if self.is_too_late(arrival.slot, arrival.id, after) {
             return Ok(self.drop_one());
         }
-        if arrival.is_whole() {
+        let found = self.open.find_unreliable(|owner| owner.slot == arrival.slot && owner.id == arrival.id);
+        if arrival.is_whole() && found.is_none() {
             let Some(mut block) = self.take_unreliable(session, arrival.total, pool) else {
                 return Ok(self.drop_one());
             };
@@ -39,7 +40,6 @@ impl State {
             let owner = owner_of(arrival, after);
             return Ok(self.complete_unreliable(owner, block, pool));
         }
-        let found = self.open.find_unreliable(|owner| owner.slot == arrival.slot && owner.id == arrival.id);
         let Some(open) = found.or_else(|| self.open_unreliable(session, arrival, after, pool)) else {
             return Ok(self.drop_one());
         };

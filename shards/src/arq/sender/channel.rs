@@ -309,6 +309,7 @@ impl Channel {
     }
 
     /// Takes a message out of the queues; a reliable one that has its number is skipped.
+    /// spec: atp/cancel
     pub(super) fn cancel(&mut self, ticket: u64, shared: &mut Shared) -> Option<Block> {
         let fits = |message: &Message| message.ticket == ticket && !message.is_over();
         if let Some(index) = self.messages.iter().position(fits) {

@@ -47,7 +47,7 @@ pub const PRIORITY_DEFAULT: u8 = 128;
 /// Bounds of one sender.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SenderLimits {
-    /// The largest message, in bytes. Below 4 GiB.
+    /// The largest message, in bytes. Below 2 GiB.
     pub message_len_max: usize,
     /// What reliable messages may occupy at most when the path has earned it, in bytes of blocks and entries. `push` takes one message beyond.
     pub queue_len_max: usize,
@@ -207,7 +207,8 @@ impl Sender {
         }
     }
 
-    /// Takes a message back that has not ended. Its bytes are free in this call, and no `Released` follows. When some of it was sent it may arrive nevertheless.
+    /// Takes a message back that has not ended. Its bytes are free in this call, and no `Released` follows.
+    /// When some of it was sent it may arrive nevertheless.
     pub fn cancel(&mut self, channel: ChannelId, ticket: u64) -> Option<Block> {
         self.state.as_mut()?.cancel(channel, ticket)
     }
@@ -233,8 +234,8 @@ impl Sender {
         self.state.as_ref().is_some_and(|state| !state.is_idle)
     }
 
-    /// Fills `out` with SEGMENT, SKIP, CHANNEL_RESET and CREDIT_BLOCKED frames until it is full or nothing may be written. The last one may run to the end of `out`:
-    /// when `out` is full afterwards, nothing may follow in the packet.
+    /// Fills `out` with SEGMENT, SKIP, CHANNEL_RESET and CREDIT_BLOCKED frames until it is full or nothing may be written.
+    /// The last one may run to the end of `out`: when `out` is full afterwards, nothing may follow in the packet.
     ///
     /// An empty span says that nothing was written whose fate matters; whether anything was, `out.len()` says.
     #[inline]

@@ -3,6 +3,7 @@
 //! In:    channels that became ready, or changed their priority.
 //! Out:   the rings of each priority, most urgent first.
 //! Holds: a channel stands at most once in each kind of ring, at its own priority.
+//! spec: atp/priority
 
 use std::collections::VecDeque;
 
