@@ -63,6 +63,37 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) spin: Spin,
     pub(crate) peers: Vec<Option<Arc<PeerShared>>>,
     pub(crate) pace: Pace,
+    wakes: Wakes,
+}
+
+/// Application threads to wake at the end of a turn: they may share the core, and would take it in the middle of the work.
+#[derive(Default)]
+struct Wakes {
+    arrived: Vec<Arc<PeerShared>>,
+    room: Vec<Arc<PeerShared>>,
+}
+
+impl Wakes {
+    fn arrived(&mut self, peer: Arc<PeerShared>) {
+        if self.arrived.last().is_none_or(|last| !Arc::ptr_eq(last, &peer)) {
+            self.arrived.push(peer);
+        }
+    }
+
+    fn room(&mut self, peer: Arc<PeerShared>) {
+        if self.room.last().is_none_or(|last| !Arc::ptr_eq(last, &peer)) {
+            self.room.push(peer);
+        }
+    }
+
+    fn ring(&mut self) {
+        for peer in self.arrived.drain(..) {
+            peer.arrived.notify(usize::MAX);
+        }
+        for peer in self.room.drain(..) {
+            peer.room.notify(usize::MAX);
+        }
+    }
 }
 
 /// When batches came lately, and when to report.
@@ -124,7 +155,7 @@ impl<H: Handler> Driver<H> {
         handler: H,
     ) -> Self {
         let pace = Pace::default();
-        Self { index, shard, clock, desk, neighbours, engine, handler, spin, peers: Vec::new(), pace }
+        Self { index, shard, clock, desk, neighbours, engine, handler, spin, peers: Vec::new(), pace, wakes: Wakes::default() }
     }
 
     /// Publishes the shard's numbers.
@@ -153,6 +184,7 @@ impl<H: Handler> Driver<H> {
         let sent = self.transmit(now, socket);
         self.deliver(now);
         self.write_letters(now);
+        self.wakes.ring();
         received || letters || due || sent
     }
 
@@ -248,7 +280,7 @@ impl<H: Handler> Driver<H> {
         let delivery = Delivery { peer: peer.clone(), session, channel, charge, block };
         // `deliver` looks for room in the ring before it takes an event.
         let _ = self.desk.deliveries.push(delivery);
-        peer.arrived.notify(1);
+        self.wakes.arrived(peer);
     }
 
     fn consume(&mut self, now: Now, (session, channel, charge): (SessionId, ChannelId, u32), block: Block) {
@@ -265,7 +297,11 @@ impl<H: Handler> Driver<H> {
         let room = room_of(block.len());
         let _ = self.desk.returns.push(block);
         let Some(peer) = self.peer(session) else { return };
-        peer.give_room(room);
+        if peer.give_room(room) {
+            let peer = peer.clone();
+            self.wakes.room(peer);
+        }
+        let Some(peer) = self.peer(session) else { return };
         if outcome == Outcome::Abandoned && ticket != 0 {
             let peer = peer.id;
             self.engine.publish(Event::Undelivered { peer, ticket });

@@ -169,7 +169,7 @@ impl Peer {
         let session = self.shared.session();
         let sent = self.shared.port(session).send(session, bytes, |block| outgoing(block, options, ticket));
         if sent.is_err() {
-            self.shared.give_room(room_of(bytes.len()));
+            let _ = self.shared.give_room(room_of(bytes.len()));
             return Err(SendError::WouldBlock);
         }
         Ok(SendTicket { channel: options.channel, ticket })

@@ -197,13 +197,11 @@ impl PeerShared {
         true
     }
 
-    /// Gives room back; waiting senders wake when half of the queue is free.
-    pub(crate) fn give_room(&self, bytes: usize) {
+    /// Gives room back. True: half of the queue is free, so that waiting senders are worth waking.
+    pub(crate) fn give_room(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_sub(bytes, Ordering::AcqRel);
         let limit = self.limit.load(Ordering::Relaxed);
-        if before - bytes <= limit / 2 {
-            self.room.notify(usize::MAX);
-        }
+        before - bytes <= limit / 2
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {
