@@ -160,9 +160,9 @@ impl Acknowledgements {
         self.received.largest().map(PacketNumber)
     }
 
-    /// What arrived, from the largest down, at most 64 ranges.
-    pub fn ranges(&self) -> impl ExactSizeIterator<Item = RangeInclusive<u64>> + Clone + '_ {
-        self.received.descending()
+    /// What arrived, from the largest down, at most 64 ranges: what is news before what was told already.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> + Clone + '_ {
+        self.received.to_tell()
     }
 
     /// The marks seen so far; `None` when none was ever seen.
@@ -173,6 +173,7 @@ impl Acknowledgements {
 
     /// An acknowledgement left. Remember `largest` with that packet, for `on_acknowledged`.
     pub fn on_sent(&mut self) {
+        self.received.on_told();
         self.waiting_since = None;
         self.waiting_bytes = 0;
         self.is_urgent = false;

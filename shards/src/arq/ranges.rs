@@ -1,13 +1,21 @@
 //! Ranges of numbers: which packets have arrived, kept as few and bounded runs.
 //!
-//! In:    `insert` (a number), `forget_through`.
-//! Out:   `descending`, `largest`, and for each insertion where it fell ([`Placed`]).
-//! Holds: ranges ascend, never touch, and are at most [`ACK_RANGES_MAX`]; the oldest goes first, the newest never.
+//! In:    `insert` (a number), `forget_through`, `on_told`.
+//! Out:   `to_tell`, `largest`, and for each insertion where it fell ([`Placed`]).
+//! Holds: ranges ascend, never touch, and are at most [`RANGES_KEPT_MAX`]; the oldest goes first, the newest never.
+//!
+//! A path that reorders heavily leaves more ranges open than an acknowledgement holds. Then those that have grown since the last one are
+//! told first, wherever they lie: a late packet that is never acknowledged would count as lost.
 
 use core::ops::RangeInclusive;
 use std::collections::VecDeque;
 
-use crate::limits::ACK_RANGES_MAX;
+use crate::limits::{ACK_RANGES_MAX, GAPS_MAX};
+
+/// Ranges that are remembered, of which an acknowledgement tells [`ACK_RANGES_MAX`].
+pub const RANGES_KEPT_MAX: usize = 512;
+
+const _: () = assert!(ACK_RANGES_MAX <= RANGES_KEPT_MAX && RANGES_KEPT_MAX <= GAPS_MAX);
 
 /// Where an inserted number fell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +37,8 @@ pub enum Placed {
 struct Run {
     first: u64,
     last: u64,
+    /// Whether it has grown since the last acknowledgement.
+    is_news: bool,
 }
 
 /// A bounded set of numbers, kept as runs. Empty, it owns no memory.
@@ -45,12 +55,13 @@ impl RangeSet {
         Self { runs: VecDeque::new() }
     }
 
-    /// Adds a number. Costs a comparison when it follows the largest, else a search over at most 64 runs.
+    /// Adds a number. Costs a comparison when it follows the largest, else a search over the runs.
     #[inline]
     pub fn insert(&mut self, number: u64) -> Placed {
         match self.runs.back_mut() {
             Some(run) if run.last.checked_add(1) == Some(number) => {
                 run.last = number;
+                run.is_news = true;
                 Placed::Next
             }
             Some(run) if number > run.last => {
@@ -77,12 +88,13 @@ impl RangeSet {
         };
         match (joins_below, joins_above) {
             (true, true) => {
-                self.runs[above].first = self.runs[above - 1].first;
-                self.runs.remove(above - 1);
+                self.runs[above - 1].last = self.runs[above].last;
+                self.runs[above - 1].is_news = true;
+                self.runs.remove(above);
             }
-            (true, false) => self.runs[above - 1].last = number,
-            (false, true) => self.runs[above].first = number,
-            (false, false) if above == 0 && self.runs.len() == ACK_RANGES_MAX => return Placed::TooOld,
+            (true, false) => (self.runs[above - 1].last, self.runs[above - 1].is_news) = (number, true),
+            (false, true) => (self.runs[above].first, self.runs[above].is_news) = (number, true),
+            (false, false) if above == 0 && self.runs.len() == RANGES_KEPT_MAX => return Placed::TooOld,
             (false, false) => self.push(above, number),
         }
         Placed::Behind
@@ -90,8 +102,8 @@ impl RangeSet {
 
     /// Opens a run of one number at a place; the oldest run makes room when there is none.
     fn push(&mut self, place: usize, number: u64) {
-        let run = Run { first: number, last: number };
-        if self.runs.len() == ACK_RANGES_MAX {
+        let run = Run { first: number, last: number, is_news: true };
+        if self.runs.len() == RANGES_KEPT_MAX {
             self.runs.pop_front();
             self.runs.insert(place - 1, run);
         } else {
@@ -134,9 +146,28 @@ impl RangeSet {
         self.runs.is_empty()
     }
 
-    /// The runs from the largest down.
-    pub fn descending(&self) -> impl ExactSizeIterator<Item = RangeInclusive<u64>> + Clone + '_ {
-        self.runs.iter().rev().map(|run| run.first..=run.last)
+    /// What to put into an acknowledgement: at most [`ACK_RANGES_MAX`] runs from the largest down, the newest and the news first of all.
+    pub fn to_tell(&self) -> impl Iterator<Item = RangeInclusive<u64>> + Clone + '_ {
+        let (mut room, mut others) = (ACK_RANGES_MAX, self.runs.len());
+        if others > ACK_RANGES_MAX {
+            others = ACK_RANGES_MAX.saturating_sub(1 + self.runs.iter().filter(|run| run.is_news).count());
+        }
+        let mut is_newest = true;
+        let told = self.runs.iter().rev().filter(move |run| {
+            let is_first = core::mem::replace(&mut is_newest, false);
+            let is_told = room > 0 && (is_first || run.is_news || others > 0);
+            others -= usize::from(is_told && !is_first && !run.is_news);
+            room -= usize::from(is_told);
+            is_told
+        });
+        told.map(|run| run.first..=run.last)
+    }
+
+    /// An acknowledgement left: what it told is no news any more.
+    pub fn on_told(&mut self) {
+        for run in &mut self.runs {
+            run.is_news = false;
+        }
     }
 
     /// Gives memory back that the runs do not need.
@@ -167,28 +198,43 @@ mod tests {
         let placed = [5, 6, 9, 9, 8, 7, 5, 2].map(|number| set.insert(number));
         use Placed::{Ahead, Behind, Duplicate, Next};
         assert_eq!(placed, [Next, Next, Ahead, Duplicate, Behind, Behind, Duplicate, Behind]);
-        assert_eq!(set.descending().collect::<Vec<_>>(), [5..=9, 2..=2]);
+        assert_eq!(set.to_tell().collect::<Vec<_>>(), [5..=9, 2..=2]);
     }
 
     #[test]
     fn the_oldest_range_makes_room() {
-        let mut set = set((0..ACK_RANGES_MAX as u64).map(|n| 10 + 2 * n));
+        let mut set = set((0..RANGES_KEPT_MAX as u64).map(|n| 10 + 2 * n));
         assert_eq!(set.insert(0), Placed::TooOld);
-        assert_eq!(set.insert(1_000), Placed::Ahead);
-        assert_eq!((set.range_count(), set.contains(10), set.contains(12)), (ACK_RANGES_MAX, false, true));
+        assert_eq!(set.insert(2_000), Placed::Ahead);
+        assert_eq!((set.range_count(), set.contains(10), set.contains(12)), (RANGES_KEPT_MAX, false, true));
         assert_eq!(set.insert(50), Placed::Duplicate);
-        assert_eq!(set.insert(800), Placed::Behind);
-        assert_eq!((set.range_count(), set.contains(12), set.contains(800)), (ACK_RANGES_MAX, false, true));
+        assert_eq!(set.insert(1_800), Placed::Behind);
+        assert_eq!(
+            (set.range_count(), set.contains(12), set.contains(1_800)),
+            (RANGES_KEPT_MAX, false, true)
+        );
     }
 
     #[test]
     fn the_largest_is_never_forgotten() {
         let mut set = set([1, 2, 3, 7, 8]);
         set.forget_through(2);
-        assert_eq!(set.descending().collect::<Vec<_>>(), [7..=8, 3..=3]);
+        assert_eq!(set.to_tell().collect::<Vec<_>>(), [7..=8, 3..=3]);
         set.forget_through(u64::MAX);
-        assert_eq!(set.descending().collect::<Vec<_>>(), [8..=8]);
+        assert_eq!(set.to_tell().collect::<Vec<_>>(), [8..=8]);
         assert_eq!(set.insert(9), Placed::Next);
+    }
+
+    /// With more ranges than an acknowledgement holds, the news are told wherever they lie, and the newest always.
+    #[test]
+    fn news_are_told_first() {
+        let mut set = set((0..200).map(|n| 2 * n));
+        let told = |set: &RangeSet| set.to_tell().map(|range| *range.start()).collect::<Vec<_>>();
+        assert_eq!(told(&set), (136..200).rev().map(|n| 2 * n).collect::<Vec<_>>());
+        set.on_told();
+        assert_eq!(set.insert(11), Placed::Behind);
+        let again = told(&set);
+        assert_eq!((again.len(), again[0], again[1], again[63]), (ACK_RANGES_MAX, 398, 396, 10));
     }
 
     #[test]
@@ -210,9 +256,9 @@ mod tests {
             ranges.forget_through(floor);
             let largest = plain.last().copied();
             plain.retain(|number| *number > floor || Some(*number) == largest);
-            let listed: Vec<u64> = ranges.descending().flat_map(|range| range.rev()).collect();
+            let listed: Vec<u64> = ranges.to_tell().flat_map(|range| range.rev()).collect();
             prop_assert_eq!(listed, plain.iter().rev().copied().collect::<Vec<_>>());
-            prop_assert!(ranges.descending().zip(ranges.descending().skip(1)).all(|(a, b)| *a.start() > b.end() + 1));
+            prop_assert!(ranges.to_tell().zip(ranges.to_tell().skip(1)).all(|(a, b)| *a.start() > b.end() + 1));
         }
     }
 }

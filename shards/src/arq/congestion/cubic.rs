@@ -193,7 +193,6 @@ mod tests {
             Acked {
                 now: self.now,
                 bytes,
-                packets: 8,
                 largest: self.next - 1,
                 next: self.next,
                 sample: Some(ROUND_TRIP),

@@ -166,7 +166,7 @@ mod tests {
             let mut curve = Curve::default();
             curve.on_shrunk(lost_at);
             let mut acked = Acked {
-                now: Instant::ZERO, bytes, packets: 1, largest: 1, next: 2, sample: None,
+                now: Instant::ZERO, bytes, largest: 1, next: 2, sample: None,
                 smoothed: Duration::from_nanos(smoothed), is_window_used: true,
             };
             prop_assert!(curve.grow(&acked, window, datagram) >= window);

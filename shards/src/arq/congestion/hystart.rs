@@ -4,9 +4,10 @@
 //! Out:   whether to double, to grow slower, or to leave ([`Step`]).
 //! Holds: a round ends when a packet sent after its start is acknowledged.
 //!
-//! The RFC counts samples, one for every two packets of a TCP receiver. Ours acknowledges an eighth of a window at once, so a round
-//! may have no more than eight samples, and waiting for all of them would cost the round in which the queue fills: here the packets
-//! acknowledged are counted instead, with two samples at least. Spurious exits are what the conservative phase is for.
+//! One difference from the RFC. It compares the least round trip of the whole round so far; but a paced window leaves in half of its
+//! round trip, so a round's first packets find the queue empty even when its last ones wait for long, and the growth of the least shows
+//! only when the window has passed twice what the path holds: too late for a queue of one bandwidth-delay product. Here each eight
+//! samples of a round stand for themselves. To match, the conservative phase goes back to doubling when a whole round showed no growth.
 //! spec: atp/hystart
 
 use super::Acked;
@@ -16,11 +17,9 @@ use crate::time::nanos_of;
 pub(super) const CONSERVATIVE_DIVISOR: u64 = 4;
 /// Rounds of the conservative phase.
 const CONSERVATIVE_ROUNDS: u8 = 5;
-/// Packets whose acknowledgements make a round's least round trip credible: eight samples of a receiver that answers every second.
-const SAMPLE_PACKETS: u32 = 16;
-/// Samples at least.
-const SAMPLES_MIN: u32 = 2;
-/// Growth of the least round trip that counts: an eighth, between 4 and 16 ms.
+/// Samples whose least is credible.
+const SAMPLES: u8 = 8;
+/// Growth that counts: an eighth, between 4 and 16 ms.
 const THRESHOLD_MIN: u64 = 4_000_000;
 const THRESHOLD_MAX: u64 = 16_000_000;
 const THRESHOLD_DIVISOR: u64 = 8;
@@ -36,90 +35,93 @@ pub(super) enum Step {
     Leave,
 }
 
+/// The conservative phase.
+#[derive(Clone, Copy, Debug)]
+struct Conservative {
+    rounds_left: u8,
+    /// Whether this round has shown growth.
+    is_confirmed: bool,
+}
+
 /// The detector of one path.
 #[derive(Clone, Debug)]
 pub(super) struct HyStart {
     /// The round ends when this number or a later one is acknowledged.
     round_end: u64,
-    last_min: Option<u64>,
-    current_min: Option<u64>,
-    sample_count: u32,
-    packet_count: u32,
-    /// In the conservative phase: the least round trip that began it, and the rounds that are left.
-    conservative: Option<(u64, u8)>,
-}
-
-impl Default for HyStart {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// The least round trip of the last round that was no part of the conservative phase; `u64::MAX` before the first.
+    base: u64,
+    round_min: u64,
+    /// The least of the latest samples, and how many there are.
+    latest_min: u64,
+    latest_count: u8,
+    conservative: Option<Conservative>,
 }
 
 impl HyStart {
     /// Before the first round.
-    #[must_use]
     pub(super) const fn new() -> Self {
         Self {
             round_end: 0,
-            last_min: None,
-            current_min: None,
-            sample_count: 0,
-            packet_count: 0,
+            base: u64::MAX,
+            round_min: u64::MAX,
+            latest_min: u64::MAX,
+            latest_count: 0,
             conservative: None,
         }
     }
 
     /// Whether it doubts that slow start should go on.
-    #[must_use]
     pub(super) const fn is_conservative(&self) -> bool {
         self.conservative.is_some()
     }
 
     /// Looks at an acknowledgement and says what slow start should do with it.
     pub(super) fn on_acked(&mut self, acked: &Acked) -> Step {
-        let is_over = acked.largest >= self.round_end && !self.begin_round(acked.next);
-        if is_over {
-            return Step::Leave;
+        if acked.largest >= self.round_end {
+            self.round_end = acked.next;
+            if self.is_over() {
+                return Step::Leave;
+            }
         }
         if let Some(sample) = acked.sample.map(nanos_of) {
-            self.current_min = Some(self.current_min.map_or(sample, |min| min.min(sample)));
-            self.sample_count += 1;
+            self.on_sample(sample);
         }
-        self.packet_count = self.packet_count.saturating_add(acked.packets);
-        self.judge();
         if self.is_conservative() { Step::Slow } else { Step::Double }
     }
 
-    /// Begins a round; false when it was the conservative phase's last.
-    fn begin_round(&mut self, next: u64) -> bool {
-        self.round_end = next;
-        self.last_min = self.current_min.take().or(self.last_min);
-        (self.sample_count, self.packet_count) = (0, 0);
+    /// Ends a round; true when it was the conservative phase's last.
+    fn is_over(&mut self) -> bool {
+        let least = core::mem::replace(&mut self.round_min, u64::MAX);
+        (self.latest_min, self.latest_count) = (u64::MAX, 0);
         match &mut self.conservative {
-            Some((_, rounds_left)) => {
-                *rounds_left -= 1;
-                *rounds_left > 0
-            }
-            None => true,
-        }
-    }
-
-    /// Compares this round's least round trip with the last one's, once enough is known.
-    fn judge(&mut self) {
-        if self.sample_count < SAMPLES_MIN || self.packet_count < SAMPLE_PACKETS {
-            return;
-        }
-        let Some(current) = self.current_min else { return };
-        match (self.conservative, self.last_min) {
-            (Some((baseline, _)), _) if current < baseline => self.conservative = None,
-            (Some(_), _) | (None, None) => {}
-            (None, Some(last)) => {
-                let threshold = (last / THRESHOLD_DIVISOR).clamp(THRESHOLD_MIN, THRESHOLD_MAX);
-                if current >= last + threshold {
-                    self.conservative = Some((current, CONSERVATIVE_ROUNDS));
+            None => {
+                if least != u64::MAX {
+                    self.base = least;
                 }
             }
+            Some(phase) if !phase.is_confirmed => self.conservative = None,
+            Some(phase) => {
+                phase.rounds_left -= 1;
+                phase.is_confirmed = false;
+                return phase.rounds_left == 0;
+            }
         }
+        false
+    }
+
+    fn on_sample(&mut self, sample: u64) {
+        self.round_min = self.round_min.min(sample);
+        self.latest_min = self.latest_min.min(sample);
+        self.latest_count += 1;
+        if self.latest_count < SAMPLES {
+            return;
+        }
+        let threshold = (self.base / THRESHOLD_DIVISOR).clamp(THRESHOLD_MIN, THRESHOLD_MAX);
+        if self.latest_min >= self.base.saturating_add(threshold) {
+            let rounds_left = self.conservative.map_or(CONSERVATIVE_ROUNDS, |phase| phase.rounds_left);
+            self.conservative = Some(Conservative { rounds_left, is_confirmed: true });
+        }
+        (self.latest_min, self.latest_count) = (u64::MAX, 0);
     }
 }
 
@@ -130,14 +132,13 @@ mod tests {
     use super::*;
     use crate::time::Instant;
 
-    /// One round of 80 packets in ten acknowledgements with these round trips; the last step.
+    /// One round of 80 packets in ten acknowledgements with this round trip and more; the last step.
     fn round(hystart: &mut HyStart, number: u64, millis: u64) -> Step {
         let mut step = Step::Double;
         for part in 0..10 {
             step = hystart.on_acked(&Acked {
                 now: Instant::ZERO,
                 bytes: 9_600,
-                packets: 8,
                 largest: number * 80 + part * 8 + 7,
                 next: (number + 1) * 80 + part * 8,
                 sample: Some(Duration::from_millis(millis + part)),
@@ -161,13 +162,13 @@ mod tests {
         assert_eq!(round(&mut hystart, 9, 64), Step::Leave);
     }
 
-    /// A round trip that falls again was jitter: slow start goes on.
+    /// A round trip that falls again was jitter: after one round without growth, slow start goes on.
     /// spec: atp/hystart
     #[test]
     fn a_falling_round_trip_resumes_slow_start() {
         let mut hystart = HyStart::new();
-        assert_eq!([(0, 50), (1, 60)].map(|(n, ms)| round(&mut hystart, n, ms)), [Step::Double, Step::Slow]);
-        assert_eq!(round(&mut hystart, 2, 51), Step::Double);
+        let steps = [(0, 50), (1, 60), (2, 51), (3, 51)].map(|(n, ms)| round(&mut hystart, n, ms));
+        assert_eq!(steps, [Step::Double, Step::Slow, Step::Slow, Step::Double]);
     }
 
     /// Below 4 ms nothing counts as growth: on one machine round trips vary by more than they last.

@@ -35,8 +35,6 @@ pub struct Acked {
     pub now: Instant,
     /// Bytes newly acknowledged of packets that count and were sent after the window last shrank.
     pub bytes: u64,
-    /// Packets newly acknowledged.
-    pub packets: u32,
     /// The largest number newly acknowledged.
     pub largest: u64,
     /// The number that will be sent next.
@@ -128,9 +126,10 @@ pub trait CongestionController {
     /// What to tell in statistics.
     fn state(&self) -> CongestionState;
 
-    /// Bytes a second to pace at: twice the window per round trip while it doubles, 5/4 otherwise.
+    /// Bytes a second to pace at: twice the window per round trip during slow start, 5/4 otherwise.
     fn pacing_rate(&self, smoothed: Duration) -> u64 {
-        let quarters = if self.state().phase == Phase::SlowStart { 8 } else { 5 };
+        let is_doubling = matches!(self.state().phase, Phase::SlowStart | Phase::ConservativeSlowStart);
+        let quarters = if is_doubling { 8 } else { 5 };
         let bytes = u128::from(self.window()) * quarters * 250_000_000;
         u64::try_from(bytes / u128::from(nanos_of(smoothed).max(1))).unwrap_or(u64::MAX)
     }
@@ -147,7 +146,10 @@ pub enum Algorithm {
 }
 
 /// The controller of a session. An enumeration, so that an idle session owns no memory for it.
-#[expect(clippy::large_enum_variant, reason = "the small variant is for tests; a box would be an allocation per session")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small variant is for tests; a box would be an allocation per session"
+)]
 #[derive(Clone, Debug)]
 pub enum Controller {
     /// CUBIC with HyStart++.

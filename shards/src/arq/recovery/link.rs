@@ -61,7 +61,8 @@ impl Link {
 
     /// When a packet arrives that is sent now, and whether it is marked; `None` when it does not.
     fn offer(&mut self, now: Instant, bytes: usize, dice: &mut Dice) -> Option<(Instant, bool)> {
-        let waiting = self.busy_until.since(now).as_nanos() * u128::from(self.bytes_per_second) / 1_000_000_000;
+        let waiting =
+            self.busy_until.since(now).as_nanos() * u128::from(self.bytes_per_second) / 1_000_000_000;
         if waiting as u64 + bytes as u64 > self.queue_bytes.max(3_000) {
             self.overflowed += 1;
             return None;
@@ -140,6 +141,12 @@ impl World {
         }
     }
 
+    /// What a handshake leaves behind: one round trip measured.
+    pub(super) fn measure(&mut self) {
+        let round_trip = self.forward.delay + self.backward.delay;
+        self.sender.on_handshake_round_trip(self.now, round_trip);
+    }
+
     /// Runs until nothing happens any more, or the time is up.
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
@@ -205,7 +212,9 @@ impl World {
                 self.next_chunk - 1
             });
             self.send(chunk, len, SentKind::Eliciting);
-            if self.sender.window_left() > 2_000 && let Some(size) = self.sender.poll_mtu_probe(self.now) {
+            if self.sender.window_left() > 2_000
+                && let Some(size) = self.sender.poll_mtu_probe(self.now)
+            {
                 self.mtu_probes += 1;
                 self.send(NOTHING, size, SentKind::MtuProbe);
             }
@@ -214,7 +223,8 @@ impl World {
     }
 
     fn send_probes(&mut self, count: u8) {
-        let again: Vec<u64> = self.sender.unanswered().map(|(_, chunk)| chunk[0]).take(usize::from(count)).collect();
+        let again: Vec<u64> =
+            self.sender.unanswered().map(|(_, chunk)| chunk[0]).take(usize::from(count)).collect();
         for index in 0..usize::from(count) {
             let chunk = again.get(index).copied().unwrap_or(NOTHING);
             let len = if index == 0 { DATAGRAM_MIN } else { self.sender.datagram_len() };
@@ -234,9 +244,18 @@ impl World {
         self.sender.on_sent(self.now, &SentPacket { number, bytes, kind, is_ect, contents: [chunk, 0] });
         let overflowed = self.forward.overflowed;
         if let Some((at, is_marked)) = self.forward.offer(self.now, bytes, &mut self.dice) {
-            let ecn = if is_ect && is_marked { Ecn::Ce } else if is_ect { Ecn::Ect0 } else { Ecn::NotEct };
+            let ecn = if is_ect && is_marked {
+                Ecn::Ce
+            } else if is_ect {
+                Ecn::Ect0
+            } else {
+                Ecn::NotEct
+            };
             let received = Received { number, bytes, ack_eliciting: true, ecn };
-            self.schedule(at, Event::Packet { received, chunk: Some(chunk).filter(|chunk| *chunk != NOTHING) });
+            self.schedule(
+                at,
+                Event::Packet { received, chunk: Some(chunk).filter(|chunk| *chunk != NOTHING) },
+            );
         } else if self.forward.overflowed > overflowed {
             let phase = self.sender.congestion().phase;
             self.phase_at_first_overflow.get_or_insert(phase);
@@ -271,7 +290,8 @@ impl World {
             Event::Ack { largest, delay, ranges, ecn } => {
                 let ack = AckInput { largest: PacketNumber(largest), delay, ranges: ranges.into_iter(), ecn };
                 let lost = &mut self.lost;
-                let summary = self.sender.on_ack(self.now, ack, &mut |outcome| requeue(lost, outcome)).unwrap();
+                let summary =
+                    self.sender.on_ack(self.now, ack, &mut |outcome| requeue(lost, outcome)).unwrap();
                 assert!(summary.acked_packets > 0 || summary.lost_packets == 0);
                 self.note_shrink();
             }

@@ -8,11 +8,14 @@
 
 use dunlin_codec::ids::PacketNumber;
 
+use super::arrival::Tally;
 use super::ring::{Entry, State};
 use super::{
-    Cause, Congested, Outcome, PACKET_THRESHOLD_MAX, Recovery, TIME_THRESHOLD_EIGHTHS_MAX, Tally,
+    Outcome, PACKET_THRESHOLD, PACKET_THRESHOLD_MAX, Recovery, TIME_THRESHOLD_EIGHTHS,
+    TIME_THRESHOLD_EIGHTHS_MAX, TRUE_EPISODES,
 };
-use crate::time::Instant;
+use crate::arq::congestion::{Cause, Congested};
+use crate::time::{Instant, nanos_of};
 
 /// The losses since the window last shrank: when all of them prove to be none, it was wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,6 +116,7 @@ impl<T: Copy> Recovery<T> {
         }
         if self.congest(now, losses.newest, Cause::Loss) {
             self.episode = Episode { first: losses.first, lost: 0, returned: 0 };
+            self.calm_down();
         }
         self.episode.lost += losses.telling;
         if losses.is_persistent {
@@ -128,18 +132,30 @@ impl<T: Copy> Recovery<T> {
         self.controller.controller_mut().on_congested(&Congested { now, newest, next, cause })
     }
 
-    /// Packets that were given up have arrived: be slower to give up, once a round trip, and undo what their loss did once all of them are here.
-    pub(super) fn on_spurious(&mut self, newest: u64, tally: &Tally) {
+    /// Packets that were given up have arrived: wait longer from now on, as long as they took, and undo what their loss did once all of them
+    /// are here.
+    pub(super) fn on_spurious(&mut self, tally: &Tally) {
         self.stats.spurious_packets += u64::from(tally.summary.spurious_packets);
-        if newest >= self.adapted_through {
-            self.adapted_through = self.ring.next();
-            self.packet_threshold = (self.packet_threshold * 3 / 2).min(PACKET_THRESHOLD_MAX);
-            self.time_threshold_eighths = (self.time_threshold_eighths + 1).min(TIME_THRESHOLD_EIGHTHS_MAX);
-        }
+        self.true_episodes = 0;
+        let packets = tally.late_packets.saturating_add(1).max(self.packet_threshold);
+        self.packet_threshold = packets.min(PACKET_THRESHOLD_MAX);
+        let eighths = nanos_of(tally.late_time).saturating_mul(8) / nanos_of(self.rtt.smoothed()).max(1) + 1;
+        let eighths = u32::try_from(eighths).unwrap_or(u32::MAX).min(TIME_THRESHOLD_EIGHTHS_MAX);
+        self.time_threshold_eighths = self.time_threshold_eighths.max(eighths);
+
         self.episode.returned += tally.returned;
         if self.episode.lost > 0 && self.episode.returned >= self.episode.lost {
             self.episode = Episode::default();
             self.controller.controller_mut().on_spurious_loss();
+        }
+    }
+
+    /// The losses were true for long: reordering has ended.
+    fn calm_down(&mut self) {
+        self.true_episodes += 1;
+        if self.true_episodes >= TRUE_EPISODES {
+            self.true_episodes = 0;
+            (self.packet_threshold, self.time_threshold_eighths) = (PACKET_THRESHOLD, TIME_THRESHOLD_EIGHTHS);
         }
     }
 }

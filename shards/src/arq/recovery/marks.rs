@@ -92,7 +92,9 @@ mod tests {
     /// spec: atp/congestion
     #[test]
     fn counts_that_do_not_add_up_end_marking() {
-        for (newly, counts) in [(1, None), (9, counts(4, 4)), (9, counts(60, 60)), (1, counts(u64::MAX, u64::MAX))] {
+        for (newly, counts) in
+            [(1, None), (9, counts(4, 4)), (9, counts(60, 60)), (1, counts(u64::MAX, u64::MAX))]
+        {
             let mut marks = marks(100);
             assert!(!marks.on_acked(newly, counts) && !marks.is_usable());
             marks.on_path_changed();

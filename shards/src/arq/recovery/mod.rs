@@ -13,41 +13,48 @@
 //! Whoever drives it takes in datagrams before it tells of the time: an answer that has arrived is no timeout.
 //! spec: atp/recovery
 
+mod arrival;
 mod loss;
 mod marks;
 mod ring;
+mod terms;
 
 #[cfg(test)]
 mod link;
 #[cfg(test)]
 mod tests;
 
-use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use dunlin_codec::frame::EcnCounts;
 use dunlin_codec::ids::PacketNumber;
 
-use crate::arq::congestion::{Acked, Algorithm, Cause, Congested, CongestionState, Controller, Phase};
-use crate::arq::mtu::{DATAGRAM_LEN_DEFAULT, Mtu};
+pub use terms::{
+    AckFrequency, AckInput, AckSummary, FalseAck, Outcome, RecoveryConfig, RecoveryStats, SentKind,
+    SentPacket, TimeoutKind,
+};
+
+use crate::arq::acknowledgements::{ACK_BYTES_DEFAULT, ACK_BYTES_MAX};
+use crate::arq::congestion::{CongestionState, Controller};
+use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
-use crate::arq::{acknowledgements, rtt};
 use crate::limits::TIMER_GRANULARITY;
 use crate::time::Instant;
 
 use loss::Episode;
 use marks::Marks;
-use ring::{Ring, State};
+use ring::Ring;
 
 /// Packets sent later that must have arrived before a missing one is lost, at first (RFC 9002 section 6.1.1).
 pub const PACKET_THRESHOLD: u32 = 3;
-/// The same at most, after losses that were none.
-pub const PACKET_THRESHOLD_MAX: u32 = 64;
+/// The same at most, after losses that were none: no more than a large window holds, so that time decides.
+pub const PACKET_THRESHOLD_MAX: u32 = 1 << 16;
 /// Eighths of a round trip after which a missing packet is lost, at first (RFC 9002 section 6.1.2).
 pub const TIME_THRESHOLD_EIGHTHS: u32 = 9;
 /// The same at most.
 pub const TIME_THRESHOLD_EIGHTHS_MAX: u32 = 16;
+/// Episodes of losses, all of them true, after which the thresholds fall back (RFC 8985 section 7.2 has the same).
+const TRUE_EPISODES: u8 = 16;
 /// Packets of one probe burst.
 pub const PROBES: u8 = 2;
 /// Packets kept at most. A peer that lets so many pass and still answers nothing old is not there.
@@ -56,126 +63,8 @@ pub const RING_LEN_MAX: usize = 1 << 17;
 const TOMBSTONE_ROUND_TRIPS: u32 = 3;
 /// Bytes that the peer may let wait, as a part of the window.
 const ACK_WINDOW_DIVISOR: u64 = 8;
-
-/// What a packet is to recovery.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SentKind {
-    /// Nothing in it asks for an answer: never lost, never counted in the window.
-    AckOnly,
-    /// The peer must answer.
-    Eliciting,
-    /// A test of a datagram's size: its loss is no congestion.
-    MtuProbe,
-}
-
-/// A packet that leaves.
-#[derive(Clone, Copy, Debug)]
-pub struct SentPacket<T> {
-    /// Its number: larger than all before. Numbers left out were skipped on purpose, and are a trap for liars.
-    pub number: PacketNumber,
-    /// The datagram's bytes.
-    pub bytes: usize,
-    /// What it is.
-    pub kind: SentKind,
-    /// Whether it leaves with ECT(0).
-    pub is_ect: bool,
-    /// What its owner needs to know when its fate is known.
-    pub contents: T,
-}
-
-/// An acknowledgement, as its frame says.
-#[derive(Clone, Debug)]
-pub struct AckInput<R> {
-    /// The largest number acknowledged.
-    pub largest: PacketNumber,
-    /// How long the peer says that it waited.
-    pub delay: Duration,
-    /// The acknowledged ranges, from the largest down, without overlap.
-    pub ranges: R,
-    /// The marks that it counted.
-    pub ecn: Option<EcnCounts>,
-}
-
-/// What became of a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome<T> {
-    /// It arrived. May follow `Lost` for the same number.
-    Acked(PacketNumber, T),
-    /// It counts as lost: send again what is still wanted of it.
-    Lost(PacketNumber, T),
-}
-
-/// The peer acknowledged what was never sent. It lies: the session ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the peer acknowledged a packet that was never sent")]
-pub struct FalseAck;
-
-/// What an acknowledgement changed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct AckSummary {
-    /// Packets newly acknowledged.
-    pub acked_packets: u32,
-    /// Bytes newly acknowledged, of packets that the window counts.
-    pub acked_bytes: u64,
-    /// Packets that it shows to be lost.
-    pub lost_packets: u32,
-    /// Packets that had been given up and have arrived.
-    pub spurious_packets: u32,
-    /// Whether a round trip was measured.
-    pub is_sampled: bool,
-}
-
-/// What time has brought.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TimeoutKind {
-    /// Nothing is due.
-    None,
-    /// So many packets are lost.
-    Lost(u32),
-    /// Nothing was heard for long: send so many packets that ask for an answer, whatever the window says. When there is nothing new, repeat
-    /// [`Recovery::unanswered`], or ping. One of them should be of at most 1,200 bytes, and the other full-size, to tell a path that
-    /// swallows full-size packets from one that swallows all.
-    Probe(u8),
-}
-
-/// Counters, since the session began.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct RecoveryStats {
-    /// Packets given up, tests of a size not among them.
-    pub lost_packets: u64,
-    /// Packets given up that arrived after all.
-    pub spurious_packets: u64,
-    /// Probe bursts.
-    pub probe_timeouts: u64,
-    /// Times that nothing got through for several probe timeouts.
-    pub persistent_congestions: u64,
-    /// Times that full-size packets stopped to pass.
-    pub black_holes: u64,
-}
-
-/// How a path is treated.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RecoveryConfig {
-    /// Who decides about the window.
-    pub algorithm: Algorithm,
-    /// The largest datagram to try.
-    pub datagram_len_max: usize,
-}
-
-impl Default for RecoveryConfig {
-    fn default() -> Self {
-        Self { algorithm: Algorithm::Cubic, datagram_len_max: DATAGRAM_LEN_DEFAULT }
-    }
-}
-
-/// An ACK_FREQUENCY frame to send.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AckFrequency {
-    /// Grows with each.
-    pub sequence: u64,
-    /// Bytes that the peer may let wait.
-    pub bytes: u64,
-}
+/// The same in slow start on a path long enough to be paced: HyStart++ needs eight samples several times in a round.
+const ACK_WINDOW_DIVISOR_SLOW_START: u64 = 32;
 
 /// The sending side of one session: its packets under way and its path.
 #[derive(Clone, Debug)]
@@ -201,8 +90,8 @@ pub struct Recovery<T> {
 
     packet_threshold: u32,
     time_threshold_eighths: u32,
-    /// Losses below this number were none, and the thresholds have risen for it.
-    adapted_through: u64,
+    /// Episodes of losses since one was none: after so many the thresholds fall back.
+    true_episodes: u8,
     episode: Episode,
     loss_at: Option<Instant>,
     /// From when the probe timeout counts: the last packet that asks for an answer, the last answer, or the last timeout.
@@ -212,26 +101,6 @@ pub struct Recovery<T> {
 
     told: AckFrequency,
     is_told: bool,
-}
-
-/// What one acknowledgement covered, while its ranges are walked.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    summary: AckSummary,
-    /// Open packets, and those whose bytes let the window grow.
-    open_packets: u32,
-    growth_bytes: u64,
-    growth_packets: u32,
-    ect_packets: u64,
-    /// The largest number newly acknowledged, and when it was sent.
-    largest: Option<(u64, Instant)>,
-    largest_ordinal: u32,
-    largest_full: Option<u64>,
-    mtu_probe: Option<usize>,
-    /// The largest number that had been given up.
-    spurious: Option<u64>,
-    /// Packets of the newest episode of losses that had been given up.
-    returned: u32,
 }
 
 impl<T: Copy> Recovery<T> {
@@ -259,13 +128,13 @@ impl<T: Copy> Recovery<T> {
             round_end: 0,
             packet_threshold: PACKET_THRESHOLD,
             time_threshold_eighths: TIME_THRESHOLD_EIGHTHS,
-            adapted_through: 0,
+            true_episodes: 0,
             episode: Episode::default(),
             loss_at: None,
             quiet_since: Instant::ZERO,
             probe_count: 0,
             probes_owed: 0,
-            told: AckFrequency { sequence: 0, bytes: acknowledgements::ACK_BYTES_DEFAULT },
+            told: AckFrequency { sequence: 0, bytes: ACK_BYTES_DEFAULT },
             is_told: true,
         }
     }
@@ -294,145 +163,6 @@ impl<T: Copy> Recovery<T> {
         self.quiet_since = now;
         self.probes_owed = self.probes_owed.saturating_sub(1);
         self.pacer.on_sent(now, packet.bytes);
-    }
-
-    /// An acknowledgement came in. Each packet whose fate it settles goes to `sink`: the acknowledged from the newest down, then the lost.
-    ///
-    /// # Errors
-    /// The peer acknowledged what was never sent. Part of the acknowledgement may have been taken; the session is to be closed.
-    pub fn on_ack<R: Iterator<Item = RangeInclusive<u64>>>(
-        &mut self,
-        now: Instant,
-        ack: AckInput<R>,
-        sink: &mut impl FnMut(Outcome<T>),
-    ) -> Result<AckSummary, FalseAck> {
-        if ack.largest.0 >= self.ring.next() {
-            return Err(FalseAck);
-        }
-        let mut tally = self.take_ranges(ack.ranges, sink)?;
-        let Some((largest, largest_sent)) = tally.largest else { return Ok(tally.summary) };
-        self.bytes_in_flight -= tally.summary.acked_bytes;
-        self.open_count -= tally.open_packets;
-
-        let is_newest = self.largest_acked < Some(largest);
-        if is_newest {
-            self.largest_acked = Some(largest);
-            self.largest_acked_ordinal = tally.largest_ordinal;
-        }
-        let is_timed = largest == ack.largest.0 && tally.open_packets > 0 && largest >= self.path_start;
-        let sample = is_timed.then(|| now.since(largest_sent));
-        if let Some(sample) = sample {
-            self.rtt.on_sample(now, sample, ack.delay);
-            tally.summary.is_sampled = true;
-        }
-        let is_marked = is_newest && self.marks.on_acked(tally.ect_packets, ack.ecn);
-        if tally.open_packets > 0 {
-            (self.probe_count, self.probes_owed) = (0, 0);
-            self.quiet_since = self.quiet_since.max(now);
-        }
-
-        self.on_arrived(&tally);
-        tally.summary.lost_packets = self.lose(now, sink);
-        if is_marked && largest >= self.path_start {
-            self.congest(now, largest, Cause::Mark);
-        }
-        self.grow(now, &tally, sample);
-        self.retire(now);
-        self.set_pace();
-        Ok(tally.summary)
-    }
-
-    /// Walks the ranges that are not known yet.
-    fn take_ranges<R: Iterator<Item = RangeInclusive<u64>>>(
-        &mut self,
-        ranges: R,
-        sink: &mut impl FnMut(Outcome<T>),
-    ) -> Result<Tally, FalseAck> {
-        let mut tally = Tally::default();
-        let growth_start = self.controller.controller().recovery_end().max(self.path_start);
-        let (mtu, path_start, episode_start) = (&self.mtu, self.path_start, self.episode.first);
-        let base = self.ring.base();
-        for range in ranges.take_while(|range| *range.end() >= base) {
-            self.ring.acknowledge(&range, |number, entry| {
-                let bytes = u64::from(entry.bytes);
-                tally.summary.acked_packets += 1;
-                tally.ect_packets += u64::from(entry.is_ect());
-                if tally.largest.is_none() {
-                    (tally.largest, tally.largest_ordinal) = (Some((number, entry.sent())), entry.ordinal);
-                }
-                if entry.is_mtu_probe() {
-                    tally.mtu_probe = Some(usize::from(entry.bytes)).filter(|_| number >= path_start);
-                } else if tally.largest_full.is_none() && mtu.is_full(usize::from(entry.bytes)) {
-                    tally.largest_full = Some(number).filter(|_| number >= path_start);
-                }
-                match entry.state {
-                    State::Open => {
-                        tally.open_packets += 1;
-                        tally.summary.acked_bytes += bytes;
-                        if number >= growth_start {
-                            tally.growth_bytes += bytes;
-                            tally.growth_packets += 1;
-                        }
-                    }
-                    State::Lost => {
-                        tally.summary.spurious_packets += 1;
-                        tally.returned += u32::from(number >= episode_start && !entry.is_mtu_probe());
-                        tally.spurious = tally.spurious.max(Some(number));
-                    }
-                    State::Passive | State::Acked | State::Skipped => {}
-                }
-                sink(Outcome::Acked(PacketNumber(number), entry.contents));
-            })?;
-        }
-        Ok(tally)
-    }
-
-    /// What arrivals say about the path, apart from time and congestion.
-    fn on_arrived(&mut self, tally: &Tally) {
-        if let Some(number) = tally.largest_full {
-            self.mtu.on_full_acked(number);
-        }
-        if let Some(size) = tally.mtu_probe
-            && self.mtu.on_probe_acked(size)
-        {
-            self.on_datagram_len();
-        }
-        if let Some(number) = tally.spurious {
-            self.on_spurious(number, tally);
-        }
-    }
-
-    fn grow(&mut self, now: Instant, tally: &Tally, sample: Option<Duration>) {
-        let Some((largest, _)) = tally.largest else { return };
-        let is_window_used = self.is_window_used();
-        if largest >= self.round_end {
-            self.peaks = [self.bytes_in_flight, self.peaks[0]];
-            self.round_end = self.ring.next();
-        }
-        if tally.growth_packets > 0 {
-            self.controller.controller_mut().on_acked(&Acked {
-                now,
-                bytes: tally.growth_bytes,
-                packets: tally.growth_packets,
-                largest,
-                next: self.ring.next(),
-                sample,
-                smoothed: self.rtt.smoothed(),
-                is_window_used,
-            });
-        }
-    }
-
-    /// Whether bytes were held back by the window, in this round or the one before: half of it in slow start, nearly all of it later.
-    fn is_window_used(&self) -> bool {
-        let state = self.controller.controller().state();
-        let peak = self.peaks[0].max(self.peaks[1]);
-        match state.phase {
-            Phase::SlowStart | Phase::ConservativeSlowStart => state.window < 2 * peak,
-            Phase::Avoidance | Phase::Fixed => {
-                peak + (state.window / 8).max(2 * self.mtu.current() as u64) >= state.window
-            }
-        }
     }
 
     /// Lets go of what is done; with it the traces of lost packets that will hardly arrive any more.
@@ -560,12 +290,15 @@ impl<T: Copy> Recovery<T> {
         self.marks.is_usable()
     }
 
-    /// An ACK_FREQUENCY frame to send, when the window has become another: an eighth of it, at most 64 KiB.
+    /// An ACK_FREQUENCY frame to send, when the window has become another: an eighth of it (less in slow start), at most 64 KiB.
     pub fn poll_ack_frequency(&mut self) -> Option<AckFrequency> {
-        let wanted = (self.controller.window() / ACK_WINDOW_DIVISOR).min(acknowledgements::ACK_BYTES_MAX);
+        let is_sampling = self.pacer.rate().is_some() && self.is_slow_start();
+        let divisor = if is_sampling { ACK_WINDOW_DIVISOR_SLOW_START } else { ACK_WINDOW_DIVISOR };
+        let least = 2 * self.mtu.current() as u64;
+        let wanted = (self.controller.window() / divisor).max(least).min(ACK_BYTES_MAX);
         let is_other = wanted >= 2 * self.told.bytes
             || wanted <= self.told.bytes / 2
-            || (wanted == acknowledgements::ACK_BYTES_MAX && wanted != self.told.bytes);
+            || (wanted == ACK_BYTES_MAX && wanted != self.told.bytes);
         if is_other {
             self.told = AckFrequency { sequence: self.told.sequence + 1, bytes: wanted };
             self.is_told = false;
@@ -639,7 +372,7 @@ impl<T: Copy> Recovery<T> {
     }
 }
 
-fn paced_path(controller: &Controller, rtt: &rtt::Rtt, mtu: &Mtu) -> PacedPath {
+fn paced_path(controller: &Controller, rtt: &Rtt, mtu: &Mtu) -> PacedPath {
     PacedPath {
         rate: controller.controller().pacing_rate(rtt.smoothed()),
         round_trip: rtt.is_measured().then(|| rtt.smoothed()),

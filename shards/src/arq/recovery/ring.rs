@@ -254,7 +254,13 @@ mod tests {
 
     fn packet(number: u64) -> SentPacket<[u64; 2]> {
         let contents = [number, 0];
-        SentPacket { number: PacketNumber(number), bytes: 1_200, kind: SentKind::Eliciting, is_ect: true, contents }
+        SentPacket {
+            number: PacketNumber(number),
+            bytes: 1_200,
+            kind: SentKind::Eliciting,
+            is_ect: true,
+            contents,
+        }
     }
 
     fn ring(numbers: impl IntoIterator<Item = u64>) -> Ring<[u64; 2]> {

@@ -1,3 +1,4 @@
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use dunlin_codec::frame::EcnCounts;
@@ -5,7 +6,7 @@ use dunlin_codec::ids::PacketNumber;
 
 use super::link::World;
 use super::*;
-use crate::arq::congestion::{MINIMUM_DATAGRAMS, Phase};
+use crate::arq::congestion::{Algorithm, MINIMUM_DATAGRAMS, Phase};
 use crate::limits::{ACK_DELAY_MAX, DATAGRAM_MIN};
 
 const START: Instant = Instant::from_nanos(1_000_000_000);
@@ -62,7 +63,11 @@ impl Bench {
         self.ack_with(ranges, None)
     }
 
-    fn ack_with(&mut self, ranges: &[RangeInclusive<u64>], ecn: Option<EcnCounts>) -> Result<AckSummary, FalseAck> {
+    fn ack_with(
+        &mut self,
+        ranges: &[RangeInclusive<u64>],
+        ecn: Option<EcnCounts>,
+    ) -> Result<AckSummary, FalseAck> {
         let largest = PacketNumber(*ranges[0].end());
         let input = AckInput { largest, delay: Duration::ZERO, ranges: ranges.iter().cloned(), ecn };
         let (acked, lost) = (&mut self.acked, &mut self.lost);
@@ -135,7 +140,10 @@ fn silence_makes_probes_that_back_off() {
         assert_eq!(bench.time_out(), TimeoutKind::Probe(2));
         assert_eq!(bench.time_out(), TimeoutKind::None);
         assert!(bench.recovery.can_send(1_200) && bench.recovery.send_budget(bench.now) >= 2_400);
-        assert_eq!(bench.recovery.unanswered().map(|(number, _)| number.0).take(2).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            bench.recovery.unanswered().map(|(number, _)| number.0).take(2).collect::<Vec<_>>(),
+            [1, 2]
+        );
         bench.send([next, next + 1]);
         next += 2;
         assert!(!bench.recovery.can_send(1_200));
@@ -143,9 +151,9 @@ fn silence_makes_probes_that_back_off() {
     }
     assert_eq!(bench.recovery.congestion().shrunk_count, 0, "silence alone is no loss");
     bench.wait(ROUND_TRIP);
-    bench.ack(&[next - 1..=next - 1]).unwrap();
+    bench.ack(&[next - 2..=next - 1]).unwrap();
     assert_eq!(bench.recovery.probe_count(), 0);
-    assert_eq!(bench.lost.len() as u64, next - 2, "what the probe's answer shows is lost");
+    assert_eq!(bench.lost.len() as u64, next - 3, "what the probe's answer shows is lost");
     assert_eq!(bench.recovery.bytes_in_flight(), 0);
 }
 
@@ -279,7 +287,7 @@ fn another_path_starts_anew() {
     bench.send([11]);
     bench.wait(ms(300));
     bench.ack(&[10..=10]).unwrap();
-    assert_eq!(bench.take_lost(), (1..=7).collect::<Vec<_>>());
+    assert_eq!(bench.take_lost(), (1..=9).collect::<Vec<_>>());
     let window = bench.recovery.congestion();
     assert_eq!((window.shrunk_count, window.window), (0, 32 * 1_200));
     assert!(!bench.recovery.rtt().is_measured());
@@ -312,12 +320,28 @@ fn an_idle_session_is_small() {
     assert!(size_of::<Recovery<[u64; 2]>>() <= 1_024, "{}", size_of::<Recovery<[u64; 2]>>());
 }
 
+/// Slow start also ends in time on other links, as long as growth of the round trip stands out (4 ms at least).
+/// spec: atp/hystart
+#[test]
+fn hystart_works_on_other_links() {
+    for (mbit, round_trip) in [(20, 50), (20, 200), (100, 100), (500, 50), (500, 100)] {
+        let mut world =
+            World::new(mbit * 1_000_000, ms(round_trip / 2), config(Algorithm::Cubic, DATAGRAM_MIN));
+        world.fresh = u64::MAX;
+        world.measure();
+        world.run_for(Duration::from_secs(3));
+        let phase = world.phase_at_first_overflow;
+        assert!(phase.is_none_or(|phase| phase != Phase::SlowStart), "{mbit} Mbit/s, {round_trip} ms");
+    }
+}
+
 /// 100 Mbit/s, 50 ms, a queue of one bandwidth-delay product: slow start ends before the first drop, and the link stays full.
 /// spec: atp/hystart
 #[test]
 fn hystart_leaves_slow_start_before_the_first_drop() {
     let mut world = World::new(100_000_000, ms(25), config(Algorithm::Cubic, DATAGRAM_MIN));
     world.fresh = u64::MAX;
+    world.measure();
     world.run_for(Duration::from_secs(20));
     let phase = world.phase_at_first_overflow;
     assert!(phase.is_none_or(|phase| phase != Phase::SlowStart), "{phase:?}");
@@ -336,10 +360,15 @@ fn everything_arrives_through_loss() {
         (world.forward.loss_per_mille, world.backward.loss_per_mille) = (loss_per_mille, loss_per_mille);
         world.forward.jitter = jitter;
         world.fresh = 10_000;
+        world.measure();
         world.run_for(Duration::from_secs(600));
         assert!(world.is_done() && world.delivered.len() == 10_000, "{loss_per_mille} per mille");
         let lost = world.forward.lost_by_chance + world.forward.overflowed;
-        assert!(world.resent <= 3 * lost + 500, "{} sent again for {lost} lost, jitter {jitter:?}", world.resent);
+        assert!(
+            world.resent <= 3 * lost + 500,
+            "{} sent again for {lost} lost, jitter {jitter:?}",
+            world.resent
+        );
     }
 }
 
@@ -412,13 +441,20 @@ fn an_outage_ends() {
     world.run_for(Duration::from_secs(30));
     assert!(world.is_done() && world.delivered.len() == 20_000);
 }
+/// Jitter reorders packets, hundreds at a time on a fast link: what is late is learnt, not taken for lost again and again (I11).
+/// spec: atp/recovery
 #[test]
-fn trace_me() {
-    let mut world = World::new(100_000_000, ms(25), config(Algorithm::Cubic, DATAGRAM_MIN));
-    world.fresh = u64::MAX;
-    for _ in 0..80 {
-        world.run_for(ms(10));
-        eprintln!("{:?} {:?} inflight {} srtt {:?} latest {:?} overflow {} hy {:?}", world.now, world.sender.congestion(), world.sender.bytes_in_flight(), world.sender.rtt().smoothed(), world.sender.rtt().latest(), world.forward.overflowed, world.sender.controller);
-        if world.forward.overflowed > 0 { break; }
+fn jitter_costs_little() {
+    for (mbit, round_trip, jitter) in [(100, 20, 5), (100, 50, 10), (500, 20, 10), (500, 100, 5)] {
+        let mut world =
+            World::new(mbit * 1_000_000, ms(round_trip / 2), config(Algorithm::Cubic, DATAGRAM_MIN));
+        world.forward.jitter = ms(jitter);
+        world.fresh = u64::MAX;
+        world.measure();
+        world.run_for(Duration::from_secs(4));
+        let percent = world.delivered.len() as u64 * 1_200 * 8 / (mbit * 10_000 * 4);
+        assert!(percent >= 65, "{mbit} Mbit/s, {round_trip} ms, jitter {jitter} ms: {percent} %");
+        let allowed = 3 * world.forward.overflowed + world.sent / 100;
+        assert!(world.resent <= allowed, "{} of {} sent again", world.resent, world.sent);
     }
 }
