@@ -140,17 +140,15 @@ impl Port {
         // same, the shard is behind, and waiting a little is right.
         let mut mail = Mail::Consumed { session, channel, charge, block };
         loop {
-            match lock(&self.home).push(mail) {
-                Ok(()) => break,
-                Err(rtrb::PushError::Full(back)) => {
-                    mail = back;
-                    self.doorbell.ring();
-                    if self.is_abandoned() {
-                        return;
-                    }
-                    std::thread::yield_now();
-                }
+            // The guard must be gone before `is_abandoned` takes it again.
+            let pushed = lock(&self.home).push(mail);
+            let Err(rtrb::PushError::Full(back)) = pushed else { break };
+            mail = back;
+            self.doorbell.ring();
+            if self.is_abandoned() {
+                return;
             }
+            std::thread::yield_now();
         }
         if self.consumed.fetch_add(bytes, Ordering::Relaxed) + bytes >= CONSUMED_WAKE {
             self.consumed.store(0, Ordering::Relaxed);
