@@ -26,11 +26,11 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, EngineShared, PeerShared, ShardReport, room_of};
+use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, ShardReport, room_of};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
-use crate::mailbox::{Delivery, Desk, lock};
+use crate::mailbox::{Desk, lock};
 use crate::runtime;
 use crate::socket::{Doorbell, Socket};
 
@@ -55,7 +55,7 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) index: u8,
     pub(crate) shard: Shard<AwsLc, OsEntropy>,
     pub(crate) clock: Clock,
-    pub(crate) desk: Desk,
+    pub(crate) desk: Desk<Delivery>,
     /// By shard index; None at our own.
     pub(crate) neighbours: Vec<Option<Neighbour>>,
     pub(crate) engine: Arc<EngineShared>,
@@ -150,12 +150,24 @@ impl<H: Handler> Driver<H> {
     pub(crate) fn new(
         index: u8,
         (shard, clock): (Shard<AwsLc, OsEntropy>, Clock),
-        (desk, neighbours): (Desk, Vec<Option<Neighbour>>),
+        (desk, neighbours): (Desk<Delivery>, Vec<Option<Neighbour>>),
         (engine, spin): (Arc<EngineShared>, Spin),
         handler: H,
     ) -> Self {
         let pace = Pace::default();
-        Self { index, shard, clock, desk, neighbours, engine, handler, spin, peers: Vec::new(), pace, wakes: Wakes::default() }
+        Self {
+            index,
+            shard,
+            clock,
+            desk,
+            neighbours,
+            engine,
+            handler,
+            spin,
+            peers: Vec::new(),
+            pace,
+            wakes: Wakes::default(),
+        }
     }
 
     /// Publishes the shard's numbers.

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
+use dunlin_shards::blocks::Block;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
@@ -17,7 +18,7 @@ use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::event::Event;
 use crate::api::message::Message;
-use crate::mailbox::{Delivery, Port, lock};
+use crate::mailbox::{Port, lock};
 use crate::socket::SocketCounters;
 
 /// Bytes that a peer's messages may wait in, before its path has earned more.
@@ -81,7 +82,7 @@ impl Request {
 /// What the engine's handles share.
 pub(crate) struct EngineShared {
     pub(crate) id: NodeId,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<Port<Delivery>>,
     pub(crate) local: SocketAddr,
     pub(crate) placement: Placement,
     pub(crate) requests: Mutex<HashMap<Ticket, Arc<Request>>>,
@@ -134,6 +135,15 @@ impl EngineShared {
     }
 }
 
+/// A message on its way to a peer's inbox.
+pub(crate) struct Delivery {
+    pub(crate) peer: Arc<PeerShared>,
+    pub(crate) session: SessionId,
+    pub(crate) channel: ChannelId,
+    pub(crate) charge: u32,
+    pub(crate) block: Block,
+}
+
 /// A remote node, shared by all its handles and the driver of its shard.
 pub(crate) struct PeerShared {
     pub(crate) engine: Arc<EngineShared>,
@@ -172,7 +182,7 @@ impl PeerShared {
         self.session.store(session.0, Ordering::Release);
     }
 
-    pub(crate) fn port(&self, session: SessionId) -> &Port {
+    pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {
         &self.engine.ports[usize::from(session.shard())]
     }
 
