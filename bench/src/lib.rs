@@ -1,1 +1,5 @@
-//! Benchmarks.
+//! Benchmarks: criterion benches per layer, and `ceilings`, what the machine can do at best.
+
+pub mod flood;
+pub mod pingpong;
+pub mod raw;
