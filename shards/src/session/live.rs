@@ -323,7 +323,7 @@ impl<C: Crypto> Session<C> {
         if self.last_heard + self.settings.idle_timeout <= now {
             return self.end(around, CloseReason::Idle);
         }
-        if self.unresponsive_at().is_some_and(|at| at <= now) {
+        if self.unresponsive_at().is_some_and(|at| at <= now) || self.recovery.is_stuck() {
             return self.end(around, CloseReason::Unresponsive);
         }
         if self.pacing_until.is_some_and(|at| at <= now) {
