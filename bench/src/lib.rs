@@ -1,8 +1,6 @@
-//! Benchmarks: criterion benches per layer, and `ceilings`, what the machine can do at best.
+//! Benchmarks: criterion benches per layer, what the machine can do at best (`ceilings`), and where the time goes (`paths`).
 
 pub mod flood;
+pub mod pair;
 pub mod pingpong;
 pub mod raw;
-//! Benchmarks: criterion benches per layer, what the machine can do at best, and where the time goes.
-
-pub mod pair;

@@ -359,7 +359,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn new_peer(&mut self, id: NodeId, session: SessionId, remote: SocketAddr) -> Arc<PeerShared> {
-        let peer = Arc::new(PeerShared::new(self.engine.clone(), id, session, remote));
+        let peer = self.engine.peer(id, session, remote);
         let slot = session.slot();
         if self.peers.len() <= slot {
             self.peers.resize(slot + 1, None);
@@ -370,8 +370,9 @@ impl<H: Handler> Driver<H> {
 
     fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
-        peer.on_closed(reason.clone());
-        self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        if peer.remove_session(session, &reason) {
+            self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        }
     }
 
     /// One session carries on for another, perhaps on another shard.
@@ -385,6 +386,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             peer.move_to(to);
+            peer.remove_session(from, &CloseReason::Superseded);
         }
         if let Some(resent) = resent {
             self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

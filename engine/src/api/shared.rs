@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
@@ -89,6 +89,8 @@ pub(crate) struct EngineShared {
     pub(crate) events: Mutex<VecDeque<Event>>,
     pub(crate) happened: Bell,
     pub(crate) instances: Mutex<HashMap<NodeId, InstanceId>>,
+    /// By identity: two sessions with one peer are one handle.
+    pub(crate) peers: Mutex<HashMap<NodeId, Weak<PeerShared>>>,
     pub(crate) tickets: AtomicU64,
     pub(crate) stats: Vec<Mutex<ShardReport>>,
     pub(crate) stopping: AtomicBool,
@@ -107,6 +109,9 @@ pub(crate) struct ShardReport {
     pub(crate) loops: u64,
 }
 
+/// From how many known identities on those without a handle are looked for.
+const PEERS_SWEEP: usize = 1_024;
+
 /// Events that wait for the application at most; the oldest go first, and are counted.
 const EVENTS_MAX: usize = 65_536;
 
@@ -123,6 +128,26 @@ impl EngineShared {
         events.push_back(event);
         drop(events);
         self.happened.notify(1);
+    }
+
+    /// The peer with this identity, who has another session now; a new handle when there is none or it is closed.
+    pub(crate) fn peer(
+        self: &Arc<Self>,
+        id: NodeId,
+        session: SessionId,
+        remote: SocketAddr,
+    ) -> Arc<PeerShared> {
+        let mut peers = lock(&self.peers);
+        let known = peers.get(&id).and_then(Weak::upgrade).filter(|peer| peer.add_session(session));
+        let peer = known.unwrap_or_else(|| {
+            if peers.len() >= PEERS_SWEEP && peers.len().is_power_of_two() {
+                peers.retain(|_, peer| peer.strong_count() > 0);
+            }
+            let peer = Arc::new(PeerShared::new(self.clone(), id, session, remote));
+            peers.insert(id, Arc::downgrade(&peer));
+            peer
+        });
+        peer
     }
 
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
@@ -155,6 +180,9 @@ pub(crate) struct PeerShared {
     queued: AtomicUsize,
     limit: AtomicUsize,
     pub(crate) room: Bell,
+    /// Live sessions, and by bits the shards whose rings may hold messages.
+    sessions: Mutex<Vec<SessionId>>,
+    shards: [AtomicU64; 2],
     closed: OnceLock<CloseReason>,
 }
 
@@ -170,7 +198,52 @@ impl PeerShared {
             queued: AtomicUsize::new(0),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::new(),
+            sessions: Mutex::new(vec![session]),
+            shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
+        }
+        .with_shard(session)
+    }
+
+    fn with_shard(self, session: SessionId) -> Self {
+        self.note_shard(session);
+        self
+    }
+
+    fn note_shard(&self, session: SessionId) {
+        let shard = session.shard();
+        self.shards[usize::from(shard / 64)].fetch_or(1 << (shard % 64), Ordering::AcqRel);
+    }
+
+    /// Another session with the same peer. False: the handle is closed for good.
+    fn add_session(&self, session: SessionId) -> bool {
+        let mut sessions = lock(&self.sessions);
+        if sessions.is_empty() {
+            return false;
+        }
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+        self.note_shard(session);
+        true
+    }
+
+    /// A session is gone. True: it was the last, and the handle is closed.
+    pub(crate) fn remove_session(&self, session: SessionId, reason: &CloseReason) -> bool {
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|other| *other != session);
+        match sessions.last() {
+            Some(newest) => {
+                if self.session() == session {
+                    self.move_to(*newest);
+                }
+                false
+            }
+            None => {
+                drop(sessions);
+                self.on_closed(reason.clone());
+                true
+            }
         }
     }
 
@@ -191,7 +264,7 @@ impl PeerShared {
     }
 
     /// The session ended for good: everybody who waits is woken.
-    pub(crate) fn on_closed(&self, reason: CloseReason) {
+    fn on_closed(&self, reason: CloseReason) {
         let _ = self.closed.set(reason);
         self.arrived.notify(usize::MAX);
         self.room.notify(usize::MAX);
@@ -227,7 +300,21 @@ impl PeerShared {
         if let Some(message) = lock(&self.inbox).pop_front() {
             return Some(message);
         }
-        let mut deliveries = self.port(self.session()).deliveries();
+        for (index, word) in self.shards.iter().enumerate() {
+            let mut bits = word.load(Ordering::Acquire);
+            while bits != 0 {
+                let shard = index * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if let Some(message) = self.poll_ring(&self.engine.ports[shard]) {
+                    return Some(message);
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_ring(self: &Arc<Self>, port: &Port<Delivery>) -> Option<Message> {
+        let mut deliveries = port.deliveries();
         // Another thread may have filled the inbox while we waited for the ring.
         if let Some(message) = lock(&self.inbox).pop_front() {
             return Some(message);
@@ -246,10 +333,5 @@ impl PeerShared {
     pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
         self.arrived.notify(1);
-    }
-
-    /// Takes every waiting message out of the ring and the inbox; they go home.
-    pub(crate) fn discard(self: &Arc<Self>) {
-        while self.poll_message().is_some() {}
     }
 }
