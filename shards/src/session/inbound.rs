@@ -116,6 +116,7 @@ impl<C: Crypto> Session<C> {
     fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
         let now = around.now.instant;
         self.last_heard = now;
+        self.is_shrunk = false;
         self.finish = None;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
@@ -176,11 +177,7 @@ impl<C: Crypto> Session<C> {
 
     /// The peer broke the protocol: it is told, and the session closes.
     pub(crate) fn on_violation(&mut self, around: &mut Surroundings, violation: &'static str) {
-        if self.announced && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
-            let (session, peer) = (self.agreement.id, self.agreement.peer);
-            let reason = CloseReason::Violation(violation);
-            around.events.push_back(Event::Closed { session, peer, reason });
-        }
+        self.tell_closed(around, CloseReason::Violation(violation));
         self.close(around.now.instant, code::VIOLATION, violation);
     }
 

@@ -11,6 +11,7 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::{AckFrequency, SentKind, SentPacket};
+use crate::event::CloseReason;
 use crate::limits::DATAGRAM_MIN;
 use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
@@ -303,6 +304,7 @@ impl<C: Crypto> Session<C> {
             self.drained_into = Some(into);
             self.close(now, code::SUPERSEDED, "another session stays");
         } else {
+            self.tell_closed(around, CloseReason::Local);
             self.close(now, self.drain_code, "");
         }
         self.phase_changed = true;
