@@ -326,9 +326,10 @@ impl<C: Crypto> Session<C> {
 
     fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
         let now = around.now.instant;
-        let smoothed = self.recovery.rtt().smoothed();
-        self.receiver.on_round_trip(smoothed);
-        self.sender.on_round_trip(smoothed, now);
+        // The least round trip, not the smoothed one: a queue that makes round trips longer must not earn a longer queue by that.
+        let least = self.recovery.rtt().min();
+        self.receiver.on_round_trip(least);
+        self.sender.on_round_trip(least, now);
         let session = self.agreement.id;
         self.pings.retain(|ping| match ping.sent {
             Some((number, sent)) if number <= largest => {
