@@ -176,6 +176,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) forward: Vec<Outgoing>,
     /// The queue's size that the application knows of.
     pub(crate) told_queue: usize,
+    /// Segments sent again that the shard's numbers have.
+    pub(crate) told_resent: u64,
     pub(crate) settings: Settings,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
@@ -256,6 +258,9 @@ impl<C: Crypto> Session<C> {
         while let Some(released) = self.sender.poll_released() {
             around.events.push_back(Event::Released { session: self.agreement.id, released });
         }
+        let resent = self.sender.counts().segments_resent;
+        around.stats.segments_resent += resent - self.told_resent;
+        self.told_resent = resent;
         let bytes = self.sender.queue_bytes_max();
         if bytes != self.told_queue {
             self.told_queue = bytes;
@@ -266,6 +271,7 @@ impl<C: Crypto> Session<C> {
     /// What was not acknowledged, in order; the session has nothing to send afterwards.
     pub(crate) fn take_undelivered(&mut self) -> Vec<Outgoing> {
         let sender = core::mem::replace(&mut self.sender, Sender::new(SenderLimits::default()));
+        self.told_resent = 0;
         sender.into_undelivered().into_iter().map(|left| left.message).collect()
     }
 

@@ -70,6 +70,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             drained_into: None,
             forward: Vec::new(),
             told_queue: 0,
+            told_resent: 0,
             drain_code: crate::session::inbound::code::DONE,
             settings,
             secrets_since: now,
