@@ -3,7 +3,11 @@
 //! One file per subject; the names of the tests are the claims.
 
 mod delivery;
+mod early_data;
+mod flood;
 mod handshake;
+mod replay;
+mod rekey;
 
 use core::time::Duration;
 

@@ -34,6 +34,9 @@ pub use checks::Coverage;
 /// What frames and buffers are filled with before and after use: it must never be seen.
 const POISON: u8 = 0xDB;
 
+/// Events of each node that a world shows when it breaks.
+const EVENTS_SHOWN: usize = 8;
+
 /// A world with stand-in cryptography that counts.
 pub type World = WorldOf<Counting>;
 
@@ -306,6 +309,12 @@ impl<C: Crypto> Drop for WorldOf<C> {
             eprintln!("world of seed {} at {:?}; its last lines:", self.seed, self.now());
             for line in self.trace.recent() {
                 eprintln!("  {line}");
+            }
+            for (index, node) in self.nodes.iter().enumerate() {
+                let events = &node.application.events;
+                for (at, event) in events.iter().skip(events.len().saturating_sub(EVENTS_SHOWN)) {
+                    eprintln!("  node {index} at {:?}: {event:?}", Duration::from_nanos(*at));
+                }
             }
         }
     }
