@@ -19,7 +19,7 @@ use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
 use crate::session::live::{Contents, Control, Flags, Phase, Session};
-use crate::session::outbound::OVERHEAD;
+use crate::session::outbound::{OVERHEAD, YIELDS};
 use crate::session::path::Path;
 use crate::session::renewal::Renewal;
 use crate::session::keys::{Arrived, Wear};
@@ -161,7 +161,7 @@ impl<C: Crypto> Session<C> {
                 return;
             }
             Phase::Gone => return,
-            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         match self.on_frames(around, Some(arrival), plain) {
             Ok(Taken::Whole { eliciting }) => {
@@ -176,7 +176,7 @@ impl<C: Crypto> Session<C> {
 
     /// The peer broke the protocol: it is told, and the session closes.
     pub(crate) fn on_violation(&mut self, around: &mut Surroundings, violation: &'static str) {
-        if self.announced && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+        if self.announced && !self.is_over() {
             let (session, peer) = (self.agreement.id, self.agreement.peer);
             let reason = CloseReason::Violation(violation);
             around.events.push_back(Event::Closed { session, peer, reason });
@@ -287,11 +287,19 @@ impl<C: Crypto> Session<C> {
     }
 
     fn on_peer_close(&mut self, around: &mut Surroundings, close: &Close<'_>) {
-        let reason = match close.code {
-            code::SUPERSEDED => CloseReason::Superseded,
-            code => CloseReason::Peer { code, reason: close.reason.into() },
-        };
-        self.end(around, reason);
+        if close.code == code::SUPERSEDED {
+            return self.on_peer_yielded(around.now.instant);
+        }
+        self.end(around, CloseReason::Peer { code: close.code, reason: close.reason.into() });
+    }
+
+    /// The peer has nothing more to send here, as another session carries on. What we have here still goes out here: the peer
+    /// acknowledges it, and our own directory says where to go on.
+    fn on_peer_yielded(&mut self, now: Instant) {
+        self.peer_yielded = true;
+        if matches!(self.phase, Phase::Yielded { .. }) {
+            self.close(now, code::SUPERSEDED, YIELDS);
+        }
     }
 
     fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {

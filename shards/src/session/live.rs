@@ -15,7 +15,7 @@ use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
+use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_LINGER};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
@@ -66,8 +66,10 @@ pub(crate) enum Phase {
     Unconfirmed { until: Instant },
     /// Both ends have proven their keys.
     Open,
-    /// What is queued goes out, then the session closes.
+    /// What is queued goes out; then the session closes, or `into` carries on for it.
     Draining { into: Option<SessionId> },
+    /// Everything of ours was acknowledged and `into` carries on; what the peer still sends here is taken in.
+    Yielded { into: SessionId, since: Instant },
     /// CLOSE was sent; packets are answered with it again until then.
     Closing { until: Instant },
     /// Done: the shard frees it.
@@ -163,6 +165,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) renewal: Option<Box<Renewal>>,
     pub(crate) renewal_wanted: bool,
     pub(crate) renewal_inbox: Option<(u8, Vec<u8>)>,
+    /// The first bytes of the peer's HANDSHAKE frame that was taken last: it may come again, late.
+    pub(crate) renewal_taken: [u8; 8],
     pub(crate) probation: Option<Probation>,
     /// Who carries on for this session, once it is gone.
     pub(crate) successor: Option<SessionId>,
@@ -172,6 +176,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) finish: Option<Finish>,
     /// The code of the CLOSE that ends a drained session.
     pub(crate) drain_code: u64,
+    /// The peer has nothing more to send here: another session carries on for this one.
+    pub(crate) peer_yielded: bool,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
     /// The queue's size that the application knows of.
@@ -215,7 +221,7 @@ impl<C: Crypto> Session<C> {
                 self.forward.push(message);
                 Ok(())
             }
-            Phase::Draining { into: None } | Phase::Closing { .. } | Phase::Gone => {
+            Phase::Draining { into: None } | Phase::Yielded { .. } | Phase::Closing { .. } | Phase::Gone => {
                 Err((PushError::ChannelClosed, message))
             }
             Phase::Unconfirmed { .. } | Phase::Open => self.sender.push(message),
@@ -236,6 +242,20 @@ impl<C: Crypto> Session<C> {
             self.phase = Phase::Closing { until: now + CLOSE_LINGER };
             self.control.close = Some((code, reason));
         }
+    }
+
+    /// The application was told that this session has ended, or that another carries on for it.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Yielded { .. } | Phase::Closing { .. } | Phase::Gone)
+    }
+
+    /// Closes at our own application's wish.
+    pub(crate) fn close_locally(&mut self, around: &mut Surroundings, code: u64) {
+        if self.announced && !self.is_over() {
+            let (session, peer) = (self.agreement.id, self.agreement.peer);
+            around.events.push_back(Event::Closed { session, peer, reason: CloseReason::Local });
+        }
+        self.close(around.now.instant, code, "");
     }
 
     /// Closes once everything queued was acknowledged; new messages go to `into`, when given.
@@ -280,6 +300,7 @@ impl<C: Crypto> Session<C> {
         let mut earliest = match self.phase {
             Phase::Unconfirmed { until } | Phase::Closing { until } => until,
             Phase::Gone => Instant::ZERO,
+            Phase::Yielded { since, .. } => since.max(self.last_heard) + YIELD_LINGER,
             Phase::Open | Phase::Draining { .. } => self.last_heard + self.settings.idle_timeout,
         };
         let mut consider = |instant: Option<Instant>| {
@@ -321,8 +342,12 @@ impl<C: Crypto> Session<C> {
                 self.phase = Phase::Gone;
                 return;
             }
+            Phase::Yielded { since, .. } if since.max(self.last_heard) + YIELD_LINGER <= now => {
+                self.phase = Phase::Gone;
+                return;
+            }
             Phase::Closing { .. } | Phase::Gone => return,
-            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         if self.last_heard + self.settings.idle_timeout <= now {
             return self.end(around, CloseReason::Idle);
@@ -353,10 +378,10 @@ impl<C: Crypto> Session<C> {
         if self.phase == Phase::Gone {
             return;
         }
-        let was_closing = matches!(self.phase, Phase::Closing { .. });
+        let was_told = self.is_over();
         self.phase = Phase::Gone;
         self.release(around);
-        if self.announced && !was_closing {
+        if self.announced && !was_told {
             let (session, peer) = (self.agreement.id, self.agreement.peer);
             around.events.push_back(Event::Closed { session, peer, reason });
         }
