@@ -55,9 +55,6 @@ pub enum CloseReason {
     /// The peer restarted and no longer knows the session.
     #[error("the peer restarted")]
     PeerRestarted,
-    /// The other of two sessions with the same peer was kept.
-    #[error("another session with the same peer took over")]
-    Superseded,
     /// The keys' life ended without the peer agreeing to new ones.
     #[error("the keys' life ended")]
     KeysExpired,

@@ -96,6 +96,8 @@ pub const PROBES_UNANSWERED_MAX: u32 = 8;
 pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
 /// How long a session that is closing answers its peer's packets with CLOSE.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
+/// How long a session for which another carries on still takes in what its peer sends.
+pub const YIELD_LINGER: Duration = Duration::from_secs(10);
 /// Half-open handshakes kept by a shard as a responder at most.
 pub const HALF_OPEN_MAX: usize = 4_096;
 /// Sessions of one identity in the directory at most: instances of one key on several devices.

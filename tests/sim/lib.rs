@@ -1,6 +1,20 @@
 //! The simulator, and what live tests share.
+//!
+//! In:    a seed, nodes, links and their faults, what applications do.
+//! Out:   what arrived, what was counted, and a panic as soon as something that must hold does not.
+//! Holds: the production shard runs here, in virtual time: no clock, no thread, no hash order that shows.
 
+pub mod application;
 #[path = "../capability.rs"]
 pub mod capability;
+pub mod glass;
 #[path = "../impair/mod.rs"]
 pub mod impair;
+pub mod ledger;
+pub mod link;
+pub mod node;
+pub mod tap;
+pub mod trace;
+pub mod world;
+
+pub use world::{NodeIndex, World, WorldOf};

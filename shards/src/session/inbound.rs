@@ -20,7 +20,7 @@ use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
 use crate::session::keys::{Arrived, Wear};
 use crate::session::live::{Contents, Control, Flags, Phase, Session};
-use crate::session::outbound::OVERHEAD;
+use crate::session::outbound::{OVERHEAD, YIELDS};
 use crate::session::path::Path;
 use crate::session::renewal::Renewal;
 use crate::session::replay::Freshness;
@@ -162,7 +162,7 @@ impl<C: Crypto> Session<C> {
                 return;
             }
             Phase::Gone => return,
-            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         match self.on_frames(around, Some(arrival), plain) {
             Ok(Taken::Whole { eliciting }) => {
@@ -284,11 +284,19 @@ impl<C: Crypto> Session<C> {
     }
 
     fn on_peer_close(&mut self, around: &mut Surroundings, close: &Close<'_>) {
-        let reason = match close.code {
-            code::SUPERSEDED => CloseReason::Superseded,
-            code => CloseReason::Peer { code, reason: close.reason.into() },
-        };
-        self.end(around, reason);
+        if close.code == code::SUPERSEDED {
+            return self.on_peer_yielded(around.now.instant);
+        }
+        self.end(around, CloseReason::Peer { code: close.code, reason: close.reason.into() });
+    }
+
+    /// The peer has nothing more to send here, as another session carries on. What we have here still goes out here: the peer
+    /// acknowledges it, and our own directory says where to go on.
+    fn on_peer_yielded(&mut self, now: Instant) {
+        self.peer_yielded = true;
+        if matches!(self.phase, Phase::Yielded { .. }) {
+            self.close(now, code::SUPERSEDED, YIELDS);
+        }
     }
 
     fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {

@@ -15,7 +15,7 @@ use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE};
+use crate::limits::{CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_LINGER};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
@@ -66,8 +66,10 @@ pub(crate) enum Phase {
     Unconfirmed { until: Instant },
     /// Both ends have proven their keys.
     Open,
-    /// What is queued goes out, then the session closes.
+    /// What is queued goes out; then the session closes, or `into` carries on for it.
     Draining { into: Option<SessionId> },
+    /// Everything of ours was acknowledged and `into` carries on; what the peer still sends here is taken in.
+    Yielded { into: SessionId, since: Instant },
     /// CLOSE was sent; packets are answered with it again until then.
     Closing { until: Instant },
     /// Done: the shard frees it.
@@ -163,6 +165,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) renewal: Option<Box<Renewal>>,
     pub(crate) renewal_wanted: bool,
     pub(crate) renewal_inbox: Option<(u8, Vec<u8>)>,
+    /// The first bytes of the peer's HANDSHAKE frame that was taken last: it may come again, late.
+    pub(crate) renewal_taken: [u8; 8],
     pub(crate) probation: Option<Probation>,
     /// Who carries on for this session, once it is gone.
     pub(crate) successor: Option<SessionId>,
@@ -172,10 +176,14 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) finish: Option<Finish>,
     /// The code of the CLOSE that ends a drained session.
     pub(crate) drain_code: u64,
+    /// The peer has nothing more to send here: another session carries on for this one.
+    pub(crate) peer_yielded: bool,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
     /// The queue's size that the application knows of.
     pub(crate) told_queue: usize,
+    /// Segments sent again that the shard's numbers have.
+    pub(crate) told_resent: u64,
     pub(crate) settings: Settings,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
@@ -215,7 +223,7 @@ impl<C: Crypto> Session<C> {
                 self.forward.push(message);
                 Ok(())
             }
-            Phase::Draining { into: None } | Phase::Closing { .. } | Phase::Gone => {
+            Phase::Draining { into: None } | Phase::Yielded { .. } | Phase::Closing { .. } | Phase::Gone => {
                 Err((PushError::ChannelClosed, message))
             }
             Phase::Unconfirmed { .. } | Phase::Open => self.sender.push(message),
@@ -238,6 +246,17 @@ impl<C: Crypto> Session<C> {
         }
     }
 
+    /// The application was told that this session has ended, or that another carries on for it.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Yielded { .. } | Phase::Closing { .. } | Phase::Gone)
+    }
+
+    /// Closes at our own application's wish.
+    pub(crate) fn close_locally(&mut self, around: &mut Surroundings, code: u64) {
+        self.tell_closed(around, CloseReason::Local);
+        self.close(around.now.instant, code, "");
+    }
+
     /// Closes once everything queued was acknowledged; new messages go to `into`, when given.
     pub(crate) fn drain(&mut self, into: Option<SessionId>) {
         if matches!(self.phase, Phase::Open | Phase::Unconfirmed { .. }) {
@@ -258,6 +277,9 @@ impl<C: Crypto> Session<C> {
         while let Some(released) = self.sender.poll_released() {
             around.events.push_back(Event::Released { session: self.agreement.id, released });
         }
+        let resent = self.sender.counts().segments_resent;
+        around.stats.segments_resent += resent - self.told_resent;
+        self.told_resent = resent;
         let bytes = self.sender.queue_bytes_max();
         if bytes != self.told_queue {
             self.told_queue = bytes;
@@ -268,6 +290,7 @@ impl<C: Crypto> Session<C> {
     /// What was not acknowledged, in order; the session has nothing to send afterwards.
     pub(crate) fn take_undelivered(&mut self) -> Vec<Outgoing> {
         let sender = core::mem::replace(&mut self.sender, Sender::new(SenderLimits::default()));
+        self.told_resent = 0;
         sender.into_undelivered().into_iter().map(|left| left.message).collect()
     }
 
@@ -276,6 +299,7 @@ impl<C: Crypto> Session<C> {
         let mut earliest = match self.phase {
             Phase::Unconfirmed { until } | Phase::Closing { until } => until,
             Phase::Gone => Instant::ZERO,
+            Phase::Yielded { since, .. } => since.max(self.last_heard) + YIELD_LINGER,
             Phase::Open | Phase::Draining { .. } => self.last_heard + self.settings.idle_timeout,
         };
         let mut consider = |instant: Option<Instant>| {
@@ -323,8 +347,12 @@ impl<C: Crypto> Session<C> {
                 self.phase = Phase::Gone;
                 return;
             }
+            Phase::Yielded { since, .. } if since.max(self.last_heard) + YIELD_LINGER <= now => {
+                self.phase = Phase::Gone;
+                return;
+            }
             Phase::Closing { .. } | Phase::Gone => return,
-            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } => {}
+            Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         if self.last_heard + self.settings.idle_timeout <= now {
             return self.end(around, CloseReason::Idle);
@@ -367,7 +395,7 @@ impl<C: Crypto> Session<C> {
 
     /// Tells the application that the session is over, once.
     pub(crate) fn tell_closed(&mut self, around: &mut Surroundings, reason: CloseReason) {
-        if self.announced && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+        if self.announced && !self.is_over() {
             self.release(around);
             let (session, peer) = (self.agreement.id, self.agreement.peer);
             around.events.push_back(Event::Closed { session, peer, reason });

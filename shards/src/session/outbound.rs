@@ -24,6 +24,8 @@ use crate::time::Instant;
 
 /// Bytes around the frames of a packet.
 pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
+/// What CLOSE says of a session for which another carries on.
+pub(crate) const YIELDS: &str = "another session stays";
 /// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
 const FILL_MAX: usize = 160;
 
@@ -44,7 +46,8 @@ impl<C: Crypto> Session<C> {
         if matches!(self.phase, Phase::Closing { .. }) {
             return self.write_close(around, frame);
         }
-        if self.finish_draining(around) {
+        self.finish_draining(around);
+        if self.control.close.is_some() {
             return self.write_close(around, frame);
         }
         if let Some(transmit) = self.write_mtu_probe(around, frame) {
@@ -293,22 +296,26 @@ impl<C: Crypto> Session<C> {
         Some(self.transmit(around, len, len))
     }
 
-    /// True: everything is acknowledged, so that a draining session may close now.
-    fn finish_draining(&mut self, around: &mut Surroundings) -> bool {
-        let Phase::Draining { into } = self.phase else { return false };
+    /// When everything of a draining session is acknowledged it closes. One that drains into another tells the peer
+    /// that nothing more will come, and goes on taking in what the peer still has, until that says the same.
+    fn finish_draining(&mut self, around: &mut Surroundings) {
+        let Phase::Draining { into } = self.phase else { return };
         if !self.sender.is_drained() {
-            return false;
+            return;
         }
         let now = around.now.instant;
-        if let Some(into) = into {
-            self.drained_into = Some(into);
-            self.close(now, code::SUPERSEDED, "another session stays");
-        } else {
-            self.tell_closed(around, CloseReason::Local);
-            self.close(now, self.drain_code, "");
+        match into {
+            None => self.close_locally(around, self.drain_code),
+            Some(into) => {
+                self.drained_into = Some(into);
+                self.phase = Phase::Yielded { into, since: now };
+                self.control.close = Some((code::SUPERSEDED, YIELDS));
+                if self.peer_yielded {
+                    self.close(now, code::SUPERSEDED, YIELDS);
+                }
+            }
         }
         self.phase_changed = true;
-        true
     }
 
     fn write_close(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {

@@ -56,6 +56,13 @@ impl Renewal {
 }
 
 impl<C: Crypto> Session<C> {
+    /// The peer's frame was good: it is not taken a second time.
+    pub(crate) fn on_renewal_taken(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.renewal_taken = *first;
+        }
+    }
+
     /// The initiator asks when the secrets are old enough.
     pub(crate) fn renewal_deadline(&self) -> Option<Instant> {
         let mine = self.agreement.initiator && self.renewal.is_none() && self.phase == Phase::Open;
@@ -82,6 +89,10 @@ impl<C: Crypto> Session<C> {
             && ask == bytes
         {
             renewal.due = true;
+            return Ok(());
+        }
+        // Sent again although it had arrived: the exchange that it belonged to is over.
+        if bytes.starts_with(&self.renewal_taken) {
             return Ok(());
         }
         self.renewal_inbox = Some((kind, bytes.to_vec()));

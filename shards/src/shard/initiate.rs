@@ -47,7 +47,9 @@ pub(crate) struct Connecting<C: Crypto> {
     again_at: Instant,
     wait: Duration,
     deadline: Instant,
-    started: Instant,
+    /// When the Hello left last, and how often since it changed: one that left twice tells no round trip.
+    sent_at: Instant,
+    sent_count: u32,
     /// A session whose peer restarted: this handshake carries on for it, and no request waits.
     succeeds: bool,
     /// Messages of that session that travel again.
@@ -139,7 +141,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             again_at: now,
             wait: HELLO_RETRY_MIN,
             deadline: now + self.config.handshake_deadline,
-            started: now,
+            sent_at: now,
+            sent_count: 0,
             succeeds: false,
             resent: 0,
         })
@@ -188,6 +191,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return None;
         }
         connecting.due = false;
+        connecting.sent_at = self.around.now.instant;
+        connecting.sent_count += 1;
         connecting.again_at = self.around.now.instant + connecting.wait;
         connecting.wait = (connecting.wait * 2).min(HELLO_RETRY_MAX);
         let len = connecting.hello.len();
@@ -252,6 +257,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if hello.mac2() != &mac {
             hello::set_mac2(&mut connecting.hello, &mac).map_err(|_| DropReason::NoHandshake)?;
             connecting.due = true;
+            connecting.sent_count = 0;
             self.ready.push_back(id);
         }
         Ok(())
@@ -294,8 +300,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         answer: &WelcomePayload<'_>,
     ) {
         let Slot::Connecting(connecting) = self.table.take(id) else { return };
-        let Connecting { ticket, mut handshake, mut sender, early, succeeds, resent, started, .. } =
-            *connecting;
+        let Connecting {
+            ticket,
+            mut handshake,
+            mut sender,
+            early,
+            succeeds,
+            resent,
+            sent_at,
+            sent_count,
+            ..
+        } = *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
         let third = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
@@ -330,7 +345,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.control.reset_token = Some(self.responders.reset_token(id));
         session.finish = third.map(|bytes| Finish { bytes, due: true });
         let now = self.around.now.instant;
-        session.recovery.on_handshake_round_trip(now, now.since(started));
+        if sent_count == 1 {
+            session.recovery.on_handshake_round_trip(now, now.since(sent_at));
+        }
         let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
         self.around.events.push_back(if succeeds {
             Event::PeerRestarted { from: id, to: id, resent }

@@ -12,7 +12,7 @@ use crate::mail::{self, Listing, Mail, Struck};
 use crate::rng::Entropy;
 use crate::session::crypto::Crypto;
 use crate::session::inbound::code;
-use crate::session::live::{Probation, Session};
+use crate::session::live::{Phase, Probation, Session};
 use crate::shard::Shard;
 use crate::shard::table::Slot;
 use crate::stats::DropReason;
@@ -86,6 +86,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The application's message: to a live session, or one that is being opened.
     pub(super) fn on_send(&mut self, id: SessionId, message: Outgoing) {
+        if let Some(Slot::Live(session)) = self.table.get_mut(id)
+            && let Phase::Yielded { into, .. } = session.phase
+        {
+            return self.post(into.shard(), Mail::Inherit { session: into, message });
+        }
         let result = match self.table.get_mut(id) {
             Some(Slot::Live(session)) => session.push(message).map_err(|(_, message)| message),
             Some(Slot::Connecting(connecting)) => {
@@ -123,11 +128,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     fn on_close(&mut self, id: SessionId, code: u64) {
-        let now = self.around.now.instant;
         match self.table.get_mut(id) {
             Some(Slot::Live(session)) => {
-                session.tell_closed(&mut self.around, crate::event::CloseReason::Local);
-                session.close(now, code, "");
+                session.close_locally(&mut self.around, code);
                 self.touch(id);
             }
             Some(Slot::Connecting(_)) => self.abandon_connecting(id, crate::event::CloseReason::Local),
@@ -165,7 +168,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The peer came as another instance: this older session is asked whether it lives.
     fn on_probe(&mut self, id: SessionId, successor: SessionId) {
         let now = self.around.now.instant;
-        let Some(session) = self.table.live(id) else { return };
+        let Some(session) = self.table.live(id).filter(|session| !session.is_over()) else { return };
         let until = now + session.recovery.rtt().probe_timeout(0) * 3;
         session.probation = Some(Probation { successor, until, since: now });
         session.control.ping = true;
@@ -177,12 +180,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
         let Some(probation) = session.probation else { return };
-        if session.last_heard > probation.since {
+        if session.last_heard > probation.since || session.is_over() {
             session.probation = None;
         } else if probation.until <= now {
             session.probation = None;
             session.successor = Some(probation.successor);
-            session.phase = crate::session::live::Phase::Gone;
+            session.phase = Phase::Gone;
         }
     }
 

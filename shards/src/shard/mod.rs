@@ -203,6 +203,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.around.stats.count_drop(reason);
             return;
         }
+        if bytes.is_empty() {
+            self.around.stats.datagrams_in += 1;
+            self.around.stats.count_drop(DropReason::TooShort);
+        }
         for datagram in bytes.chunks_mut(arrival.segment_len.max(1)) {
             self.around.stats.datagrams_in += 1;
             if let Err(reason) = self.accept_datagram(arrival, datagram) {

@@ -76,6 +76,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.send_keys.hold();
         session.receive_keys.install(secrets.receive);
         session.handshake_hash = secrets.hash;
+        session.on_renewal_taken(&ask);
         let stage = Stage::Answering { ask, send: Some(secrets.send) };
         session.renewal = Some(Box::new(Renewal { stage, kind: ANSWER, bytes, due: true }));
         self.around.stats.rehandshakes += 1;
@@ -98,6 +99,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.send_keys.install(secrets.send);
         session.receive_keys.install(secrets.receive);
         session.handshake_hash = secrets.hash;
+        session.on_renewal_taken(answer);
         session.secrets_since = now;
         // The flip needs a packet of the present phase to be acknowledged, and then one to carry it.
         session.control.ping = true;

@@ -18,6 +18,7 @@ use dunlin_codec::welcome::WelcomeHead;
 use zeroize::Zeroizing;
 
 use crate::arq::sender::Sender;
+use crate::event::CloseReason;
 use crate::hash::HashKey;
 use crate::limits::{
     EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE,
@@ -28,7 +29,7 @@ use crate::route::Arrival;
 use crate::session::binding::IdentityCache;
 use crate::session::crypto::{BadIdentity, Crypto, StaticPublic};
 use crate::session::handshake::{Front, MESSAGE_LEN_MAX, Prologue, Responder};
-use crate::session::live::Agreement;
+use crate::session::live::{Agreement, Phase};
 use crate::session::path::Path;
 use crate::session::reset::{ResetKey, is_token};
 use crate::session::strike::{Strike, StrikeRegister};
@@ -541,7 +542,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         {
             return Err(DropReason::BadReset);
         }
-        self.reconnect(id);
+        match session.phase {
+            Phase::Unconfirmed { .. } | Phase::Open => self.reconnect(id),
+            // Nobody is left to say goodbye to.
+            Phase::Closing { .. } | Phase::Yielded { .. } | Phase::Gone => session.phase = Phase::Gone,
+            Phase::Draining { into: None } => session.end(&mut self.around, CloseReason::PeerRestarted),
+            Phase::Draining { into } => {
+                session.successor = into;
+                session.phase = Phase::Gone;
+            }
+        }
+        self.on_phase_changed(id);
         Ok(())
     }
 }

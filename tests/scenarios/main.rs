@@ -1,0 +1,38 @@
+//! Stories: each puts production shards into a small world and says what must come of it.
+//!
+//! One file per subject; the names of the tests are the claims.
+
+mod delivery;
+mod early_data;
+mod flood;
+mod handshake;
+mod rekey;
+mod replay;
+
+use core::time::Duration;
+
+use dunlin_tests::node::NodeSettings;
+use dunlin_tests::{NodeIndex, World};
+
+/// The seed of every story, unless `DUNLIN_SEED` says another.
+fn seed() -> u64 {
+    std::env::var("DUNLIN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Two nodes with a session and nothing else under way: no search for larger datagrams disturbs the count.
+fn plain_pair(world: &mut World) -> (NodeIndex, NodeIndex) {
+    let mut settings = NodeSettings::default();
+    settings.sessions.datagram_max = 1_200;
+    let near = world.add_node_with(settings.clone());
+    let far = world.add_node_with(settings);
+    world.join(near, far);
+    (near, far)
+}

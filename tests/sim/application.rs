@@ -1,0 +1,454 @@
+//! What runs on a node: it connects, sends no more than it may have queued, reads at its own pace, and remembers all it was told.
+//!
+//! In:    messages to send, events of the shards, time.
+//! Out:   letters to the shards.
+//! Holds: what is queued in a session stays within `Event::QueueLimit`, one message beyond; every block goes home.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+use dunlin_shards::arq::receiver::charge;
+use dunlin_shards::arq::sender::{Outcome, Outgoing, Released};
+use dunlin_shards::blocks::{Block, BlockPool};
+use dunlin_shards::event::{Event, Ticket};
+use dunlin_shards::mail::{Connect, Mail};
+use dunlin_shards::placement::Placement;
+use dunlin_shards::time::nanos_of;
+
+use crate::ledger::{Entry, Manner};
+
+/// Bytes of messages that an application may hold.
+const POOL_LEN: usize = 1 << 30;
+/// How long an application waits after a failed connect before it tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How an application reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reader {
+    /// Each message at once.
+    AtOnce,
+    /// One message in so long.
+    Every(Duration),
+    /// Not at all.
+    Never,
+}
+
+/// A message that waits for its session or for room in it.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Which.
+    pub entry: Entry,
+    /// To whom.
+    pub to: NodeId,
+    /// How.
+    pub manner: Manner,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A message that was delivered and not yet read.
+#[derive(Debug)]
+struct Unread {
+    session: SessionId,
+    channel: ChannelId,
+    charge: u32,
+    block: Block,
+}
+
+/// Somebody to talk to.
+#[derive(Debug, Default)]
+struct Contact {
+    address: Option<SocketAddr>,
+    outbox: VecDeque<Waiting>,
+    session: Option<SessionId>,
+    connecting: Option<Ticket>,
+    retry_at: u64,
+    instance: InstanceId,
+}
+
+/// A session as its application knows it.
+#[derive(Debug)]
+struct Open {
+    peer: NodeId,
+    queued: usize,
+    limit: usize,
+}
+
+/// A message that a session has.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    session: SessionId,
+    charge: usize,
+}
+
+/// What an application is told of a message, for the world to note.
+#[derive(Debug)]
+pub enum Note {
+    /// A message arrived.
+    Delivered {
+        /// From whom.
+        from: NodeId,
+        /// On which session.
+        session: SessionId,
+        /// On which channel.
+        channel: ChannelId,
+        /// Its bytes, in a block that goes home with the reading.
+        bytes: Vec<u8>,
+    },
+    /// One of its own ended.
+    Released(Entry, Outcome),
+    /// One of its own is sent again in another session.
+    SentAgain(Entry),
+    /// One of its own may arrive twice: it changed its session.
+    MayRepeat(Entry),
+    /// It calls somebody.
+    Dials(SocketAddr),
+}
+
+/// An application.
+pub struct Application {
+    /// How it reads.
+    pub reader: Reader,
+    /// It connects when it has something to send and no session.
+    pub connects: bool,
+    /// Messages that came back are sent again, unless they are marked `once`.
+    pub persists: bool,
+    /// Whatever it was told but messages and limits, with the time.
+    pub events: Vec<(u64, Event)>,
+    /// What the world has to note.
+    pub notes: Vec<Note>,
+    /// When the world will let it work next.
+    pub wake_at: Option<u64>,
+    pool: BlockPool,
+    contacts: BTreeMap<NodeId, Contact>,
+    sessions: BTreeMap<SessionId, Open>,
+    calls: BTreeMap<Ticket, Option<NodeId>>,
+    queued: BTreeMap<Entry, Queued>,
+    kept: BTreeMap<Entry, Waiting>,
+    unread: VecDeque<Unread>,
+    next_read: u64,
+    letters: Vec<(u8, Mail)>,
+    last_ticket: u64,
+    /// Sessions that moved into others, and who was there.
+    moved: BTreeMap<SessionId, NodeId>,
+    message_len_max: usize,
+}
+
+impl Application {
+    /// An application that has not done anything.
+    #[must_use]
+    pub fn new(message_len_max: usize) -> Self {
+        Self {
+            reader: Reader::AtOnce,
+            connects: true,
+            persists: false,
+            events: Vec::new(),
+            notes: Vec::new(),
+            wake_at: None,
+            pool: BlockPool::new(POOL_LEN, message_len_max),
+            contacts: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            unread: VecDeque::new(),
+            next_read: 0,
+            letters: Vec::new(),
+            last_ticket: 1 << 32,
+            moved: BTreeMap::new(),
+            message_len_max,
+        }
+    }
+
+    /// The node crashed: sessions and what was not read are gone; what it still wanted to send as well.
+    pub fn crash(&mut self) {
+        let fresh = Self::new(self.message_len_max);
+        let old = core::mem::replace(self, fresh);
+        (self.reader, self.connects, self.persists) = (old.reader, old.connects, old.persists);
+        (self.events, self.last_ticket) = (old.events, old.last_ticket);
+    }
+
+    /// The newest session with a peer.
+    #[must_use]
+    pub fn session_with(&self, peer: &NodeId) -> Option<SessionId> {
+        self.contacts.get(peer)?.session
+    }
+
+    /// Sessions that it knows.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Messages that wait for a session or room.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.contacts.values().map(|contact| contact.outbox.len()).sum()
+    }
+
+    /// Messages that were delivered and not read.
+    #[must_use]
+    pub fn unread_count(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// When it wants to read next.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<u64> {
+        let reads = match self.reader {
+            Reader::Every(_) if !self.unread.is_empty() => Some(self.next_read),
+            _ => None,
+        };
+        let waits = |contact: &&Contact| {
+            self.connects
+                && !contact.outbox.is_empty()
+                && contact.session.is_none()
+                && contact.connecting.is_none()
+        };
+        let calls = self.contacts.values().filter(waits).map(|contact| contact.retry_at).min();
+        reads.into_iter().chain(calls).min()
+    }
+
+    /// Its letters, each with the shard that it is for.
+    pub fn take_letters(&mut self) -> Vec<(u8, Mail)> {
+        core::mem::take(&mut self.letters)
+    }
+
+    /// Puts a message into the outbox.
+    pub fn send(&mut self, address: SocketAddr, waiting: Waiting) {
+        let contact = self.contacts.entry(waiting.to).or_default();
+        contact.address = Some(address);
+        contact.outbox.push_back(waiting);
+    }
+
+    /// Calls a peer; `None`: whoever answers there. Early messages go into the first datagram if they may.
+    pub fn connect(
+        &mut self,
+        placement: &Placement,
+        (peer, address): (Option<NodeId>, SocketAddr),
+        early: Vec<Waiting>,
+        instance: Option<InstanceId>,
+    ) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.calls.insert(ticket, peer);
+        let mut known = InstanceId::default();
+        if let Some(peer) = peer {
+            let contact = self.contacts.entry(peer).or_default();
+            contact.address = Some(address);
+            contact.connecting = Some(ticket);
+            known = contact.instance;
+        }
+        let instance = instance.unwrap_or(known);
+        let early = early.into_iter().map(|waiting| self.outgoing(waiting)).collect();
+        let connect = Connect { ticket, id: peer, remote: address, early, instance };
+        self.notes.push(Note::Dials(address));
+        self.letters.push((placement.of_address(address).0, Mail::Connect(Box::new(connect))));
+        ticket
+    }
+
+    fn outgoing(&mut self, waiting: Waiting) -> Outgoing {
+        let mut block = self.pool.take(waiting.bytes.len()).expect("the application has memory");
+        block.copy_from_slice(&waiting.bytes);
+        let Manner { channel, ordered, reliable, priority, once, early } = waiting.manner;
+        let ticket = waiting.entry.0 as u64 + 1;
+        self.kept.insert(waiting.entry, waiting);
+        Outgoing { ticket, block, channel, ordered, reliable, priority, once, idempotent: early }
+    }
+
+    /// Asks for a letter about the session with a peer.
+    pub fn post(&mut self, peer: &NodeId, letter: impl FnOnce(SessionId) -> Mail) -> bool {
+        let Some(session) = self.session_with(peer) else { return false };
+        self.letters.push((session.shard(), letter(session)));
+        true
+    }
+
+    /// Takes a message back.
+    pub fn cancel(&mut self, entry: Entry) {
+        for contact in self.contacts.values_mut() {
+            contact.outbox.retain(|waiting| waiting.entry != entry);
+        }
+        if let (Some(queued), Some(kept)) = (self.queued.get(&entry), self.kept.get(&entry)) {
+            let (session, channel) = (queued.session, kept.manner.channel);
+            let mail = Mail::Cancel { session, channel, ticket: Ticket(entry.0 as u64 + 1) };
+            self.letters.push((session.shard(), mail));
+        }
+    }
+
+    /// Does what can be done now: calls, sends, reads.
+    pub fn work(&mut self, now: u64, placement: &Placement) {
+        let peers: Vec<NodeId> = self.contacts.keys().copied().collect();
+        for peer in peers {
+            self.work_for(now, placement, peer);
+        }
+        self.read(now);
+    }
+
+    fn work_for(&mut self, now: u64, placement: &Placement, peer: NodeId) {
+        let Some(contact) = self.contacts.get(&peer) else { return };
+        if contact.outbox.is_empty() {
+            return;
+        }
+        let Some(session) = contact.session else {
+            let may_call = self.connects && contact.connecting.is_none() && contact.retry_at <= now;
+            if let Some(address) = contact.address.filter(|_| may_call) {
+                self.connect(placement, (Some(peer), address), Vec::new(), None);
+            }
+            return;
+        };
+        while let Some(waiting) = self.next_fitting(&peer, session) {
+            let (entry, charge) = (waiting.entry, charge(waiting.bytes.len()) as usize);
+            let message = self.outgoing(waiting);
+            self.queued.insert(entry, Queued { session, charge });
+            if let Some(open) = self.sessions.get_mut(&session) {
+                open.queued += charge;
+            }
+            self.letters.push((session.shard(), Mail::Send { session, message }));
+        }
+    }
+
+    fn next_fitting(&mut self, peer: &NodeId, session: SessionId) -> Option<Waiting> {
+        let open = self.sessions.get(&session)?;
+        let has_room = open.queued < open.limit;
+        let contact = self.contacts.get_mut(peer)?;
+        if has_room { contact.outbox.pop_front() } else { None }
+    }
+
+    fn read(&mut self, now: u64) {
+        loop {
+            match self.reader {
+                Reader::Never => return,
+                Reader::Every(_) if self.next_read > now => return,
+                Reader::AtOnce | Reader::Every(_) => {}
+            }
+            let Some(Unread { session, channel, charge, block }) = self.unread.pop_front() else { return };
+            if let Reader::Every(interval) = self.reader {
+                self.next_read = now + nanos_of(interval);
+            }
+            let mail = Mail::Consumed { session, channel, charge, block };
+            self.letters.push((session.shard(), mail));
+        }
+    }
+
+    /// Takes in what a shard tells.
+    pub fn on_event(&mut self, now: u64, event: Event) {
+        match event {
+            Event::Message { session, channel, block, charge } => {
+                self.on_message(session, channel, block, charge);
+            }
+            Event::Released { session: _, released } => self.on_released(released),
+            Event::QueueLimit { session, bytes } => {
+                if let Some(open) = self.sessions.get_mut(&session) {
+                    open.limit = bytes;
+                }
+            }
+            other => {
+                self.on_notice(now, &other);
+                self.events.push((now, other));
+            }
+        }
+    }
+
+    fn on_message(&mut self, session: SessionId, channel: ChannelId, block: Block, charge: u32) {
+        let known = self.sessions.get(&session).map(|open| open.peer);
+        let from = known.or_else(|| self.moved.get(&session).copied());
+        let from = from.expect("a message comes on a session that the application was told of");
+        self.notes.push(Note::Delivered { from, session, channel, bytes: block.to_vec() });
+        self.unread.push_back(Unread { session, channel, charge, block });
+    }
+
+    fn on_released(&mut self, released: Released) {
+        let Released { ticket, block, outcome, .. } = released;
+        self.pool.give(block);
+        let entry = Entry(usize::try_from(ticket - 1).expect("tickets are entries"));
+        if let Some(queued) = self.queued.remove(&entry)
+            && let Some(open) = self.sessions.get_mut(&queued.session)
+        {
+            open.queued -= queued.charge;
+        }
+        let waiting = self.kept.remove(&entry).expect("a message is released once");
+        self.notes.push(Note::Released(entry, outcome));
+        let comes_again = self.persists && waiting.manner.reliable && !waiting.manner.once;
+        if outcome == Outcome::Abandoned && comes_again {
+            self.notes.push(Note::SentAgain(entry));
+            self.contacts.entry(waiting.to).or_default().outbox.push_back(waiting);
+        }
+    }
+
+    fn on_notice(&mut self, now: u64, event: &Event) {
+        match *event {
+            Event::Connected { ticket, session, peer, instance, remote, .. } => {
+                self.calls.remove(&ticket);
+                self.on_open(peer, session);
+                let contact = self.contacts.entry(peer).or_default();
+                contact.address = Some(remote);
+                contact.instance = instance;
+                contact.connecting.take_if(|calling| *calling == ticket);
+            }
+            Event::ConnectFailed { ticket, .. } => {
+                if let Some(Some(peer)) = self.calls.remove(&ticket)
+                    && let Some(contact) = self.contacts.get_mut(&peer)
+                {
+                    contact.connecting.take_if(|calling| *calling == ticket);
+                    contact.retry_at = now + nanos_of(RETRY_AFTER);
+                }
+            }
+            Event::Accepted { session, peer, remote } => {
+                self.on_open(peer, session);
+                self.contacts.entry(peer).or_default().address.get_or_insert(remote);
+            }
+            Event::PeerRestarted { from, to, .. } => self.on_moved(from, to, true),
+            Event::Moved { from, to } => self.on_moved(from, to, false),
+            Event::Closed { session, .. } => self.on_closed(session),
+            _ => {}
+        }
+    }
+
+    fn on_open(&mut self, peer: NodeId, session: SessionId) {
+        self.moved.remove(&session);
+        self.sessions.entry(session).or_insert(Open { peer, queued: 0, limit: 1 });
+        self.contacts.entry(peer).or_default().session = Some(session);
+    }
+
+    /// One session carries on for another.
+    fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
+        for (entry, queued) in &mut self.queued {
+            if queued.session != from {
+                continue;
+            }
+            if may_repeat {
+                self.notes.push(Note::MayRepeat(*entry));
+            }
+            if from != to {
+                queued.session = to;
+                if let Some(open) = self.sessions.get_mut(&to) {
+                    open.queued += queued.charge;
+                }
+            }
+        }
+        if from == to {
+            return;
+        }
+        let gone = self.sessions.remove(&from);
+        if let Some(gone) = &gone {
+            self.moved.insert(from, gone.peer);
+        }
+        if let Some(gone) = gone
+            && let Some(contact) = self.contacts.get_mut(&gone.peer)
+        {
+            contact.session = Some(to);
+        }
+    }
+
+    fn on_closed(&mut self, session: SessionId) {
+        let Some(gone) = self.sessions.remove(&session) else { return };
+        let other = self.sessions.iter().rev().find(|(_, open)| open.peer == gone.peer).map(|(id, _)| *id);
+        if let Some(contact) = self.contacts.get_mut(&gone.peer)
+            && contact.session == Some(session)
+        {
+            contact.session = other;
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Every message of a world: what was sent, what was acknowledged, what arrived, how often and in which order.
+//!
+//! In:    messages sent, released and delivered.
+//! Out:   a panic when one that was never sent arrives (I3), one arrives twice (I2), or an ordered channel goes back.
+//! Holds: an entry is found by sender, receiver, channel and bytes; two equal messages are two entries.
+
+use std::collections::BTreeMap;
+
+use dunlin_codec::ids::{ChannelId, SessionId};
+use dunlin_shards::arq::sender::{Outcome, PRIORITY_DEFAULT};
+
+use crate::world::NodeIndex;
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Manner {
+    /// Its channel.
+    pub channel: ChannelId,
+    /// In order with the others of its channel.
+    pub ordered: bool,
+    /// Until it is acknowledged.
+    pub reliable: bool,
+    /// Lower goes first.
+    pub priority: u8,
+    /// Never to be sent again in another session.
+    pub once: bool,
+    /// It may travel in the first datagram.
+    pub early: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            channel: ChannelId::APPLICATION,
+            ordered: true,
+            reliable: true,
+            priority: PRIORITY_DEFAULT,
+            once: false,
+            early: false,
+        }
+    }
+}
+
+impl Manner {
+    /// On another channel.
+    #[must_use]
+    pub fn on(self, channel: u32) -> Self {
+        Self { channel: ChannelId(channel), ..self }
+    }
+
+    /// Without order. A channel keeps its manner.
+    #[must_use]
+    pub fn unordered(self) -> Self {
+        Self { ordered: false, ..self }
+    }
+
+    /// Sent once, whatever becomes of it.
+    #[must_use]
+    pub fn unreliable(self) -> Self {
+        Self { reliable: false, ..self }
+    }
+
+    /// With another priority.
+    #[must_use]
+    pub fn priority(self, priority: u8) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Returned rather than sent again in another session.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+}
+
+/// Names a message in the ledger; also its ticket.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Entry(pub usize);
+
+/// A message.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Who sent it.
+    pub from: NodeIndex,
+    /// To whom.
+    pub to: NodeIndex,
+    /// How.
+    pub manner: Manner,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What its sender was told last.
+    pub outcome: Option<Outcome>,
+    /// How often it arrived.
+    pub delivered: u32,
+    /// It was sent in more than one session, so that it may arrive in each.
+    pub may_repeat: bool,
+    /// Its fate is known to nobody any more: an end was restarted.
+    pub is_void: bool,
+    /// When it was sent and when it arrived first, in nanoseconds of the world.
+    pub sent_at: u64,
+    /// See `sent_at`.
+    pub arrived_at: Option<u64>,
+}
+
+impl Record {
+    /// It was acknowledged.
+    #[must_use]
+    pub fn is_acked(&self) -> bool {
+        self.outcome == Some(Outcome::Acked)
+    }
+}
+
+type Key = (NodeIndex, NodeIndex, u32, u64);
+/// A receiver's end of a channel: who receives, in which of its starts, on which session and channel.
+pub type End = (NodeIndex, u32, SessionId, ChannelId);
+
+/// All messages.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    records: Vec<Record>,
+    by_bytes: BTreeMap<Key, Vec<usize>>,
+    last: BTreeMap<End, usize>,
+    open: usize,
+    delivered: u64,
+    delivered_bytes: u64,
+}
+
+impl Ledger {
+    /// A message is about to be sent.
+    pub fn add(
+        &mut self,
+        (from, to): (NodeIndex, NodeIndex),
+        manner: Manner,
+        bytes: &[u8],
+        now: u64,
+    ) -> Entry {
+        let entry = self.records.len();
+        let key = (from, to, manner.channel.0, print_of(bytes));
+        self.by_bytes.entry(key).or_default().push(entry);
+        self.records.push(Record {
+            from,
+            to,
+            manner,
+            bytes: bytes.to_vec(),
+            outcome: None,
+            delivered: 0,
+            may_repeat: false,
+            is_void: false,
+            sent_at: now,
+            arrived_at: None,
+        });
+        self.open += usize::from(manner.reliable);
+        Entry(entry)
+    }
+
+    /// A message.
+    #[must_use]
+    pub fn record(&self, entry: Entry) -> &Record {
+        &self.records[entry.0]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Its sender was told what became of it.
+    pub fn on_released(&mut self, entry: Entry, outcome: Outcome) {
+        let record = &mut self.records[entry.0];
+        assert!(record.outcome.is_none(), "message {} was released twice", entry.0);
+        record.outcome = Some(outcome);
+        self.open -= usize::from(record.manner.reliable && !record.is_void);
+    }
+
+    /// Its sender sends it again, in another session.
+    pub fn on_sent_again(&mut self, entry: Entry) {
+        let record = &mut self.records[entry.0];
+        record.may_repeat = true;
+        if record.outcome.take().is_some() {
+            self.open += usize::from(record.manner.reliable && !record.is_void);
+        }
+    }
+
+    /// It may arrive in more than one session.
+    pub fn allow_repeat(&mut self, entry: Entry) {
+        self.records[entry.0].may_repeat = true;
+    }
+
+    /// Nobody will learn what became of it.
+    pub fn on_void(&mut self, entry: Entry) {
+        let record = &mut self.records[entry.0];
+        if !record.is_void {
+            self.open -= usize::from(record.manner.reliable && record.outcome.is_none());
+            record.is_void = true;
+        }
+    }
+
+    /// A node was restarted: nobody will learn what became of its messages; what it had acknowledged went with it; and what
+    /// others had not been told of may be sent to it again.
+    pub fn void_node(&mut self, node: NodeIndex) {
+        for entry in 0..self.records.len() {
+            let record = &mut self.records[entry];
+            if record.from == node || record.to == node && record.is_acked() {
+                self.on_void(Entry(entry));
+            } else if record.to == node {
+                record.may_repeat = true;
+            }
+        }
+    }
+
+    /// A message arrived at an application. Which one it is.
+    ///
+    /// # Panics
+    /// I2, I3, or order broken.
+    pub fn on_delivered(&mut self, from: NodeIndex, end: End, bytes: &[u8], now: u64) -> Entry {
+        let (to, _, _, channel) = end;
+        let key = (from, to, channel.0, print_of(bytes));
+        let candidates = self.by_bytes.get(&key).map_or(&[][..], Vec::as_slice);
+        let fewest = candidates.iter().copied().min_by_key(|entry| self.records[*entry].delivered);
+        let Some(entry) = fewest else {
+            panic!("I3: {to:?} got {} bytes on {channel:?} that {from:?} never sent", bytes.len());
+        };
+        let record = &mut self.records[entry];
+        assert!(record.bytes == bytes, "I3: message {entry} arrived changed");
+        record.delivered += 1;
+        record.arrived_at.get_or_insert(now);
+        let is_repeated = record.delivered > 1;
+        assert!(
+            !is_repeated || record.may_repeat,
+            "I2: message {entry} from {from:?} to {to:?} arrived twice"
+        );
+        if record.manner.ordered && record.manner.reliable {
+            let last = self.last.insert(end, entry);
+            assert!(
+                last.is_none_or(|last| last < entry || is_repeated || self.records[last].may_repeat),
+                "message {entry} arrived on {channel:?} after message {last:?}"
+            );
+        }
+        self.delivered += 1;
+        self.delivered_bytes += bytes.len() as u64;
+        Entry(entry)
+    }
+
+    /// Reliable messages whose sender does not know yet what became of them.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Messages that arrived, and their bytes.
+    #[must_use]
+    pub fn delivered(&self) -> (u64, u64) {
+        (self.delivered, self.delivered_bytes)
+    }
+
+    /// I1: acknowledged reliable messages that did not arrive. Asked when the world has come to rest.
+    #[must_use]
+    pub fn acknowledged_and_lost(&self) -> Vec<Entry> {
+        let is_lost = |record: &Record| {
+            record.manner.reliable && record.is_acked() && record.delivered == 0 && !record.is_void
+        };
+        let lost = self.records.iter().enumerate().filter(|(_, record)| is_lost(record));
+        lost.map(|(entry, _)| Entry(entry)).collect()
+    }
+}
+
+/// A print of a message's bytes: for finding, the bytes themselves are compared afterwards.
+fn print_of(bytes: &[u8]) -> u64 {
+    let step = |print: u64, word: u64| (print ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(27);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let print = words.iter().fold(bytes.len() as u64, |print, word| step(print, u64::from_le_bytes(*word)));
+    rest.iter().fold(print, |print, byte| step(print, u64::from(*byte)))
+}

@@ -1,0 +1,267 @@
+//! A node of the world: its shards, its clock and address, and what it keeps across a restart.
+//!
+//! In:    settings, a seed.
+//! Out:   shards that are driven as the engine drives them.
+//! Holds: key, reset secret and address survive a restart; everything else is new.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use dunlin_codec::ids::{InstanceId, NodeId};
+use dunlin_shards::identity::Identity;
+use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
+use dunlin_shards::placement::{Placement, PlacementSeeds};
+use dunlin_shards::rng::{Rng, SeededEntropy};
+use dunlin_shards::session::crypto::{Crypto, Suite};
+use dunlin_shards::session::keys::KeyLimits;
+use dunlin_shards::session::live::Settings;
+use dunlin_shards::shard::{Shard, ShardConfig};
+use dunlin_shards::stats::Stats;
+use dunlin_shards::time::{Instant, Now, WallMillis};
+
+use crate::application::Application;
+use crate::glass::Glass;
+
+/// Milliseconds since 1970 when a world begins.
+const WALL_BEGIN: u64 = 1_760_000_000_000;
+
+/// What a story may choose of a node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Cores.
+    pub shards: usize,
+    /// Bounds.
+    pub limits: Limits,
+    /// What its sessions share.
+    pub sessions: Settings,
+    /// The cipher of sessions that it initiates.
+    pub suite: Suite,
+    /// It accepts early data.
+    pub zero_rtt: bool,
+    /// Several devices use its identity.
+    pub shared_identity: bool,
+    /// Its identity is made at its first start.
+    pub fresh_identity: bool,
+    /// Datagrams land on any of its shards.
+    pub unsteered: bool,
+    /// Letters that fit a ring between two shards.
+    pub ring_len: usize,
+    /// The network's name, hashed.
+    pub network: [u8; 32],
+    /// When its handshakes are given up.
+    pub handshake_deadline: Duration,
+    /// Makes the key; None: drawn from the world's seed.
+    pub key: Option<[u8; 32]>,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            limits: Limits::small(),
+            sessions: Settings {
+                datagram_max: 1_452,
+                idle_timeout: IDLE_TIMEOUT,
+                keepalive: None,
+                renew_after: REHANDSHAKE_AFTER,
+                key_limits: KeyLimits::default(),
+            },
+            suite: Suite::AesGcm,
+            zero_rtt: true,
+            shared_identity: false,
+            fresh_identity: true,
+            unsteered: false,
+            ring_len: 1_024,
+            network: [7; 32],
+            handshake_deadline: HANDSHAKE_DEADLINE,
+            key: None,
+        }
+    }
+}
+
+/// A node's clocks against the world's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeClock {
+    /// When it started, in nanoseconds of the world.
+    pub started: u64,
+    /// Parts in a million by which it runs fast.
+    pub drift_ppm: i64,
+    /// Milliseconds by which its wall clock is wrong.
+    pub wall_error_ms: i64,
+}
+
+impl NodeClock {
+    /// The node's own moment.
+    #[must_use]
+    pub fn read(&self, now: u64) -> Now {
+        let since = i128::from(now - self.started);
+        let local = since + since * i128::from(self.drift_ppm) / 1_000_000;
+        let wall = WALL_BEGIN + now / 1_000_000;
+        Now {
+            instant: Instant::from_nanos(local as u64),
+            wall: WallMillis(wall.saturating_add_signed(self.wall_error_ms)),
+        }
+    }
+
+    /// The world's moment at which the node's clock shows `instant`, or a little later.
+    #[must_use]
+    pub fn world_time(&self, instant: Instant) -> u64 {
+        if self.drift_ppm == 0 {
+            return self.started.saturating_add(instant.as_nanos());
+        }
+        let scale = 1_000_000 + i128::from(self.drift_ppm);
+        let since = i128::from(instant.as_nanos()) * 1_000_000 / scale + 2;
+        self.started.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+/// One shard and how it is driven.
+pub struct Core<C: Crypto> {
+    /// The production code.
+    pub shard: Shard<Glass<C>, SeededEntropy>,
+    /// When the world will look at its timers.
+    pub timer_at: Option<u64>,
+    /// Something came in since its polls were drained.
+    pub is_dirty: bool,
+    /// Letters on their way, by receiver.
+    pub letters_out: BTreeMap<u8, usize>,
+    /// When its time came last, and how often in that instant.
+    pub ticks: (u64, u32),
+}
+
+/// A node.
+pub struct Node<C: Crypto> {
+    /// What it was made with.
+    pub settings: NodeSettings,
+    /// Its identity.
+    pub id: NodeId,
+    key: [u8; 32],
+    /// Where it is reached.
+    pub address: SocketAddr,
+    /// Which shard owns what.
+    pub placement: Placement,
+    /// Its shards; none while it is down.
+    pub cores: Vec<Core<C>>,
+    /// Its clocks.
+    pub clock: NodeClock,
+    /// How often it was started.
+    pub start: u32,
+    /// It stands still until then.
+    pub paused_until: u64,
+    /// What runs on it.
+    pub application: Application,
+    /// Numbers of earlier starts.
+    pub past_stats: Stats,
+    reset_secret: [u8; 32],
+    cookie_root: [u8; 32],
+    instance: InstanceId,
+    chance: Rng,
+}
+
+impl<C: Crypto> Node<C> {
+    /// A node that is not started yet.
+    #[must_use]
+    pub fn new(settings: NodeSettings, address: SocketAddr, mut chance: Rng) -> Self {
+        let mut drawn = [0; 32];
+        chance.fill(&mut drawn);
+        let key = settings.key.unwrap_or(drawn);
+        let mut reset_secret = [0; 32];
+        chance.fill(&mut reset_secret);
+        Self {
+            id: Identity::from_seed(key).id(),
+            key,
+            address,
+            placement: Placement::new(settings.shards, PlacementSeeds::default()),
+            cores: Vec::new(),
+            clock: NodeClock::default(),
+            start: 0,
+            paused_until: 0,
+            application: Application::new(settings.limits.message_len_max),
+            past_stats: Stats::default(),
+            reset_secret,
+            cookie_root: [0; 32],
+            instance: InstanceId::default(),
+            chance,
+            settings,
+        }
+    }
+
+    /// Starts it: new shards, a new instance, the same key.
+    pub fn boot(&mut self, now: u64) {
+        let chance = &mut self.chance;
+        let seeds = PlacementSeeds {
+            steering: chance.next_u64() as u32,
+            keys: [chance.next_u64(), chance.next_u64()],
+        };
+        self.placement = Placement::new(self.settings.shards, seeds);
+        chance.fill(&mut self.cookie_root);
+        chance.fill(&mut self.instance.0);
+        self.start += 1;
+        self.clock.started = now;
+        self.paused_until = now;
+        self.cores = (0..self.settings.shards).map(|index| self.core(index as u8)).collect();
+    }
+
+    fn core(&mut self, index: u8) -> Core<C> {
+        let entropy = SeededEntropy(Rng::from_number(self.chance.next_u64()));
+        let config = self.config(index);
+        let identity = Identity::from_seed(self.key);
+        let shard = Shard::new(config, identity, entropy, self.settings.limits.clone());
+        Core { shard, timer_at: None, is_dirty: false, letters_out: BTreeMap::new(), ticks: (0, 0) }
+    }
+
+    fn config(&self, index: u8) -> ShardConfig {
+        ShardConfig {
+            index,
+            placement: self.placement,
+            network: self.settings.network,
+            suite: self.settings.suite,
+            instance: self.instance,
+            cookie_root: self.cookie_root,
+            reset_secret: self.reset_secret,
+            zero_rtt: self.settings.zero_rtt,
+            shared_identity: self.settings.shared_identity,
+            fresh_identity: self.settings.fresh_identity && self.start == 1,
+            own_addresses: vec![self.address],
+            trusted: Vec::new(),
+            handshake_deadline: self.settings.handshake_deadline,
+            settings: self.settings.sessions,
+        }
+    }
+
+    /// Stops it at once: whatever its shards knew is gone.
+    pub fn crash(&mut self) {
+        for core in self.cores.drain(..) {
+            self.past_stats.add(core.shard.stats());
+        }
+    }
+
+    /// It runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.cores.is_empty()
+    }
+
+    /// This start.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// The secret of its reset tokens.
+    #[must_use]
+    pub fn reset_secret(&self) -> &[u8; 32] {
+        &self.reset_secret
+    }
+
+    /// Everything that it did so far, over all its starts and shards.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = self.past_stats.clone();
+        for core in &self.cores {
+            sum.add(core.shard.stats());
+        }
+        sum
+    }
+}

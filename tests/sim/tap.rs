@@ -1,0 +1,106 @@
+//! A tap on every node's wire: what went to an address that has not proven that it is there (I5).
+//!
+//! In:    datagrams in and out of each node, as the network sees them.
+//! Out:   a panic when a node sends more than it may.
+//! Holds: the tap knows nothing of the node's own belief. An address counts as proven when something that the node sent
+//!        had arrived there before the datagram was sent that came from there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::world::NodeIndex;
+
+/// Bytes out for each byte in to an unproven path (T3b).
+const PATH_FACTOR: u64 = 3;
+const COOKIE: u8 = 0x03;
+const RESET: u8 = 0x05;
+
+/// One node and one address.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flow {
+    /// Bytes that came from there.
+    pub bytes_in: u64,
+    /// Bytes that went there while it was not proven.
+    pub bytes_out: u64,
+    /// Bytes of stateless replies among them, whether proven or not.
+    pub stateless_out: u64,
+    /// Bytes of the longest datagram that came.
+    longest_in: u64,
+    /// The application called there.
+    is_dialled: bool,
+    /// Somebody is there.
+    pub is_proven: bool,
+    /// When the first datagram of ours arrived there.
+    reached_at: Option<u64>,
+}
+
+/// All flows.
+#[derive(Debug, Default)]
+pub struct Tap {
+    flows: BTreeMap<(NodeIndex, SocketAddr), Flow>,
+}
+
+impl Tap {
+    fn flow(&mut self, node: NodeIndex, remote: SocketAddr) -> &mut Flow {
+        self.flows.entry((node, remote)).or_default()
+    }
+
+    /// A node's application calls an address: that is its own wish.
+    pub fn on_dialled(&mut self, node: NodeIndex, remote: SocketAddr) {
+        self.flow(node, remote).is_dialled = true;
+    }
+
+    /// A datagram of the node's arrived at the address.
+    pub fn on_reached(&mut self, node: NodeIndex, remote: SocketAddr, now: u64) {
+        self.flow(node, remote).reached_at.get_or_insert(now);
+    }
+
+    /// A datagram came; `sent_at` is unknown for a forged one.
+    pub fn on_in(&mut self, node: NodeIndex, remote: SocketAddr, bytes: usize, sent_at: Option<u64>) {
+        let flow = self.flow(node, remote);
+        flow.bytes_in += bytes as u64;
+        flow.longest_in = flow.longest_in.max(bytes as u64);
+        if let (Some(reached), Some(sent)) = (flow.reached_at, sent_at) {
+            flow.is_proven |= reached <= sent;
+        }
+    }
+
+    /// A datagram goes out.
+    ///
+    /// # Panics
+    /// I5 is broken.
+    pub fn on_out(&mut self, node: NodeIndex, remote: SocketAddr, datagram: &[u8]) {
+        let flow = self.flow(node, remote);
+        let len = datagram.len() as u64;
+        if matches!(datagram.first(), Some(&(COOKIE | RESET))) {
+            flow.stateless_out += len;
+            assert!(
+                flow.stateless_out <= flow.bytes_in && len < flow.longest_in,
+                "I5: {node:?} answered {remote} with {} bytes without state, for {} in",
+                flow.stateless_out,
+                flow.bytes_in
+            );
+        }
+        if flow.is_proven || flow.is_dialled {
+            return;
+        }
+        flow.bytes_out += len;
+        assert!(
+            flow.bytes_out <= PATH_FACTOR * flow.bytes_in,
+            "I5: {node:?} sent {} bytes to {remote}, which is not proven and sent {}",
+            flow.bytes_out,
+            flow.bytes_in
+        );
+    }
+
+    /// The node was restarted: it knows no address any more.
+    pub fn forget(&mut self, node: NodeIndex) {
+        self.flows.retain(|(owner, _), _| *owner != node);
+    }
+
+    /// What is known of a flow.
+    #[must_use]
+    pub fn of(&self, node: NodeIndex, remote: SocketAddr) -> Flow {
+        self.flows.get(&(node, remote)).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,321 @@
+//! A network of production shards in virtual time, from one seed.
+//!
+//! In:    a seed; nodes, links, what applications do and what befalls them (`story.rs`).
+//! Out:   what arrived, what was counted; a panic, with the last lines of the trace, when something broke.
+//! Holds: the same seed gives the same trace hash on every machine. Everything is drained after each instant, and the
+//!        checks of `checks.rs` are made then.
+
+mod checks;
+mod run;
+mod story;
+
+use core::cmp::Ordering;
+use core::time::Duration;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+
+use dunlin_codec::ids::NodeId;
+use dunlin_shards::mail::Mail;
+use dunlin_shards::rng::Rng;
+use dunlin_shards::route::{Arrival, FRAME_LEN};
+use dunlin_shards::session::counting::{self, Counting};
+use dunlin_shards::session::crypto::Crypto;
+use dunlin_shards::stats::Stats;
+use dunlin_shards::time::nanos_of;
+
+use crate::ledger::Ledger;
+use crate::link::{Cause, Conditions, Link};
+use crate::node::{Node, NodeSettings};
+use crate::tap::Tap;
+use crate::trace::{Line, Trace, What};
+
+pub use checks::Coverage;
+
+/// What frames and buffers are filled with before and after use: it must never be seen.
+const POISON: u8 = 0xDB;
+
+/// Events of each node that a world shows when it breaks.
+const EVENTS_SHOWN: usize = 8;
+
+/// A world with stand-in cryptography that counts.
+pub type World = WorldOf<Counting>;
+
+/// A node's name in its world.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct NodeIndex(pub usize);
+
+/// A train on its way.
+pub(crate) struct Flight {
+    pub(crate) from: Option<NodeIndex>,
+    pub(crate) to: SocketAddr,
+    pub(crate) arrival: Arrival,
+    pub(crate) bytes: Vec<u8>,
+    /// When it left; unknown for what no node sent.
+    pub(crate) sent_at: Option<u64>,
+}
+
+/// A story's own step.
+type Script<C> = Box<dyn FnOnce(&mut WorldOf<C>)>;
+
+/// Something that will happen.
+pub(crate) enum Next<C: Crypto> {
+    Arrive(Box<Flight>),
+    Letter { node: NodeIndex, start: u32, from: u8, to: u8, mail: Mail },
+    Timer { node: NodeIndex, start: u32, shard: u8 },
+    Application { node: NodeIndex },
+    Script(Script<C>),
+}
+
+struct Scheduled<C: Crypto> {
+    at: u64,
+    order: u64,
+    next: Next<C>,
+}
+
+impl<C: Crypto> PartialEq for Scheduled<C> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<C: Crypto> Eq for Scheduled<C> {}
+
+impl<C: Crypto> PartialOrd for Scheduled<C> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<C: Crypto> Ord for Scheduled<C> {
+    /// The earliest is the greatest, as the heap wants it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+/// A datagram that went where no node is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stray {
+    /// Who sent it.
+    pub from: NodeIndex,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Nodes, links and time.
+pub struct WorldOf<C: Crypto> {
+    seed: u64,
+    now: u64,
+    queue: BinaryHeap<Scheduled<C>>,
+    order: u64,
+    /// Events in the queue other than timers.
+    lively: usize,
+    last_activity: u64,
+    nodes: Vec<Node<C>>,
+    by_address: BTreeMap<SocketAddr, NodeIndex>,
+    by_id: BTreeMap<NodeId, NodeIndex>,
+    links: BTreeMap<(NodeIndex, NodeIndex), Link>,
+    /// What links without conditions of their own are like.
+    pub weather: Conditions,
+    chance: Rng,
+    ledger: Ledger,
+    tap: Tap,
+    trace: Trace,
+    coverage: Coverage,
+    frame: Vec<u8>,
+    dirty: Vec<(NodeIndex, u8)>,
+    strays: Vec<Stray>,
+    received: BTreeMap<NodeIndex, Vec<Vec<u8>>>,
+    /// Delivered messages are kept for `received`.
+    pub keeps_received: bool,
+    /// Chance in a thousand that a letter between shards finds its ring full.
+    pub full_ring_permille: u32,
+}
+
+impl<C: Crypto> WorldOf<C> {
+    /// An empty world. All its chance follows from the seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        counting::forget_sealed();
+        crate::glass::drain(|_| {});
+        Self {
+            seed,
+            now: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            lively: 0,
+            last_activity: 0,
+            nodes: Vec::new(),
+            by_address: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            links: BTreeMap::new(),
+            weather: Conditions::default(),
+            chance: Rng::from_number(seed),
+            ledger: Ledger::default(),
+            tap: Tap::default(),
+            trace: Trace::default(),
+            coverage: Coverage::default(),
+            frame: vec![POISON; FRAME_LEN],
+            dirty: Vec::new(),
+            strays: Vec::new(),
+            received: BTreeMap::new(),
+            keeps_received: true,
+            full_ring_permille: 0,
+        }
+    }
+
+    /// A node with one shard and small limits, running.
+    pub fn add_node(&mut self) -> NodeIndex {
+        self.add_node_with(NodeSettings::default())
+    }
+
+    /// A node, running.
+    pub fn add_node_with(&mut self, settings: NodeSettings) -> NodeIndex {
+        let index = NodeIndex(self.nodes.len());
+        let address = SocketAddr::from(([10, (index.0 >> 8) as u8, index.0 as u8, 1], 7117));
+        let chance = Rng::from_number(self.chance.next_u64());
+        let mut node = Node::new(settings, address, chance);
+        node.boot(self.now);
+        self.by_address.insert(address, index);
+        self.by_id.insert(node.id, index);
+        self.nodes.push(node);
+        index
+    }
+
+    /// Two nodes.
+    pub fn add_pair(&mut self) -> (NodeIndex, NodeIndex) {
+        (self.add_node(), self.add_node())
+    }
+
+    /// The link from one node to another.
+    pub fn link(&mut self, from: NodeIndex, to: NodeIndex) -> &mut Link {
+        let weather = &self.weather;
+        self.links.entry((from, to)).or_insert_with(|| Link::new(weather.clone()))
+    }
+
+    /// Changes both directions between two nodes.
+    pub fn both(&mut self, one: NodeIndex, other: NodeIndex, change: impl Fn(&mut Conditions)) {
+        change(&mut self.link(one, other).conditions);
+        change(&mut self.link(other, one).conditions);
+    }
+
+    /// Changes every link between nodes that exist now, and those that come.
+    pub fn everywhere(&mut self, change: impl Fn(&mut Conditions)) {
+        change(&mut self.weather);
+        for link in self.links.values_mut() {
+            change(&mut link.conditions);
+        }
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, node: NodeIndex) -> &Node<C> {
+        &self.nodes[node.0]
+    }
+
+    /// A node, to change it.
+    pub fn node_mut(&mut self, node: NodeIndex) -> &mut Node<C> {
+        &mut self.nodes[node.0]
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// What a node counted, over all its shards and starts.
+    #[must_use]
+    pub fn stats(&self, node: NodeIndex) -> Stats {
+        self.nodes[node.0].stats()
+    }
+
+    /// Time since the world began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now)
+    }
+
+    /// The world's own chance, for stories that draw.
+    pub fn chance(&mut self) -> &mut Rng {
+        &mut self.chance
+    }
+
+    /// All messages.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the network saw of each node.
+    #[must_use]
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// What happened in this world, by kind.
+    #[must_use]
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    /// The hash over everything that happened.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// Lines of the trace so far.
+    #[must_use]
+    pub fn trace_count(&self) -> u64 {
+        self.trace.count()
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn schedule(&mut self, at: u64, next: Next<C>) {
+        self.order += 1;
+        self.lively += usize::from(!matches!(next, Next::Timer { .. } | Next::Script(_)));
+        self.queue.push(Scheduled { at: at.max(self.now), order: self.order, next });
+    }
+
+    pub(crate) fn note(&mut self, node: NodeIndex, shard: u8, what: What, numbers: [u64; 3]) {
+        self.trace.add(Line { at: self.now, node: node.0, shard, what, numbers });
+    }
+
+    pub(crate) fn count_loss(&mut self, from: NodeIndex, to: Option<NodeIndex>, cause: Cause, len: usize) {
+        self.coverage.count_cause(cause);
+        let to = to.map_or(u64::from(u16::MAX), |to| to.0 as u64);
+        self.note(from, 0, What::Drop, [to, cause as u64, len as u64]);
+    }
+
+    /// Does something at a moment from now on.
+    pub fn at(&mut self, after: Duration, script: impl FnOnce(&mut Self) + 'static) {
+        let at = self.now + nanos_of(after);
+        self.schedule(at, Next::Script(Box::new(script)));
+    }
+}
+
+impl<C: Crypto> Drop for WorldOf<C> {
+    /// A world that breaks says where it stood.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("world of seed {} at {:?}; its last lines:", self.seed, self.now());
+            for line in self.trace.recent() {
+                eprintln!("  {line}");
+            }
+            for (index, node) in self.nodes.iter().enumerate() {
+                let events = &node.application.events;
+                for (at, event) in events.iter().skip(events.len().saturating_sub(EVENTS_SHOWN)) {
+                    eprintln!("  node {index} at {:?}: {event:?}", Duration::from_nanos(*at));
+                }
+            }
+        }
+    }
+}
