@@ -64,7 +64,9 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The host has no address that our socket can reach.
-    #[error("{host} has no address that a socket bound to {local} can reach; listen on [::] for both families")]
+    #[error(
+        "{host} has no address that a socket bound to {local} can reach; listen on [::] for both families"
+    )]
     NoRoute {
         /// The host.
         host: String,
