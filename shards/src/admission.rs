@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use crate::hash::HashKey;
 use crate::limits::{
-    COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_COST, HANDSHAKE_LOAD_HOLD,
+    COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_COST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_LOAD_HOLD,
     HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX,
 };
 use crate::time::{Instant, nanos_of};
@@ -195,10 +195,7 @@ mod tests {
     use super::*;
 
     fn gate() -> Admission {
-        Admission::new(
-            HashKey([1, 2]),
-            vec![Prefix { address: "10.1.0.0".parse().unwrap(), bits: 16 }],
-        )
+        Admission::new(HashKey([1, 2]), vec![Prefix { address: "10.1.0.0".parse().unwrap(), bits: 16 }])
     }
 
     /// T2: a prefix under load has its burst, then its rate.
@@ -237,7 +234,8 @@ mod tests {
     fn many_handshakes_in_a_window_are_load() {
         let mut gate = gate();
         let now = Instant::from_nanos(5_000_000_000);
-        let enough = WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
+        let enough =
+            WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
         for _ in 0..enough {
             gate.on_handshake(now);
         }

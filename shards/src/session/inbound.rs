@@ -18,11 +18,11 @@ use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
+use crate::session::keys::{Arrived, Wear};
 use crate::session::live::{Contents, Control, Flags, Phase, Session};
 use crate::session::outbound::OVERHEAD;
 use crate::session::path::Path;
 use crate::session::renewal::Renewal;
-use crate::session::keys::{Arrived, Wear};
 use crate::session::replay::Freshness;
 use crate::stats::{DropReason, Stats};
 use crate::surroundings::Surroundings;
@@ -364,7 +364,8 @@ impl<C: Crypto> Session<C> {
 
     /// What a probe carries: what has waited longest for its acknowledgement.
     fn repeat_oldest(&mut self) {
-        let oldest = self.recovery.unanswered().map(|(_, contents)| contents.span).find(|span| !span.is_empty());
+        let oldest =
+            self.recovery.unanswered().map(|(_, contents)| contents.span).find(|span| !span.is_empty());
         if let Some(span) = oldest {
             self.sender.resend(span);
         }
@@ -449,4 +450,3 @@ impl Fates<'_> {
         }
     }
 }
-

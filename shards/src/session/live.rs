@@ -288,7 +288,9 @@ impl<C: Crypto> Session<C> {
         consider(self.acknowledgements.deadline());
         consider(self.pacing_until);
         consider(self.receiver.deadline());
-        consider(self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()));
+        consider(
+            self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()),
+        );
         consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
         consider(self.probation.map(|probation| probation.until));
         consider(self.receive_keys.poll_timeout());

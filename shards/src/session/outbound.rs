@@ -334,12 +334,5 @@ fn transmit_on(around: &mut Surroundings, path: &Path, len: usize, segment_len: 
     stats.trains_out += 1;
     stats.datagrams_out += len.div_ceil(segment_len) as u64;
     stats.bytes_out += len as u64;
-    Transmit {
-        local: path.local,
-        remote: path.remote,
-        socket: path.socket,
-        ecn: Ecn::Ect0,
-        len,
-        segment_len,
-    }
+    Transmit { local: path.local, remote: path.remote, socket: path.socket, ecn: Ecn::Ect0, len, segment_len }
 }

@@ -118,9 +118,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                     Some(remote_static),
                 )
             }
-            None => {
-                (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None)
-            }
+            None => (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None),
         };
         let head = HelloHead { suite, pattern, sender: session };
         let early = has_early.then_some(&early_bytes[..early_len]);
@@ -268,10 +266,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(Slot::Connecting(connecting)) = self.table.get_mut(id) else {
             return Err(DropReason::NoHandshake);
         };
-        let front = Front {
-            ephemeral: *welcome.e(),
-            sealed_static: welcome.encrypted_static().copied(),
-        };
+        let front = Front { ephemeral: *welcome.e(), sealed_static: welcome.encrypted_static().copied() };
         let mut plain = [0; MESSAGE_LEN_MAX];
         let plain_len = connecting
             .handshake
@@ -299,7 +294,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         answer: &WelcomePayload<'_>,
     ) {
         let Slot::Connecting(connecting) = self.table.take(id) else { return };
-        let Connecting { ticket, mut handshake, mut sender, early, succeeds, resent, started, .. } = *connecting;
+        let Connecting { ticket, mut handshake, mut sender, early, succeeds, resent, started, .. } =
+            *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
         let third = is_xx.then(|| self.write_finish(&mut handshake, peer_session));

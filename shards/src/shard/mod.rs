@@ -18,7 +18,7 @@ mod table;
 use std::collections::{HashMap, VecDeque};
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
-use dunlin_codec::packet::{PacketKind, Packet};
+use dunlin_codec::packet::{Packet, PacketKind};
 
 use crate::admission::{Admission, Prefix};
 use crate::blocks::{Block, BlockPool};
@@ -267,12 +267,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// A datagram for another shard goes there by mail: correct, but slow (T24).
-    fn misroute(
-        &mut self,
-        to: Destination,
-        arrival: &Arrival,
-        datagram: &[u8],
-    ) -> Result<(), DropReason> {
+    fn misroute(&mut self, to: Destination, arrival: &Arrival, datagram: &[u8]) -> Result<(), DropReason> {
         let Destination::Shard(shard) = to;
         if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);

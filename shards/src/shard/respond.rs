@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::arq::sender::Sender;
 use crate::hash::HashKey;
-use crate::limits::{EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE};
+use crate::limits::{
+    EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE,
+};
 use crate::mail::{Destination, Mail, Struck};
 use crate::rng::Entropy;
 use crate::route::Arrival;
@@ -190,8 +192,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Pattern::Ik => Responder::<C>::ik(&self.pair, &prologue, ephemeral),
             Pattern::Xx => Responder::<C>::xx(&self.pair, &prologue, ephemeral),
         };
-        let front =
-            Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
+        let front = Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
         let mut plain = Zeroizing::new([0; MESSAGE_LEN_MAX]);
         let plain_len = responder
             .read_first(&front, hello.payload(), &mut plain[..])
@@ -241,13 +242,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if !self.may_accept_early(&payload, now) || self.responders.waiting.len() >= STRIKES_WAITING_MAX {
             return self.welcome(arrival, (*hello.e(), caller), responder, (EarlyAnswer::Refused, &[]));
         }
-        let waiting = Waiting {
-            responder,
-            arrival: *arrival,
-            hello: datagram.to_vec(),
-            caller,
-            early: early.to_vec(),
-        };
+        let waiting =
+            Waiting { responder, arrival: *arrival, hello: datagram.to_vec(), caller, early: early.to_vec() };
         self.ask_strike_register(*hello.e(), waiting);
         Ok(())
     }
@@ -365,7 +361,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         sent
     }
 
-    fn write_welcome(&mut self, responder: &mut Responder<C>, head: WelcomeHead, early: EarlyAnswer) -> Vec<u8> {
+    fn write_welcome(
+        &mut self,
+        responder: &mut Responder<C>,
+        head: WelcomeHead,
+        early: EarlyAnswer,
+    ) -> Vec<u8> {
         let payload = WelcomePayload {
             identity: self.identity.id(),
             instance: self.config.instance,
@@ -427,8 +428,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(Slot::Finishing(finishing)) = self.table.get_mut(id) else {
             return Err(DropReason::NoHandshake);
         };
-        let (sealed_static, sealed) =
-            finish.noise().split_first_chunk().ok_or(DropReason::TooShort)?;
+        let (sealed_static, sealed) = finish.noise().split_first_chunk().ok_or(DropReason::TooShort)?;
         let mut plain = [0; MESSAGE_LEN_MAX];
         let plain_len = finishing
             .responder
@@ -436,9 +436,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             .map_err(|_| DropReason::HandshakeFailed)?;
         let proven = finishing.responder.remote_static().ok_or(DropReason::HandshakeFailed)?;
         let payload = FinishPayload::parse(&plain[..plain_len]).map_err(|_| DropReason::Malformed);
-        let checked = payload.and_then(|payload| {
-            self.check_identity(&payload.identity, proven).map(|()| payload)
-        });
+        let checked =
+            payload.and_then(|payload| self.check_identity(&payload.identity, proven).map(|()| payload));
         let payload = checked.inspect_err(|_| drop(self.table.free(id)))?;
         let Slot::Finishing(finishing) = self.table.take(id) else { return Err(DropReason::NoHandshake) };
         let Finishing { responder, path, head } = *finishing;
@@ -536,7 +535,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let id = self.session_of_token(reset.token()).ok_or(DropReason::BadReset)?;
         let Some(session) = self.table.live(id) else { return Err(DropReason::BadReset) };
         let token = session.agreement.reset_token.ok_or(DropReason::BadReset)?;
-        if !is_token(&token, reset.token()) || session.agreement.peer_session != reset.session() || !session.path.is_of(arrival) {
+        if !is_token(&token, reset.token())
+            || session.agreement.peer_session != reset.session()
+            || !session.path.is_of(arrival)
+        {
             return Err(DropReason::BadReset);
         }
         self.reconnect(id);
