@@ -26,11 +26,11 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, EngineShared, PeerShared, ShardReport, room_of};
+use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, ShardReport, room_of};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
-use crate::mailbox::{Delivery, Desk, lock};
+use crate::mailbox::{Desk, lock};
 use crate::runtime;
 use crate::socket::{Doorbell, Socket};
 
@@ -55,7 +55,7 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) index: u8,
     pub(crate) shard: Shard<AwsLc, OsEntropy>,
     pub(crate) clock: Clock,
-    pub(crate) desk: Desk,
+    pub(crate) desk: Desk<Delivery>,
     /// By shard index; None at our own.
     pub(crate) neighbours: Vec<Option<Neighbour>>,
     pub(crate) engine: Arc<EngineShared>,
@@ -150,7 +150,7 @@ impl<H: Handler> Driver<H> {
     pub(crate) fn new(
         index: u8,
         (shard, clock): (Shard<AwsLc, OsEntropy>, Clock),
-        (desk, neighbours): (Desk, Vec<Option<Neighbour>>),
+        (desk, neighbours): (Desk<Delivery>, Vec<Option<Neighbour>>),
         (engine, spin): (Arc<EngineShared>, Spin),
         handler: H,
     ) -> Self {
@@ -362,7 +362,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn new_peer(&mut self, id: NodeId, session: SessionId, remote: SocketAddr) -> Arc<PeerShared> {
-        let peer = Arc::new(PeerShared::new(self.engine.clone(), id, session, remote));
+        let peer = self.engine.peer(id, session, remote);
         let slot = session.slot();
         if self.peers.len() <= slot {
             self.peers.resize(slot + 1, None);
@@ -373,8 +373,9 @@ impl<H: Handler> Driver<H> {
 
     fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
-        peer.on_closed(reason.clone());
-        self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        if peer.remove_session(session, &reason) {
+            self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        }
     }
 
     /// One session carries on for another, perhaps on another shard.
@@ -388,6 +389,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             peer.move_to(to);
+            peer.remove_session(from, &CloseReason::Superseded);
         }
         if let Some(resent) = resent {
             self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

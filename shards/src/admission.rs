@@ -203,7 +203,7 @@ mod tests {
     fn a_prefix_has_a_burst_and_then_a_rate() {
         let mut gate = gate();
         let remote = "198.51.100.7:9".parse().unwrap();
-        let at = |millis| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
         let burst = (0..20).filter(|_| gate.take_prefix(remote, at(0))).count();
         assert_eq!(burst as u64, HANDSHAKE_BURST);
         let later = (0..20).filter(|_| gate.take_prefix(remote, at(100))).count();
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn load_has_hysteresis() {
         let mut gate = gate();
-        let at = |millis| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
         assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1));
         assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD));
         assert!(gate.is_under_load(at(900), 0));

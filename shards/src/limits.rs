@@ -155,3 +155,5 @@ impl Limits {
 }
 /// A peer that owes an acknowledgement and says nothing for this long is given up.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
+/// Quiet time after which a session frees the buffers that a burst left behind.
+pub const SHRINK_AFTER: Duration = Duration::from_secs(5);

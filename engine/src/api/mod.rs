@@ -1,8 +1,7 @@
-//! The public face: start an engine, connect, send, receive. Usable from plain threads and any async runtime.
+//! What applications hold: peers, messages, events, errors. Usable from plain threads and any async runtime.
 
-mod connect;
-mod engine;
-mod error;
+pub(crate) mod connect;
+pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod handler;
 mod message;
@@ -10,7 +9,6 @@ pub(crate) mod peer;
 pub(crate) mod shared;
 
 pub use connect::{ConnectOptions, Connected, EARLY_OVERHEAD, EARLY_ROOM, Early};
-pub use engine::{Engine, EngineBuilder, EngineStats, ShardStats};
 pub use error::{ConnectError, Error, RecvError, SendError, StartError};
 pub use event::Event;
 pub use handler::{Handler, NoHandler, Reply, Verdict};

@@ -116,6 +116,7 @@ impl<C: Crypto> Session<C> {
     fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
         let now = around.now.instant;
         self.last_heard = now;
+        self.is_shrunk = false;
         self.finish = None;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
@@ -176,11 +177,7 @@ impl<C: Crypto> Session<C> {
 
     /// The peer broke the protocol: it is told, and the session closes.
     pub(crate) fn on_violation(&mut self, around: &mut Surroundings, violation: &'static str) {
-        if self.announced && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
-            let (session, peer) = (self.agreement.id, self.agreement.peer);
-            let reason = CloseReason::Violation(violation);
-            around.events.push_back(Event::Closed { session, peer, reason });
-        }
+        self.tell_closed(around, CloseReason::Violation(violation));
         self.close(around.now.instant, code::VIOLATION, violation);
     }
 
@@ -297,14 +294,14 @@ impl<C: Crypto> Session<C> {
     fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {
         let now = around.now.instant;
         let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
-        let datagram_len = self.recovery.datagram_len();
+        let path_mtu = self.recovery.path_mtu();
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
         let (recovery, mut fates) = self.fates(around);
         let summary = recovery
             .on_ack(now, input, &mut |outcome| fates.on_outcome(&outcome))
             .map_err(|_| "an acknowledgement of what was never sent")?;
         let frequency_lost = fates.frequency_lost;
-        self.after_fates(around, frequency_lost, datagram_len);
+        self.after_fates(around, frequency_lost, path_mtu);
         self.send_keys.on_acknowledged(ack.largest());
         around.stats.packets_lost_spuriously += u64::from(summary.spurious_packets);
         self.on_round_trip(around, ack.largest());
@@ -349,11 +346,11 @@ impl<C: Crypto> Session<C> {
         if self.recovery.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let datagram_len = self.recovery.datagram_len();
+        let path_mtu = self.recovery.path_mtu();
         let (recovery, mut fates) = self.fates(around);
         let kind = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome));
         let frequency_lost = fates.frequency_lost;
-        self.after_fates(around, frequency_lost, datagram_len);
+        self.after_fates(around, frequency_lost, path_mtu);
         let TimeoutKind::Probe(_) = kind else { return };
         around.stats.probe_timeouts += 1;
         self.repeat_oldest();
@@ -372,13 +369,13 @@ impl<C: Crypto> Session<C> {
     }
 
     /// What fates say about the path: an ACK_FREQUENCY to repeat, another datagram length.
-    fn after_fates(&mut self, around: &mut Surroundings, frequency_lost: Option<u64>, datagram_len: usize) {
+    fn after_fates(&mut self, around: &mut Surroundings, frequency_lost: Option<u64>, path_mtu: usize) {
         if let Some(sequence) = frequency_lost {
             self.recovery.on_ack_frequency_lost(sequence);
         }
-        let now_len = self.recovery.datagram_len();
-        around.stats.mtu_raised += u64::from(now_len > datagram_len);
-        around.stats.mtu_lowered += u64::from(now_len < datagram_len);
+        let now = self.recovery.path_mtu();
+        around.stats.mtu_raised += u64::from(now > path_mtu);
+        around.stats.mtu_lowered += u64::from(now < path_mtu);
     }
 }
 

@@ -333,7 +333,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.recovery.on_handshake_round_trip(now, now.since(started));
         let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
         self.around.events.push_back(if succeeds {
-            Event::PeerRestarted { from: id, to: id, resent: resent }
+            Event::PeerRestarted { from: id, to: id, resent }
         } else {
             Event::Connected { ticket, session: id, peer, instance, remote, early: outcome }
         });

@@ -126,6 +126,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let now = self.around.now.instant;
         match self.table.get_mut(id) {
             Some(Slot::Live(session)) => {
+                session.tell_closed(&mut self.around, crate::event::CloseReason::Local);
                 session.close(now, code, "");
                 self.touch(id);
             }

@@ -175,7 +175,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The shard was asked to shut down, and nothing is left that it must do.
     pub fn is_drained(&self) -> bool {
-        self.shutting_down && self.table.used() == 0
+        self.shutting_down && self.table.is_quiet()
     }
 
     /// Bytes of message blocks that the shard has allocated.

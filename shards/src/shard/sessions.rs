@@ -78,6 +78,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             last_roam: Instant::ZERO,
             highest: None,
             unmatched: 0,
+            is_shrunk: false,
             pacing_until: None,
         }
     }

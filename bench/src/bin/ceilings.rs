@@ -1,0 +1,205 @@
+//! What this machine can do at best, in one run: a sender on one core, a receiver on another, over loopback.
+//!
+//! `cargo run --release -p dunlin-bench --bin ceilings -- [--seconds N] [--best-of N]`
+//!
+//! Each figure is printed for the raw socket (a blocking socket with offload and nothing around it) and for both back
+//! ends. What is above the raw socket's is the back end's doing.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use dunlin::clock::Clock;
+use dunlin::runtime::{self, Driver, Running, RuntimeOptions, block_on, pin_to};
+use dunlin::socket::Socket;
+use dunlin::socket::group::{Group, GroupOptions};
+use dunlin::socket::probe::{IoChoice, choose};
+use dunlin_bench::flood::{Flood, Rate, Sealer, Sink};
+use dunlin_bench::pingpong::{Ping, Pong};
+use dunlin_bench::raw::RawSocket;
+use dunlin_shards::placement::{Placement, PlacementSeeds};
+
+/// Round trips measured per figure.
+const ROUNDS: usize = 20_000;
+
+/// The raw ceilings of this machine.
+#[derive(Parser)]
+struct Arguments {
+    /// How long each throughput figure is measured.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How often it is measured; the best counts, as a busy machine only takes away.
+    #[arg(long, default_value_t = 1)]
+    best_of: u32,
+}
+
+/// What moves the trains at one end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Raw,
+    Mmsg,
+    Uring,
+}
+
+/// A driver that is ready to start on its core, or runs there.
+enum Started<T> {
+    Thread(thread::JoinHandle<T>),
+    Shard(Running<T>),
+}
+
+impl<T> Started<T> {
+    fn join(self) -> T {
+        match self {
+            Self::Thread(thread) => thread.join().expect("a driver does not panic"),
+            Self::Shard(running) => running.join().pop().expect("one shard"),
+        }
+    }
+}
+
+/// A bound socket whose driver is yet to come.
+enum Bound {
+    Raw(Box<RawSocket>),
+    Shard(Group, IoChoice),
+}
+
+impl Bound {
+    fn new(end: End, spinning: bool) -> Result<Self, Box<dyn Error>> {
+        let io = match end {
+            End::Raw => return Ok(Self::Raw(Box::new(RawSocket::bind(spinning)?))),
+            End::Mmsg => IoChoice::Mmsg,
+            End::Uring => IoChoice::Uring,
+        };
+        let placement = Placement::new(1, PlacementSeeds::default());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self::Shard(Group::bind(any, &placement, &GroupOptions::default())?, io))
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Raw(socket) => socket.local_addr(),
+            Self::Shard(group, _) => group.local_addr(),
+        }
+    }
+
+    fn start<D: Driver>(
+        self,
+        core: usize,
+        clock: Clock,
+        driver: D,
+    ) -> Result<Started<D::Output>, Box<dyn Error>> {
+        Ok(match self {
+            Self::Raw(mut socket) => Started::Thread(thread::spawn(move || {
+                pin_to(core).expect("the core is ours");
+                block_on(driver.run(&mut *socket))
+            })),
+            Self::Shard(group, io) => {
+                let options = RuntimeOptions { io, cores: Some(vec![core]), oversubscribe: false };
+                let mut driver = Some(driver);
+                let make = |_| driver.take().expect("one shard");
+                Started::Shard(runtime::start(group, clock, &options, make)?)
+            }
+        })
+    }
+}
+
+/// Where both ends run, and how long.
+struct Bench {
+    best_of: u32,
+    clock: Clock,
+    sender_core: usize,
+    receiver_core: usize,
+    time: Duration,
+}
+
+impl Bench {
+    fn flood(&self, ends: (End, End), datagram_len: usize, sealed: bool) -> Result<Rate, Box<dyn Error>> {
+        let (from, to) = (Bound::new(ends.0, false)?, Bound::new(ends.1, false)?);
+        let address = to.address();
+        let sealer = || sealed.then(Sealer::default);
+        let sink = Sink { clock: self.clock, time: self.time, sealer: sealer() };
+        let sink = to.start(self.receiver_core, self.clock, sink)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = Flood { to: address, datagram_len, sealer: sealer(), stop: stop.clone() };
+        let flood = from.start(self.sender_core, self.clock, flood)?;
+        let rate = sink.join();
+        stop.store(true, Ordering::Relaxed);
+        flood.join();
+        assert_eq!(rate.forged, 0, "loopback does not corrupt");
+        Ok(rate)
+    }
+
+    fn round_trip(&self, end: End, spin: bool) -> Result<Duration, Box<dyn Error>> {
+        let (from, to) = (Bound::new(end, spin)?, Bound::new(end, spin)?);
+        let ping = Ping { to: to.address(), clock: self.clock, rounds: ROUNDS, spin };
+        let pong = to.start(self.receiver_core, self.clock, Pong { spin })?;
+        let trip = from.start(self.sender_core, self.clock, ping)?.join();
+        pong.join();
+        Ok(trip)
+    }
+}
+
+impl Bench {
+    /// Ends take turns, so that what disturbs the machine disturbs all of them.
+    fn print_floods(&self, ends: &[End], datagram_len: usize, sealed: bool) -> Result<(), Box<dyn Error>> {
+        let mut best = vec![Rate::default(); ends.len()];
+        for _ in 0..self.best_of {
+            for (best, end) in best.iter_mut().zip(ends) {
+                let rate = self.flood((*end, *end), datagram_len, sealed)?;
+                if best.time.is_zero() || rate.mpps() > best.mpps() {
+                    *best = rate;
+                }
+            }
+        }
+        let kind = if sealed { "AES-256-GCM" } else { "plain" };
+        for (rate, end) in best.iter().zip(ends) {
+            let name = format!("{end:?} {datagram_len} {kind}").to_lowercase();
+            let per_train = rate.datagrams as f64 / rate.trains as f64;
+            println!("{name:<34} {:>8.2} {:>8.1} {per_train:>10.1}", rate.mpps(), rate.gbit_per_s());
+        }
+        Ok(())
+    }
+
+    fn print_round_trips(&self, ends: &[End], spin: bool) -> Result<(), Box<dyn Error>> {
+        for end in ends {
+            let mut best = Duration::MAX;
+            for _ in 0..self.best_of {
+                best = best.min(self.round_trip(*end, spin)?);
+            }
+            let name = format!("{end:?} {}", if spin { "spinning" } else { "asleep" }).to_lowercase();
+            println!("{name:<34} {:>8.1}", best.as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    runtime::prepare();
+    let arguments = Arguments::parse();
+    let cores = runtime::cores()?;
+    let [sender_core, receiver_core, ..] = cores[..] else {
+        println!("SKIPPED ceilings: a sender and a receiver need a core each");
+        return Ok(());
+    };
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let bench =
+        Bench { best_of: arguments.best_of.max(1), clock: Clock::start(), sender_core, receiver_core, time };
+    let mut ends = vec![End::Raw, End::Mmsg];
+    match choose(IoChoice::Uring) {
+        Ok(_) => ends.push(End::Uring),
+        Err(error) => println!("SKIPPED uring: {error}"),
+    }
+    println!("sender on core {sender_core}, receiver on core {receiver_core}, {time:?} per figure\n");
+    println!("{:<34} {:>8} {:>8} {:>10}", "trains over loopback", "Mpps", "Gbit/s", "per train");
+    for (datagram_len, sealed) in [(1_200, false), (1_200, true), (8_900, false), (8_900, true)] {
+        bench.print_floods(&ends, datagram_len, sealed)?;
+    }
+    println!("\n{:<34} {:>8}", "round trip, 64 bytes, median", "us");
+    for spin in [false, true] {
+        bench.print_round_trips(&ends, spin)?;
+    }
+    Ok(())
+}
