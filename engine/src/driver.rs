@@ -280,6 +280,9 @@ impl<H: Handler> Driver<H> {
 
     fn on_message(&mut self, now: Now, from: (SessionId, ChannelId, u32), block: Block) {
         let (session, channel, charge) = from;
+        if channel.0 == Channel::DISCARD.0 {
+            return self.consume(now, from, block);
+        }
         let Some(peer) = self.peer(session).cloned() else {
             return self.consume(now, from, block);
         };

@@ -8,7 +8,7 @@ mod message;
 pub(crate) mod peer;
 pub(crate) mod shared;
 
-pub use connect::{ConnectOptions, Connected, Early};
+pub use connect::{ConnectOptions, Connected, EARLY_OVERHEAD, EARLY_ROOM, Early};
 pub use error::{ConnectError, Error, RecvError, SendError, StartError};
 pub use event::Event;
 pub use handler::{Handler, NoHandler, Reply, Verdict};

@@ -41,9 +41,15 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     answer: Mutex<Option<Answer>>,
     answered: Bell,
+    /// What its early messages take of the queue of the peer that it may bring.
+    room: usize,
 }
 
 impl Request {
+    pub(crate) fn with_room(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
     pub(crate) fn complete(&self, answer: Answer) {
         *lock(&self.answer) = Some(answer);
         self.answered.notify(usize::MAX);
@@ -154,6 +160,10 @@ impl EngineShared {
         let request = lock(&self.requests).remove(&ticket);
         let known = request.is_some();
         if let Some(request) = request {
+            if let Answer::Connected { peer, .. } = &answer {
+                // Before the driver gives back what was acknowledged with the answer.
+                peer.queued.fetch_add(request.room, Ordering::AcqRel);
+            }
             request.complete(answer);
         }
         known
