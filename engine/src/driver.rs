@@ -389,7 +389,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             peer.move_to(to);
-            peer.remove_session(from, &CloseReason::Superseded);
+            peer.remove_session(from, &CloseReason::Local);
         }
         if let Some(resent) = resent {
             self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

@@ -38,6 +38,8 @@ pub mod code {
     pub const SUPERSEDED: u64 = 2;
     /// The node shuts down.
     pub const SHUTDOWN: u64 = 3;
+    /// The node is short of memory.
+    pub const OVERLOADED: u64 = 4;
 }
 
 /// What became of an opened packet's frames.

@@ -11,7 +11,6 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::{AckFrequency, SentKind, SentPacket};
-use crate::event::CloseReason;
 use crate::limits::DATAGRAM_MIN;
 use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};

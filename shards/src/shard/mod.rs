@@ -108,6 +108,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     resets: HashMap<u64, SessionId>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
+    /// Since when blocks in use take more than their share of memory.
+    short_since: Option<Instant>,
     batch_had_data: bool,
     batch_fresh: bool,
     shutting_down: bool,
@@ -147,6 +149,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             responders: respond::Responders::new(&config, &limits),
             resets: HashMap::default(),
             replies: VecDeque::new(),
+            short_since: None,
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
@@ -329,6 +332,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if self.batch_fresh {
             self.batch_fresh = false;
             self.work_handshakes();
+            self.check_memory();
         }
         if let Some((arrival, reply)) = self.replies.pop_front() {
             return Some(self.write_reply(&arrival, reply, frame));
