@@ -177,7 +177,7 @@ impl<C: Crypto> Session<C> {
         let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
         self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
         if eliciting {
-            self.last_eliciting_sent = Some(now);
+            self.owed_since.get_or_insert(now);
         }
     }
 
@@ -254,7 +254,7 @@ impl<C: Crypto> Session<C> {
         self.seal(&mut frame[..len], ticket);
         let (kind, contents) = (SentKind::MtuProbe, Contents::default());
         self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
-        self.last_eliciting_sent = Some(now);
+        self.owed_since.get_or_insert(now);
         Some(self.transmit(around, len, len))
     }
 
