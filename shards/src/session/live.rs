@@ -187,7 +187,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) settings: Settings,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
-    pub(crate) last_eliciting_sent: Option<Instant>,
+    /// Since when the peer owes an answer: the first packet that asked for one since it answered last.
+    pub(crate) owed_since: Option<Instant>,
     pub(crate) last_roam: Instant,
     pub(crate) highest: Option<u64>,
     pub(crate) unmatched: u32,
@@ -332,7 +333,7 @@ impl<C: Crypto> Session<C> {
     }
 
     fn unresponsive_at(&self) -> Option<Instant> {
-        let since = self.last_eliciting_sent.filter(|_| !self.is_quiet())?;
+        let since = self.owed_since.filter(|_| !self.is_quiet())?;
         Some(since.max(self.last_heard) + UNRESPONSIVE_AFTER)
     }
 

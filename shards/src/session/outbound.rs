@@ -182,7 +182,7 @@ impl<C: Crypto> Session<C> {
         let is_ect = self.recovery.is_ect_wanted();
         self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect, contents });
         if kind != SentKind::AckOnly {
-            self.last_eliciting_sent = Some(now);
+            self.owed_since.get_or_insert(now);
         }
     }
 

@@ -79,7 +79,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             settings,
             secrets_since: now,
             last_heard: now,
-            last_eliciting_sent: None,
+            owed_since: None,
             last_roam: Instant::ZERO,
             highest: None,
             unmatched: 0,
