@@ -190,7 +190,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut ends = vec![End::Raw, End::Mmsg];
     match choose(IoChoice::Uring) {
         Ok(_) => ends.push(End::Uring),
-        Err(error) => println!("SKIPPED uring: {error}"),
+        Err(error) => println!("SKIPPED io_uring: the uring back end: {error}"),
     }
     println!("sender on core {sender_core}, receiver on core {receiver_core}, {time:?} per figure\n");
     println!("{:<34} {:>8} {:>8} {:>10}", "trains over loopback", "Mpps", "Gbit/s", "per train");

@@ -45,7 +45,7 @@ fn tell<D: Driver>(
         Backend::Mmsg => IoChoice::Mmsg,
     };
     if let Err(error) = choose(io) {
-        println!("SKIPPED uring: {error}");
+        println!("SKIPPED io_uring: the uring back end: {error}");
         return None;
     }
     let placement = Placement::new(1, PlacementSeeds::default());
