@@ -117,6 +117,7 @@ impl<H> EngineBuilder<H> {
             stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
             stopping: AtomicBool::new(false),
             message_len_max: self.config.transport.message_max.len(),
+            process: std::process::id(),
         });
         let steering = group.steering().clone();
         let template = start::shard_config(&self.config, &keys, placement, group.local_addr());

@@ -111,6 +111,9 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
+    if engine.process != std::process::id() {
+        return Err(ConnectError::Forked);
+    }
     let ticket = engine.next_ticket();
     let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
     let request = Arc::new(Request::with_room(room));

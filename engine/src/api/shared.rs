@@ -101,6 +101,8 @@ pub(crate) struct EngineShared {
     pub(crate) stats: Vec<Mutex<ShardReport>>,
     pub(crate) stopping: AtomicBool,
     pub(crate) message_len_max: usize,
+    /// The process that the shards' threads live in: a forked child has none of them (T27).
+    pub(crate) process: u32,
 }
 
 /// A shard's numbers, as of its last pause.
