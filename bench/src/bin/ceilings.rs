@@ -1,11 +1,13 @@
 //! What this machine can do at best, in one run: a sender on one core, a receiver on another, over loopback.
 //!
-//! `cargo run --release -p dunlin-bench --bin ceilings -- [--seconds N] [--best-of N]`
+//! `cargo run --release -p dunlin-bench --bin ceilings -- [--seconds N] [--best-of N] [--queue-kib N]`
 //!
-//! Each figure is printed for the raw socket (a blocking socket with offload and nothing around it) and for both back
-//! ends. What is above the raw socket's is the back end's doing.
+//! Each figure is printed for the raw socket (one system call per train and nothing around it) and for both back ends:
+//! what is below the raw socket's is the back end's doing. The columns in nanoseconds are what one side costs its core per
+//! datagram; on loopback the sender pays for delivery too.
 
 use std::error::Error;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +16,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use dunlin::clock::Clock;
+use dunlin::entropy::OsEntropy;
 use dunlin::runtime::{self, Driver, Running, RuntimeOptions, block_on, pin_to};
-use dunlin::socket::Socket;
 use dunlin::socket::group::{Group, GroupOptions};
 use dunlin::socket::probe::{IoChoice, choose};
+use dunlin::socket::{KernelBuffers, Socket};
 use dunlin_bench::flood::{Flood, Rate, Sealer, Sent, Sink};
 use dunlin_bench::pingpong::{Ping, Pong};
 use dunlin_bench::raw::RawSocket;
@@ -35,6 +38,9 @@ struct Arguments {
     /// How often it is measured; the best counts, as a busy machine only takes away.
     #[arg(long, default_value_t = 1)]
     best_of: u32,
+    /// KiB that the kernel may queue for a receiver.
+    #[arg(long, default_value_t = 8_192)]
+    queue_kib: usize,
 }
 
 /// What moves the trains at one end.
@@ -67,15 +73,18 @@ enum Bound {
 }
 
 impl Bound {
-    fn new(end: End, spinning: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(end: End, spinning: bool, buffers: KernelBuffers) -> Result<Self, Box<dyn Error>> {
         let io = match end {
-            End::Raw => return Ok(Self::Raw(Box::new(RawSocket::bind(spinning)?))),
+            End::Raw => return Ok(Self::Raw(Box::new(RawSocket::bind(spinning, buffers)?))),
             End::Mmsg => IoChoice::Mmsg,
             End::Uring => IoChoice::Uring,
         };
         let placement = Placement::new(1, PlacementSeeds::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self::Shard(Group::bind(any, &placement, &GroupOptions::default())?, io))
+        Ok(Self::Shard(
+            Group::bind(any, &placement, &GroupOptions { buffers, ..GroupOptions::default() })?,
+            io,
+        ))
     }
 
     fn address(&self) -> SocketAddr {
@@ -113,6 +122,7 @@ struct Bench {
     sender_core: usize,
     receiver_core: usize,
     time: Duration,
+    buffers: KernelBuffers,
 }
 
 impl Bench {
@@ -122,7 +132,7 @@ impl Bench {
         datagram_len: usize,
         sealed: bool,
     ) -> Result<(Rate, Sent), Box<dyn Error>> {
-        let (from, to) = (Bound::new(ends.0, false)?, Bound::new(ends.1, false)?);
+        let (from, to) = (Bound::new(ends.0, true, self.buffers)?, Bound::new(ends.1, true, self.buffers)?);
         let address = to.address();
         let sealer = || sealed.then(Sealer::default);
         let sink = Sink { clock: self.clock, time: self.time, sealer: sealer() };
@@ -138,7 +148,7 @@ impl Bench {
     }
 
     fn round_trip(&self, end: End, spin: bool) -> Result<Duration, Box<dyn Error>> {
-        let (from, to) = (Bound::new(end, spin)?, Bound::new(end, spin)?);
+        let (from, to) = (Bound::new(end, spin, self.buffers)?, Bound::new(end, spin, self.buffers)?);
         let ping = Ping { to: to.address(), clock: self.clock, rounds: ROUNDS, spin };
         let pong = to.start(self.receiver_core, self.clock, Pong { spin })?;
         let trip = from.start(self.sender_core, self.clock, ping)?.join();
@@ -183,6 +193,19 @@ impl Bench {
     }
 }
 
+/// What one call costs, in the best of a few hundred rounds.
+fn print_call(name: &str, call: impl Fn()) {
+    const CALLS: u32 = 1_000;
+    let clock = Clock::start();
+    let round = || {
+        let start = clock.instant();
+        (0..CALLS).for_each(|_| call());
+        clock.instant().since(start)
+    };
+    let best = (0..300).map(|_| round()).min().unwrap_or_default();
+    println!("{name:<26} {:>8.0}", best.as_nanos() as f64 / f64::from(CALLS));
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     runtime::prepare();
     let arguments = Arguments::parse();
@@ -192,8 +215,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let time = Duration::from_secs_f64(arguments.seconds);
-    let bench =
-        Bench { best_of: arguments.best_of.max(1), clock: Clock::start(), sender_core, receiver_core, time };
+    let buffers = KernelBuffers { receive_len: arguments.queue_kib << 10, ..KernelBuffers::default() };
+    let bench = Bench {
+        best_of: arguments.best_of.max(1),
+        clock: Clock::start(),
+        sender_core,
+        receiver_core,
+        time,
+        buffers,
+    };
     let mut ends = vec![End::Raw, End::Mmsg];
     match choose(IoChoice::Uring) {
         Ok(_) => ends.push(End::Uring),
@@ -211,5 +241,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for spin in [false, true] {
         bench.print_round_trips(&ends, spin)?;
     }
+    println!("\n{:<26} {:>8}", "once per batch", "ns");
+    let clock = bench.clock;
+    print_call("clock, both", || _ = black_box(clock.now()));
+    print_call("clock, instant", || _ = black_box(clock.instant()));
+    print_call("randomness, 32 bytes", || _ = black_box(OsEntropy.array::<32>()));
     Ok(())
 }
