@@ -8,6 +8,7 @@ mod flood;
 mod handshake;
 mod replay;
 mod rekey;
+mod sessions;
 
 use core::time::Duration;
 

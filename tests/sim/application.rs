@@ -409,7 +409,8 @@ impl Application {
     fn on_open(&mut self, peer: NodeId, session: SessionId) {
         self.moved.remove(&session);
         self.sessions.entry(session).or_insert(Open { peer, queued: 0, limit: 1 });
-        self.contacts.entry(peer).or_default().session = Some(session);
+        // Order is kept by staying with a session until another carries on for it.
+        self.contacts.entry(peer).or_default().session.get_or_insert(session);
     }
 
     /// One session carries on for another.
