@@ -283,6 +283,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
         block.copy_from_slice(datagram);
+        self.around.pool.disown(block.capacity());
         self.around.stats.misrouted += 1;
         let arrival = Arrival { segment_len: datagram.len(), ..*arrival };
         self.around.mail.push_back((to, Mail::Misrouted { arrival, datagram: block }));

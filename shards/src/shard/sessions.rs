@@ -218,7 +218,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.begin(now);
         self.around.stats.count_drop(DropReason::MailFull);
         match mail {
-            Mail::Misrouted { datagram, .. } => self.around.pool.give(datagram),
+            Mail::Misrouted { datagram, .. } => self.around.pool.adopt(datagram),
             Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
             Mail::Inherit { session, message } => self.return_message(session, message),
             _ => {}
