@@ -257,7 +257,9 @@ impl<C: Crypto> Session<C> {
         let room = out.room();
         out.zeros(room).ok()?;
         self.seal(&mut frame[..len], ticket);
-        let (kind, contents) = (SentKind::MtuProbe, Contents::default());
+        let kind = SentKind::MtuProbe;
+        let mut contents = Contents::default();
+        contents.flags.set(Flags::TEST);
         self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
         self.owed_since.get_or_insert(now);
         Some(self.transmit(around, len, len))

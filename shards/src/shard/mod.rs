@@ -87,6 +87,8 @@ pub enum Timer {
     Session,
     /// A handshake waits for its turn.
     Handshake,
+    /// Letters that found their ring full are to be sent again.
+    Mail,
 }
 
 /// One core's worth of protocol.
@@ -108,6 +110,9 @@ pub struct Shard<C: Crypto, E: Entropy> {
     resets: HashMap<u64, SessionId>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
+    /// Letters that found their ring full and must arrive: they are sent again later.
+    postponed: VecDeque<(Destination, Mail)>,
+    postponed_until: Instant,
     batch_had_data: bool,
     batch_fresh: bool,
     shutting_down: bool,
@@ -147,6 +152,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             responders: respond::Responders::new(&config, &limits),
             resets: HashMap::default(),
             replies: VecDeque::new(),
+            postponed: VecDeque::new(),
+            postponed_until: Instant::ZERO,
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
@@ -298,6 +305,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_slot_timeout(id);
         }
         self.expire_responders();
+        if self.postponed_until <= now.instant {
+            self.around.mail.append(&mut self.postponed);
+        }
     }
 
     fn on_slot_timeout(&mut self, id: SessionId) {
@@ -413,6 +423,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
-        sessions.into_iter().chain(responders).min_by_key(|(at, _)| *at)
+        let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
+        sessions.into_iter().chain(responders).chain(postponed).min_by_key(|(at, _)| *at)
     }
 }
