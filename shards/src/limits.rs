@@ -98,6 +98,10 @@ pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 /// How long a session for which another carries on still takes in what its peer sends.
 pub const YIELD_LINGER: Duration = Duration::from_secs(10);
+/// Letters of a shard that wait for room in a ring at most.
+pub const POSTPONED_MAX: usize = 4_096;
+/// How long they wait before they are tried again.
+pub const POSTPONED_FOR: Duration = Duration::from_millis(1);
 /// Half-open handshakes kept by a shard as a responder at most.
 pub const HALF_OPEN_MAX: usize = 4_096;
 /// Sessions of one identity in the directory at most: instances of one key on several devices.

@@ -5,9 +5,15 @@
 mod delivery;
 mod early_data;
 mod flood;
+mod flow;
 mod handshake;
+mod path_mtu;
 mod rekey;
 mod replay;
+mod restart;
+mod roaming;
+mod sessions;
+mod shards;
 
 use core::time::Duration;
 

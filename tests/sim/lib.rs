@@ -11,6 +11,7 @@ pub mod glass;
 #[path = "../impair/mod.rs"]
 pub mod impair;
 pub mod ledger;
+pub mod lies;
 pub mod link;
 pub mod node;
 pub mod tap;

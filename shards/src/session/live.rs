@@ -49,6 +49,8 @@ impl Flags {
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
     pub(crate) const TOKEN: u8 = 1 << 5;
+    /// A test of the path's size, whose loss is none of the path's.
+    pub(crate) const TEST: u8 = 1 << 6;
 
     pub(crate) fn set(&mut self, bit: u8) {
         self.0 |= bit;

@@ -52,7 +52,12 @@ impl<C: Crypto> Session<C> {
         if let Some(transmit) = self.write_mtu_probe(around, frame) {
             return Some(transmit);
         }
-        self.write_train(around, frame)
+        if let Some(transmit) = self.write_train(around, frame) {
+            return Some(transmit);
+        }
+        // What was to be sent again may have been acknowledged meanwhile: that shows only now.
+        self.finish_draining(around);
+        self.write_close(around, frame)
     }
 
     /// Goes on to the next key phase when it is due.
@@ -257,7 +262,9 @@ impl<C: Crypto> Session<C> {
         let room = out.room();
         out.zeros(room).ok()?;
         self.seal(&mut frame[..len], ticket);
-        self.on_packet_sent(now, (number, len), SentKind::MtuProbe, Contents::default());
+        let mut contents = Contents::default();
+        contents.flags.set(Flags::TEST);
+        self.on_packet_sent(now, (number, len), SentKind::MtuProbe, contents);
         Some(self.transmit(around, len, len))
     }
 
@@ -326,7 +333,10 @@ impl<C: Crypto> Session<C> {
             return None;
         }
         close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
+        let number = ticket.number();
         self.seal(&mut frame[..len], ticket);
+        // A peer that goes on will acknowledge it with the rest.
+        self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
         Some(self.transmit(around, len, len))
     }
 }
