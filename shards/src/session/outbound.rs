@@ -336,7 +336,7 @@ impl<C: Crypto> Session<C> {
         let number = ticket.number();
         self.seal(&mut frame[..len], ticket);
         // A peer that goes on will acknowledge it with the rest.
-        self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
+        self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
         Some(self.transmit(around, len, len))
     }
 }
