@@ -147,15 +147,14 @@ impl EngineShared {
     ) -> Arc<PeerShared> {
         let mut peers = lock(&self.peers);
         let known = peers.get(&id).and_then(Weak::upgrade).filter(|peer| peer.add_session(session));
-        let peer = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             if peers.len() >= PEERS_SWEEP && peers.len().is_power_of_two() {
                 peers.retain(|_, peer| peer.strong_count() > 0);
             }
             let peer = Arc::new(PeerShared::new(self.clone(), id, session, remote));
             peers.insert(id, Arc::downgrade(&peer));
             peer
-        });
-        peer
+        })
     }
 
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
