@@ -3,7 +3,7 @@
 //! Holds: the handler takes the lock that nobody else wants while the rally is on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dunlin::{Channel, Handler, Reply, Verdict};
 use hdrhistogram::Histogram;
@@ -26,10 +26,10 @@ pub(crate) fn lock(rally: &Mutex<Rally>) -> MutexGuard<'_, Rally> {
 
 /// What the near side's handler and the measuring thread share.
 pub(crate) struct Rally {
-    start: Instant,
-    is_on: bool,
-    is_over: bool,
-    times: Histogram<u64>,
+    pub(crate) start: Instant,
+    pub(crate) is_on: bool,
+    pub(crate) is_over: bool,
+    pub(crate) times: Histogram<u64>,
 }
 
 impl Default for Rally {
@@ -39,7 +39,7 @@ impl Default for Rally {
 }
 
 impl Rally {
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
 }
