@@ -129,7 +129,10 @@ impl Mtu {
     /// A probe of this size was lost.
     pub fn on_probe_lost(&mut self, size: usize) {
         self.probe = None;
-        self.refuse(size, false);
+        // A larger one, given up before, may have arrived after all.
+        if size > self.current {
+            self.refuse(size, false);
+        }
     }
 
     /// The machine itself refused to send a datagram of this size (EMSGSIZE). Returns whether `current` changed.
@@ -233,6 +236,22 @@ mod tests {
         let count = search(&mut mtu, START, 1_400);
         assert_eq!(mtu.current(), 1_400);
         assert!(count <= 8, "{count}");
+    }
+
+    /// A probe that was given up arrives after all while a smaller one is under way, which is lost: what is known stays known.
+    /// spec: atp/path-mtu
+    #[test]
+    fn a_late_answer_outweighs_the_loss_of_a_smaller_probe() {
+        let mut mtu = Mtu::new(9_000);
+        assert_eq!(mtu.poll_probe(START), Some(9_000));
+        mtu.on_probe_lost(9_000);
+        assert_eq!(mtu.poll_probe(START), Some(DATAGRAM_LEN_DEFAULT));
+        mtu.on_probe_lost(DATAGRAM_LEN_DEFAULT);
+        let smaller = mtu.poll_probe(START).unwrap();
+        assert!(mtu.on_probe_acked(DATAGRAM_LEN_DEFAULT));
+        mtu.on_probe_lost(smaller);
+        assert_eq!(mtu.current(), DATAGRAM_LEN_DEFAULT);
+        assert!(mtu.poll_probe(START).is_some_and(|size| size > DATAGRAM_LEN_DEFAULT));
     }
 
     /// The common case costs one probe; a jumbo path too; Ethernet on the way of a jumbo sender few more.
