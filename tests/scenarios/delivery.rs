@@ -71,7 +71,12 @@ fn a_bad_link_loses_nothing() {
         let len = 1 + (n as usize * 7919) % 20_000;
         let channel = 16 + n % 3;
         world.send_with(near, far, Manner::default().on(channel), &vec![(n % 200) as u8; len]);
-        world.send_with(far, near, Manner::default().on(channel + 10).unordered(), &vec![(n % 200) as u8; len / 10]);
+        world.send_with(
+            far,
+            near,
+            Manner::default().on(channel + 10).unordered(),
+            &vec![(n % 200) as u8; len / 10],
+        );
     }
     let is_done = world.run_until(seconds(120), |world| world.is_settled());
     assert!(is_done, "{} messages are open", world.ledger().open());

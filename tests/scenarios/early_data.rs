@@ -97,8 +97,7 @@ fn a_hello_on_another_shard_delivers_its_early_data_once() {
     for round in 0..50 {
         let mut world = World::from_seed(seed() * 100 + round);
         let near = world.add_node();
-        let far =
-            world.add_node_with(NodeSettings { shards: 4, unsteered: true, ..NodeSettings::default() });
+        let far = world.add_node_with(NodeSettings { shards: 4, unsteered: true, ..NodeSettings::default() });
         world.link(near, far).record();
         world.everywhere(|conditions| {
             conditions.duplicate_permille = 500;

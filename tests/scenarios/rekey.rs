@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::session::aws_lc::AwsLc;
+use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::session::keys::KeyLimits;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World, WorldOf};
@@ -28,7 +28,8 @@ fn pair_with<C: Crypto>(
 fn a_thousand_key_phases_lose_nothing() {
     let mut world = World::from_seed(seed());
     let (near, far) = pair_with(&mut world, |settings| {
-        settings.sessions.key_limits = KeyLimits { packets: 100, packets_max: 10_000, ..KeyLimits::default() };
+        settings.sessions.key_limits =
+            KeyLimits { packets: 100, packets_max: 10_000, ..KeyLimits::default() };
     });
     world.both(near, far, |conditions| {
         conditions.loss_permille = 100;

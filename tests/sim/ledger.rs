@@ -127,7 +127,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// A message is about to be sent.
-    pub fn add(&mut self, (from, to): (NodeIndex, NodeIndex), manner: Manner, bytes: &[u8], now: u64) -> Entry {
+    pub fn add(
+        &mut self,
+        (from, to): (NodeIndex, NodeIndex),
+        manner: Manner,
+        bytes: &[u8],
+        now: u64,
+    ) -> Entry {
         let entry = self.records.len();
         let key = (from, to, manner.channel.0, print_of(bytes));
         self.by_bytes.entry(key).or_default().push(entry);
@@ -220,7 +226,10 @@ impl Ledger {
         record.delivered += 1;
         record.arrived_at.get_or_insert(now);
         let is_repeated = record.delivered > 1;
-        assert!(!is_repeated || record.may_repeat, "I2: message {entry} from {from:?} to {to:?} arrived twice");
+        assert!(
+            !is_repeated || record.may_repeat,
+            "I2: message {entry} from {from:?} to {to:?} arrived twice"
+        );
         if record.manner.ordered && record.manner.reliable {
             let last = self.last.insert(end, entry);
             assert!(

@@ -264,13 +264,7 @@ impl Link {
     }
 
     /// When it arrives, and with which mark.
-    fn pass(
-        &mut self,
-        now: u64,
-        datagram: &[u8],
-        ecn: Ecn,
-        chance: &mut Rng,
-    ) -> Result<(u64, Ecn), Cause> {
+    fn pass(&mut self, now: u64, datagram: &[u8], ecn: Ecn, chance: &mut Rng) -> Result<(u64, Ecn), Cause> {
         if self.conditions.is_cut {
             return Err(Cause::Cut);
         }

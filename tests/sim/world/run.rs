@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 use crate::link::{Carried, Cause, Link};
 use crate::trace::What;
 
-use super::checks::{letter_number, event_number};
+use super::checks::{event_number, letter_number};
 use super::{Flight, Next, NodeIndex, POISON, Scheduled, Stray, WorldOf};
 
 /// Time for a letter between two shards of a node, in nanoseconds.
@@ -60,8 +60,8 @@ impl<C: Crypto> WorldOf<C> {
     pub fn run_until_idle(&mut self) {
         self.last_activity = self.now;
         let rest = nanos_of(REST);
-        let is_idle = self
-            .run_until(REST_MAX, |world| world.lively == 0 && world.now >= world.last_activity + rest);
+        let is_idle =
+            self.run_until(REST_MAX, |world| world.lively == 0 && world.now >= world.last_activity + rest);
         assert!(is_idle, "the world does not come to rest");
     }
 
@@ -204,7 +204,11 @@ impl<C: Crypto> WorldOf<C> {
             return;
         }
         core.ticks = if core.ticks.0 == self.now { (self.now, core.ticks.1 + 1) } else { (self.now, 0) };
-        assert!(core.ticks.1 < TICKS_MAX, "a shard's time comes without end: {:?}", core.shard.poll_timeout());
+        assert!(
+            core.ticks.1 < TICKS_MAX,
+            "a shard's time comes without end: {:?}",
+            core.shard.poll_timeout()
+        );
         core.shard.handle_timeout(now);
         self.note(node, shard, What::Timer, [0; 3]);
     }
@@ -235,12 +239,13 @@ impl<C: Crypto> WorldOf<C> {
     fn post_letters(&mut self, node: NodeIndex, shard: u8) {
         loop {
             let owner = &mut self.nodes[node.0];
-            let Some((Destination::Shard(to), mail)) = owner.cores[usize::from(shard)].shard.poll_mail() else {
+            let Some((Destination::Shard(to), mail)) = owner.cores[usize::from(shard)].shard.poll_mail()
+            else {
                 return;
             };
             let kind = letter_number(&mail);
-            let full = self.full_ring_permille > 0
-                && self.chance.below(1_000) < u64::from(self.full_ring_permille);
+            let full =
+                self.full_ring_permille > 0 && self.chance.below(1_000) < u64::from(self.full_ring_permille);
             let ring_len = owner.settings.ring_len;
             let core = &mut owner.cores[usize::from(shard)];
             let waiting = core.letters_out.entry(to).or_default();
@@ -284,7 +289,11 @@ impl<C: Crypto> WorldOf<C> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
         for (shard, mail) in owner.application.take_letters() {
-            self.nodes[node.0].cores[usize::from(shard)].shard.handle_mail(now, mail::From::Application, mail);
+            self.nodes[node.0].cores[usize::from(shard)].shard.handle_mail(
+                now,
+                mail::From::Application,
+                mail,
+            );
             self.touch(node, shard);
         }
         if let Some(at) = self.nodes[node.0].application.wakes_at() {
@@ -317,7 +326,10 @@ impl<C: Crypto> WorldOf<C> {
     fn launch(&mut self, node: NodeIndex, shard: u8, transmit: &Transmit) {
         let mut train = self.frame[..transmit.len].to_vec();
         self.frame[..transmit.len].fill(POISON);
-        assert!(transmit.segment_len > 0 && transmit.segment_count() <= 64, "a train of wrong shape: {transmit:?}");
+        assert!(
+            transmit.segment_len > 0 && transmit.segment_count() <= 64,
+            "a train of wrong shape: {transmit:?}"
+        );
         let to = self.by_address.get(&transmit.remote).copied();
         for datagram in train.chunks(transmit.segment_len) {
             self.tap.on_out(node, transmit.remote, datagram);
@@ -382,7 +394,8 @@ impl<C: Crypto> WorldOf<C> {
                 ecn,
                 segment_len: bytes.len().max(1),
             };
-            let flight = Flight { from: Some(node), to: transmit.remote, arrival, bytes, sent_at: Some(self.now) };
+            let flight =
+                Flight { from: Some(node), to: transmit.remote, arrival, bytes, sent_at: Some(self.now) };
             flights.push((at, flight));
         }
         for (at, flight) in flights {

@@ -87,12 +87,7 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     /// Writes to the shard that has the newest session of one node with another; false when there is none.
-    pub fn post(
-        &mut self,
-        from: NodeIndex,
-        to: NodeIndex,
-        letter: impl FnOnce(SessionId) -> Mail,
-    ) -> bool {
+    pub fn post(&mut self, from: NodeIndex, to: NodeIndex, letter: impl FnOnce(SessionId) -> Mail) -> bool {
         let peer = self.nodes[to.0].id;
         let is_posted = self.nodes[from.0].application.post(&peer, letter);
         self.work_application(from);
