@@ -9,7 +9,7 @@
 //! | type | message | fields |
 //! |---|---|---|
 //! | 0x01 | OFFER | length 8, SHA-256 32, block length 4, length of the name 1, name, the whole file or nothing |
-//! | 0x02 | ACCEPT | first missing byte 8 |
+//! | 0x02 | ACCEPT | first missing byte 8, bytes it had 8 |
 //! | 0x03 | SKIP | reason 1 |
 //! | 0x04 | BLOCK | offset 8, bytes |
 //! | 0x05 | DONE | length 8 |
@@ -115,6 +115,8 @@ pub enum FileMessage<'a> {
     Accept {
         /// Bytes before it are there already.
         first_missing: u64,
+        /// Bytes that were there before the receiver looked at them, no fewer: what lies between travels again.
+        had: u64,
     },
     /// The receiver does not want it.
     Skip {
@@ -163,7 +165,7 @@ impl<'a> FileMessage<'a> {
         let mut reader = Reader::new(message);
         let parsed = match reader.u8()? {
             tag::OFFER => Self::Offer(offer(&mut reader)?),
-            tag::ACCEPT => Self::Accept { first_missing: reader.u64()? },
+            tag::ACCEPT => Self::Accept { first_missing: reader.u64()?, had: reader.u64()? },
             tag::SKIP => match reader.u8()? {
                 1 => Self::Skip { reason: SkipReason::AlreadyThere },
                 _ => return Err(WireError::Unknown),
@@ -181,6 +183,7 @@ impl<'a> FileMessage<'a> {
     const fn is_valid(&self) -> bool {
         match self {
             Self::Offer(offer) => offer.is_valid(),
+            Self::Accept { first_missing, had } => *first_missing <= *had,
             Self::Block { offset, bytes } => {
                 !bytes.is_empty()
                     && bytes.len() <= BLOCK_LEN_MAX as usize
@@ -195,7 +198,8 @@ impl<'a> FileMessage<'a> {
     pub fn encoded_len(&self) -> usize {
         match self {
             Self::Offer(offer) => Offer::FIXED_LEN + offer.name.len() + offer.inline.len(),
-            Self::Accept { .. } | Self::Done { .. } => 1 + 8,
+            Self::Accept { .. } => 1 + 8 + 8,
+            Self::Done { .. } => 1 + 8,
             Self::Skip { .. } => 1 + 1,
             Self::Block { bytes, .. } => BLOCK_HEADER_LEN + bytes.len(),
             Self::Result { text, .. } => 1 + 1 + short(text).len(),
@@ -209,16 +213,18 @@ impl<'a> FileMessage<'a> {
     /// [`NoRoom`]: nothing was written.
     ///
     /// # Panics
-    /// When an offer or a block is outside the bounds that its fields name: no receiver would take it.
+    /// When an offer, an acceptance or a block is outside the bounds that its fields name: no receiver would take it.
     pub fn write(&self, out: &mut Writer<'_>) -> Result<(), NoRoom> {
-        assert!(self.is_valid(), "offers and blocks stay within their bounds");
+        assert!(self.is_valid(), "offers, acceptances and blocks stay within their bounds");
         let (needed, left) = (self.encoded_len(), out.room());
         if needed > left {
             return Err(NoRoom { needed, left });
         }
         match *self {
             Self::Offer(offer) => write_offer(out, &offer),
-            Self::Accept { first_missing } => out.u8(tag::ACCEPT).and_then(|()| out.u64(first_missing)),
+            Self::Accept { first_missing, had } => {
+                out.u8(tag::ACCEPT).and_then(|()| out.u64(first_missing)).and_then(|()| out.u64(had))
+            }
             Self::Skip { reason } => out.put(&[tag::SKIP, reason as u8]),
             Self::Block { offset, bytes } => out.put(&block_header(offset)).and_then(|()| out.put(bytes)),
             Self::Done { length } => out.u8(tag::DONE).and_then(|()| out.u64(length)),
@@ -294,7 +300,7 @@ impl fmt::Display for FileMessage<'_> {
                 }
                 write!(f, " block {block_len} inline {}", inline.len())
             }
-            Self::Accept { first_missing } => write!(f, "accept from {first_missing}"),
+            Self::Accept { first_missing, had } => write!(f, "accept from {first_missing} had {had}"),
             Self::Skip { reason: SkipReason::AlreadyThere } => f.write_str("skip already-there"),
             Self::Block { offset, bytes } => write!(f, "block offset {offset} length {}", bytes.len()),
             Self::Done { length } => write!(f, "done length {length}"),
@@ -320,7 +326,7 @@ mod tests {
             let length = if inline.is_empty() { number } else { inline.len() as u64 };
             let message = match kind {
                 0 => FileMessage::Offer(Offer { name: &name, length, sha256, block_len, inline }),
-                1 => FileMessage::Accept { first_missing: number },
+                1 => FileMessage::Accept { first_missing: number >> 1, had: number },
                 2 => FileMessage::Skip { reason: SkipReason::AlreadyThere },
                 3 => FileMessage::Block { offset: number >> 1, bytes: &bytes },
                 4 => FileMessage::Done { length: number },

@@ -26,11 +26,11 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, EngineShared, PeerShared, ShardReport, room_of};
+use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, ShardReport, room_of};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
-use crate::mailbox::{Delivery, Desk, lock};
+use crate::mailbox::{Desk, lock};
 use crate::runtime;
 use crate::socket::{Doorbell, Socket};
 
@@ -55,7 +55,7 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) index: u8,
     pub(crate) shard: Shard<AwsLc, OsEntropy>,
     pub(crate) clock: Clock,
-    pub(crate) desk: Desk,
+    pub(crate) desk: Desk<Delivery>,
     /// By shard index; None at our own.
     pub(crate) neighbours: Vec<Option<Neighbour>>,
     pub(crate) engine: Arc<EngineShared>,
@@ -150,12 +150,24 @@ impl<H: Handler> Driver<H> {
     pub(crate) fn new(
         index: u8,
         (shard, clock): (Shard<AwsLc, OsEntropy>, Clock),
-        (desk, neighbours): (Desk, Vec<Option<Neighbour>>),
+        (desk, neighbours): (Desk<Delivery>, Vec<Option<Neighbour>>),
         (engine, spin): (Arc<EngineShared>, Spin),
         handler: H,
     ) -> Self {
         let pace = Pace::default();
-        Self { index, shard, clock, desk, neighbours, engine, handler, spin, peers: Vec::new(), pace, wakes: Wakes::default() }
+        Self {
+            index,
+            shard,
+            clock,
+            desk,
+            neighbours,
+            engine,
+            handler,
+            spin,
+            peers: Vec::new(),
+            pace,
+            wakes: Wakes::default(),
+        }
     }
 
     /// Publishes the shard's numbers.
@@ -268,6 +280,9 @@ impl<H: Handler> Driver<H> {
 
     fn on_message(&mut self, now: Now, from: (SessionId, ChannelId, u32), block: Block) {
         let (session, channel, charge) = from;
+        if channel.0 == Channel::DISCARD.0 {
+            return self.consume(now, from, block);
+        }
         let Some(peer) = self.peer(session).cloned() else {
             return self.consume(now, from, block);
         };
@@ -347,7 +362,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn new_peer(&mut self, id: NodeId, session: SessionId, remote: SocketAddr) -> Arc<PeerShared> {
-        let peer = Arc::new(PeerShared::new(self.engine.clone(), id, session, remote));
+        let peer = self.engine.peer(id, session, remote);
         let slot = session.slot();
         if self.peers.len() <= slot {
             self.peers.resize(slot + 1, None);
@@ -358,8 +373,9 @@ impl<H: Handler> Driver<H> {
 
     fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
-        peer.on_closed(reason.clone());
-        self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        if peer.remove_session(session, &reason) {
+            self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+        }
     }
 
     /// One session carries on for another, perhaps on another shard.
@@ -373,6 +389,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             peer.move_to(to);
+            peer.remove_session(from, &CloseReason::Local);
         }
         if let Some(resent) = resent {
             self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

@@ -8,7 +8,7 @@
 //! mutex that is held for a push or a drain, never across a system call.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_shards::arq::sender::Outgoing;
@@ -16,7 +16,6 @@ use dunlin_shards::blocks::{Block, BlockPool};
 use dunlin_shards::mail::Mail;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::api::shared::PeerShared;
 use crate::socket::Doorbell;
 
 /// Letters that wait for a shard at most, per ring.
@@ -30,20 +29,11 @@ const CONSUMED_WAKE: usize = 32 << 10;
 /// Bytes of blocks that the application's side of one shard may hold.
 const SEND_POOL: usize = 256 << 20;
 
-/// A message on its way to a peer's inbox.
-pub(crate) struct Delivery {
-    pub(crate) peer: Arc<PeerShared>,
-    pub(crate) session: SessionId,
-    pub(crate) channel: ChannelId,
-    pub(crate) charge: u32,
-    pub(crate) block: Block,
-}
-
-/// The application's side of one shard.
-pub(crate) struct Port {
+/// The application's side of one shard. `D` is what the shard delivers.
+pub(crate) struct Port<D> {
     letters: Mutex<Letters>,
     home: Mutex<Producer<Mail>>,
-    deliveries: Mutex<Consumer<Delivery>>,
+    deliveries: Mutex<Consumer<D>>,
     doorbell: Doorbell,
     consumed: AtomicUsize,
 }
@@ -55,15 +45,15 @@ struct Letters {
 }
 
 /// The shard's side.
-pub(crate) struct Desk {
+pub(crate) struct Desk<D> {
     pub(crate) letters: Consumer<Mail>,
     pub(crate) home: Consumer<Mail>,
-    pub(crate) deliveries: Producer<Delivery>,
+    pub(crate) deliveries: Producer<D>,
     pub(crate) returns: Producer<Block>,
 }
 
 /// Both sides of one shard's rings.
-pub(crate) fn connect(doorbell: Doorbell, message_len_max: usize) -> (Port, Desk) {
+pub(crate) fn connect<D>(doorbell: Doorbell, message_len_max: usize) -> (Port<D>, Desk<D>) {
     let (letters_in, letters_out) = RingBuffer::new(LETTERS);
     let (home_in, home_out) = RingBuffer::new(RETURNS);
     let (deliveries_in, deliveries_out) = RingBuffer::new(DELIVERIES);
@@ -93,7 +83,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Port {
+impl<D> Port<D> {
     /// Hands a letter over and wakes the shard if it sleeps.
     pub(crate) fn post(&self, mail: Mail) -> Result<(), Full> {
         lock(&self.letters).producer.push(mail).map_err(|_| Full)?;
@@ -140,17 +130,15 @@ impl Port {
         // same, the shard is behind, and waiting a little is right.
         let mut mail = Mail::Consumed { session, channel, charge, block };
         loop {
-            match lock(&self.home).push(mail) {
-                Ok(()) => break,
-                Err(rtrb::PushError::Full(back)) => {
-                    mail = back;
-                    self.doorbell.ring();
-                    if self.is_abandoned() {
-                        return;
-                    }
-                    std::thread::yield_now();
-                }
+            // The guard must be gone before `is_abandoned` takes it again.
+            let pushed = lock(&self.home).push(mail);
+            let Err(rtrb::PushError::Full(back)) = pushed else { break };
+            mail = back;
+            self.doorbell.ring();
+            if self.is_abandoned() {
+                return;
             }
+            std::thread::yield_now();
         }
         if self.consumed.fetch_add(bytes, Ordering::Relaxed) + bytes >= CONSUMED_WAKE {
             self.consumed.store(0, Ordering::Relaxed);
@@ -164,7 +152,7 @@ impl Port {
     }
 
     /// The ring of deliveries, to be drained by whoever needs something from it.
-    pub(crate) fn deliveries(&self) -> MutexGuard<'_, Consumer<Delivery>> {
+    pub(crate) fn deliveries(&self) -> MutexGuard<'_, Consumer<D>> {
         lock(&self.deliveries)
     }
 

@@ -246,7 +246,12 @@ impl Start {
     }
 }
 
-fn pin_to(core: usize) -> io::Result<()> {
+/// Pins the calling thread to a core, by the kernel's number.
+///
+/// # Errors
+///
+/// When there is no such core or the process may not use it.
+pub fn pin_to(core: usize) -> io::Result<()> {
     if core >= CpuSet::MAX_CPU {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
@@ -263,7 +268,7 @@ fn executor() -> io::Result<LocalExecutor> {
 }
 
 /// Runs a future on this thread, which sleeps while the future is not ready.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -18,7 +18,6 @@ use rtrb::RingBuffer;
 use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
-use crate::clock::Clock;
 use crate::config::{Config, Keepalive, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
@@ -188,7 +187,6 @@ pub(crate) struct Parts {
     pub(crate) template: ShardConfig,
     pub(crate) limits: Limits,
     pub(crate) identity: Identity,
-    pub(crate) clock: Clock,
 }
 
 impl Parts {

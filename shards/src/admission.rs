@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use crate::hash::HashKey;
 use crate::limits::{
-    COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_COST, HANDSHAKE_LOAD_HOLD,
+    COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_COST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_LOAD_HOLD,
     HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX,
 };
 use crate::time::{Instant, nanos_of};
@@ -195,10 +195,7 @@ mod tests {
     use super::*;
 
     fn gate() -> Admission {
-        Admission::new(
-            HashKey([1, 2]),
-            vec![Prefix { address: "10.1.0.0".parse().unwrap(), bits: 16 }],
-        )
+        Admission::new(HashKey([1, 2]), vec![Prefix { address: "10.1.0.0".parse().unwrap(), bits: 16 }])
     }
 
     /// T2: a prefix under load has its burst, then its rate.
@@ -206,7 +203,7 @@ mod tests {
     fn a_prefix_has_a_burst_and_then_a_rate() {
         let mut gate = gate();
         let remote = "198.51.100.7:9".parse().unwrap();
-        let at = |millis| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
         let burst = (0..20).filter(|_| gate.take_prefix(remote, at(0))).count();
         assert_eq!(burst as u64, HANDSHAKE_BURST);
         let later = (0..20).filter(|_| gate.take_prefix(remote, at(100))).count();
@@ -226,7 +223,7 @@ mod tests {
     #[test]
     fn load_has_hysteresis() {
         let mut gate = gate();
-        let at = |millis| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
         assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1));
         assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD));
         assert!(gate.is_under_load(at(900), 0));
@@ -237,7 +234,8 @@ mod tests {
     fn many_handshakes_in_a_window_are_load() {
         let mut gate = gate();
         let now = Instant::from_nanos(5_000_000_000);
-        let enough = WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
+        let enough =
+            WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
         for _ in 0..enough {
             gate.on_handshake(now);
         }

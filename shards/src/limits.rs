@@ -161,3 +161,7 @@ impl Limits {
 }
 /// A peer that owes an acknowledgement and says nothing for this long is given up.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
+/// Quiet time after which a session frees the buffers that a burst left behind.
+pub const SHRINK_AFTER: Duration = Duration::from_secs(5);
+/// How long a shard may be short of memory before it closes a session.
+pub const SHORT_OF_MEMORY_MAX: Duration = Duration::from_secs(1);

@@ -122,7 +122,10 @@ mod tests {
             assert!(told(&mut directory, first).is_empty());
             let told = told(&mut directory, second);
             let (loser, winner) = if ours_first { (second, first) } else { (first, second) };
-            assert_eq!(told, [format!("{:?}", Mail::Retire { session: loser.session, into: winner.session })]);
+            assert_eq!(
+                told,
+                [format!("{:?}", Mail::Retire { session: loser.session, into: winner.session })]
+            );
             assert_eq!(directory.newest(&first.peer), Some(winner.session));
         }
     }

@@ -4,7 +4,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 
+use dunlin_codec::hello::{EARLY_LEN_MIN, overhead_len};
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::payload::HelloPayload;
+use dunlin_codec::suite::Pattern;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::event::EarlyData;
 use dunlin_shards::mail::{Connect, Mail};
@@ -12,8 +15,13 @@ use event_listener::Event as Bell;
 
 use crate::api::error::ConnectError;
 use crate::api::peer::{Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, EngineShared, Request};
+use crate::api::shared::{Answer, EngineShared, Request, room_of};
 use crate::mailbox::lock;
+
+/// Room for messages in the first datagram, in bytes; each takes [`EARLY_OVERHEAD`] more than its own at most.
+pub const EARLY_ROOM: usize = EARLY_LEN_MIN - overhead_len(Pattern::Ik) - HelloPayload::HEAD_LEN;
+/// What stands before a message in the first datagram, in bytes at most.
+pub const EARLY_OVERHEAD: usize = 1 + 4 + 2 + 2;
 
 /// A message for the first datagram. It has no forward secrecy, and may be replayed by whoever recorded it to
 /// another instance of the peer: send only what does no harm twice.
@@ -103,8 +111,12 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
+    if engine.process != std::process::id() {
+        return Err(ConnectError::Forked);
+    }
     let ticket = engine.next_ticket();
-    let request = Arc::new(Request::default());
+    let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
+    let request = Arc::new(Request::with_room(room));
     lock(&engine.requests).insert(ticket, request.clone());
     let shard = engine.placement.of_address(remote);
     let port = &engine.ports[usize::from(shard.0)];

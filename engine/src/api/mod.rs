@@ -1,16 +1,14 @@
-//! The public face: start an engine, connect, send, receive. Usable from plain threads and any async runtime.
+//! What applications hold: peers, messages, events, errors. Usable from plain threads and any async runtime.
 
-mod connect;
-mod engine;
-mod error;
+pub(crate) mod connect;
+pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod handler;
 mod message;
 pub(crate) mod peer;
 pub(crate) mod shared;
 
-pub use connect::{ConnectOptions, Connected, Early};
-pub use engine::{Engine, EngineBuilder, EngineStats, ShardStats};
+pub use connect::{ConnectOptions, Connected, EARLY_OVERHEAD, EARLY_ROOM, Early};
 pub use error::{ConnectError, Error, RecvError, SendError, StartError};
 pub use event::Event;
 pub use handler::{Handler, NoHandler, Reply, Verdict};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dunlin_codec::ids::{ChannelId, NodeId};
 use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::Block;
+use dunlin_shards::event::CloseReason;
 use dunlin_shards::mail::Mail;
 use event_listener::{Listener, listener};
 
@@ -19,6 +20,11 @@ use crate::mailbox::lock;
 /// A channel of a session. The application's are 16 and up; lower ones are the engine's own.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Channel(pub u32);
+
+impl Channel {
+    /// What arrives on it is thrown away by the engine, and nobody is told: for probes.
+    pub const DISCARD: Self = Self(1);
+}
 
 impl Default for Channel {
     fn default() -> Self {
@@ -87,6 +93,12 @@ impl Peer {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.close_reason().is_some()
+    }
+
+    /// Why the session has ended, if it has.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.shared.close_reason().cloned()
     }
 
     /// Takes a message, reliable and in order, on the default channel; waits while the peer's queue is full.

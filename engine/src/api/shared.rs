@@ -5,11 +5,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
+use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
+use dunlin_shards::blocks::Block;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
@@ -17,7 +18,7 @@ use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::event::Event;
 use crate::api::message::Message;
-use crate::mailbox::{Delivery, Port, lock};
+use crate::mailbox::{Port, lock};
 use crate::socket::SocketCounters;
 
 /// Bytes that a peer's messages may wait in, before its path has earned more.
@@ -40,9 +41,15 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     answer: Mutex<Option<Answer>>,
     answered: Bell,
+    /// What its early messages take of the queue of the peer that it may bring.
+    room: usize,
 }
 
 impl Request {
+    pub(crate) fn with_room(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
     pub(crate) fn complete(&self, answer: Answer) {
         *lock(&self.answer) = Some(answer);
         self.answered.notify(usize::MAX);
@@ -81,17 +88,21 @@ impl Request {
 /// What the engine's handles share.
 pub(crate) struct EngineShared {
     pub(crate) id: NodeId,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<Port<Delivery>>,
     pub(crate) local: SocketAddr,
     pub(crate) placement: Placement,
     pub(crate) requests: Mutex<HashMap<Ticket, Arc<Request>>>,
     pub(crate) events: Mutex<VecDeque<Event>>,
     pub(crate) happened: Bell,
     pub(crate) instances: Mutex<HashMap<NodeId, InstanceId>>,
+    /// By identity: two sessions with one peer are one handle.
+    pub(crate) peers: Mutex<HashMap<NodeId, Weak<PeerShared>>>,
     pub(crate) tickets: AtomicU64,
     pub(crate) stats: Vec<Mutex<ShardReport>>,
     pub(crate) stopping: AtomicBool,
     pub(crate) message_len_max: usize,
+    /// The process that the shards' threads live in: a forked child has none of them (T27).
+    pub(crate) process: u32,
 }
 
 /// A shard's numbers, as of its last pause.
@@ -105,6 +116,9 @@ pub(crate) struct ShardReport {
     pub(crate) drained: bool,
     pub(crate) loops: u64,
 }
+
+/// From how many known identities on those without a handle are looked for.
+const PEERS_SWEEP: usize = 1_024;
 
 /// Events that wait for the application at most; the oldest go first, and are counted.
 const EVENTS_MAX: usize = 65_536;
@@ -124,14 +138,47 @@ impl EngineShared {
         self.happened.notify(1);
     }
 
+    /// The peer with this identity, who has another session now; a new handle when there is none or it is closed.
+    pub(crate) fn peer(
+        self: &Arc<Self>,
+        id: NodeId,
+        session: SessionId,
+        remote: SocketAddr,
+    ) -> Arc<PeerShared> {
+        let mut peers = lock(&self.peers);
+        let known = peers.get(&id).and_then(Weak::upgrade).filter(|peer| peer.add_session(session));
+        let peer = known.unwrap_or_else(|| {
+            if peers.len() >= PEERS_SWEEP && peers.len().is_power_of_two() {
+                peers.retain(|_, peer| peer.strong_count() > 0);
+            }
+            let peer = Arc::new(PeerShared::new(self.clone(), id, session, remote));
+            peers.insert(id, Arc::downgrade(&peer));
+            peer
+        });
+        peer
+    }
+
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
         let request = lock(&self.requests).remove(&ticket);
         let known = request.is_some();
         if let Some(request) = request {
+            if let Answer::Connected { peer, .. } = &answer {
+                // Before the driver gives back what was acknowledged with the answer.
+                peer.queued.fetch_add(request.room, Ordering::AcqRel);
+            }
             request.complete(answer);
         }
         known
     }
+}
+
+/// A message on its way to a peer's inbox.
+pub(crate) struct Delivery {
+    pub(crate) peer: Arc<PeerShared>,
+    pub(crate) session: SessionId,
+    pub(crate) channel: ChannelId,
+    pub(crate) charge: u32,
+    pub(crate) block: Block,
 }
 
 /// A remote node, shared by all its handles and the driver of its shard.
@@ -145,6 +192,9 @@ pub(crate) struct PeerShared {
     queued: AtomicUsize,
     limit: AtomicUsize,
     pub(crate) room: Bell,
+    /// Live sessions, and by bits the shards whose rings may hold messages.
+    sessions: Mutex<Vec<SessionId>>,
+    shards: [AtomicU64; 2],
     closed: OnceLock<CloseReason>,
 }
 
@@ -160,7 +210,52 @@ impl PeerShared {
             queued: AtomicUsize::new(0),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::new(),
+            sessions: Mutex::new(vec![session]),
+            shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
+        }
+        .with_shard(session)
+    }
+
+    fn with_shard(self, session: SessionId) -> Self {
+        self.note_shard(session);
+        self
+    }
+
+    fn note_shard(&self, session: SessionId) {
+        let shard = session.shard();
+        self.shards[usize::from(shard / 64)].fetch_or(1 << (shard % 64), Ordering::AcqRel);
+    }
+
+    /// Another session with the same peer. False: the handle is closed for good.
+    fn add_session(&self, session: SessionId) -> bool {
+        let mut sessions = lock(&self.sessions);
+        if sessions.is_empty() {
+            return false;
+        }
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+        self.note_shard(session);
+        true
+    }
+
+    /// A session is gone. True: it was the last, and the handle is closed.
+    pub(crate) fn remove_session(&self, session: SessionId, reason: &CloseReason) -> bool {
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|other| *other != session);
+        match sessions.last() {
+            Some(newest) => {
+                if self.session() == session {
+                    self.move_to(*newest);
+                }
+                false
+            }
+            None => {
+                drop(sessions);
+                self.on_closed(reason.clone());
+                true
+            }
         }
     }
 
@@ -172,7 +267,7 @@ impl PeerShared {
         self.session.store(session.0, Ordering::Release);
     }
 
-    pub(crate) fn port(&self, session: SessionId) -> &Port {
+    pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {
         &self.engine.ports[usize::from(session.shard())]
     }
 
@@ -181,7 +276,7 @@ impl PeerShared {
     }
 
     /// The session ended for good: everybody who waits is woken.
-    pub(crate) fn on_closed(&self, reason: CloseReason) {
+    fn on_closed(&self, reason: CloseReason) {
         let _ = self.closed.set(reason);
         self.arrived.notify(usize::MAX);
         self.room.notify(usize::MAX);
@@ -217,7 +312,21 @@ impl PeerShared {
         if let Some(message) = lock(&self.inbox).pop_front() {
             return Some(message);
         }
-        let mut deliveries = self.port(self.session()).deliveries();
+        for (index, word) in self.shards.iter().enumerate() {
+            let mut bits = word.load(Ordering::Acquire);
+            while bits != 0 {
+                let shard = index * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if let Some(message) = self.poll_ring(&self.engine.ports[shard]) {
+                    return Some(message);
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_ring(self: &Arc<Self>, port: &Port<Delivery>) -> Option<Message> {
+        let mut deliveries = port.deliveries();
         // Another thread may have filled the inbox while we waited for the ring.
         if let Some(message) = lock(&self.inbox).pop_front() {
             return Some(message);
@@ -236,10 +345,5 @@ impl PeerShared {
     pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
         self.arrived.notify(1);
-    }
-
-    /// Takes every waiting message out of the ring and the inbox; they go home.
-    pub(crate) fn discard(self: &Arc<Self>) {
-        while self.poll_message().is_some() {}
     }
 }

@@ -128,7 +128,7 @@ impl Inbox {
     fn train(&mut self, slot: usize) -> (Option<SocketAddr>, Told, &mut [u8], libc::c_int) {
         let header = &self.headers[slot];
         let name = &self.names[slot].0[..(header.msg_hdr.msg_namelen as usize).min(NAME_LEN)];
-        let control = &self.controls[slot].0[..(header.msg_hdr.msg_controllen as usize).min(TOLD_LEN)];
+        let control = &self.controls[slot].0[..header.msg_hdr.msg_controllen.min(TOLD_LEN)];
         let (remote, told) = (decode(name), control::read(control));
         // SAFETY: the kernel holds slots only within `fill`.
         let bytes = unsafe { self.trains.slot(slot) };
@@ -225,5 +225,5 @@ impl Socket for MmsgSocket {
     }
 }
 
-/// How early a thread may be woken for the sake of others, at most: the kernel's default of 50 us is a round trip.
+/// How late a timer of this thread may be, so that it fires with others: the kernel's default of 50 us is a round trip.
 pub(crate) const TIMER_SLACK: Duration = Duration::from_micros(1);

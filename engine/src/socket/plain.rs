@@ -34,10 +34,10 @@ impl PlainSocket {
     /// # Errors
     ///
     /// What the kernel says.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, buffers: KernelBuffers) -> io::Result<Self> {
         let socket = UdpSocket::bind(address)?;
         let family = Family::of(address);
-        options::prepare(socket.as_fd(), family, KernelBuffers::default())?;
+        options::prepare(socket.as_fd(), family, buffers)?;
         Ok(Self { socket, family })
     }
 
@@ -93,7 +93,7 @@ impl PlainSocket {
         // SAFETY: all that the header points to outlives the call, with the lengths given, and is ours to be written.
         let len = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, 0) };
         let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-        let told = control::read(&room.0[..(header.msg_controllen as usize).min(TOLD_LEN)]);
+        let told = control::read(&room.0[..header.msg_controllen.min(TOLD_LEN)]);
         let remote = decode(&name[..(header.msg_namelen as usize).min(NAME_LEN)])
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let segment_len = told.segment_len.unwrap_or(len).max(1);

@@ -6,8 +6,9 @@
 //!
 //! The search tries the largest size first, then Ethernet's, then halves what is left. One loss counts as too big at once, which costs
 //! few probes; the size where the search ends is tried a second time, so that one probe lost by chance misleads nobody.
-//! A *black hole* is a path that swallows full-size packets while smaller ones arrive (RFC 8899 section 4.3): it is left when three
-//! of them, sent over a round trip or more, were lost and none sent since the first of them arrived. A shorter burst is an overflowing queue.
+//! A *black hole* is a path that swallows full-size packets while smaller ones arrive (RFC 8899 section 4.3). It is suspected, and left
+//! at once, when three of them were lost and none sent since the first of them arrived. An overflowing queue can look the same for a
+//! moment; so the size that is left is the first one probed again, and the error costs a round trip of smaller packets.
 //! spec: atp/path-mtu
 
 use core::time::Duration;
@@ -33,15 +34,12 @@ const FULL_SLACK: usize = 64;
 const _: () = assert!(DATAGRAM_MIN < DATAGRAM_LEN_DEFAULT && DATAGRAM_LEN_DEFAULT < DATAGRAM_LEN_MAX);
 const _: () = assert!(DATAGRAM_LEN_MAX < u16::MAX as usize);
 
-/// Full-size packets lost since the last one that arrived.
+/// A size that was left under suspicion.
 #[derive(Clone, Copy, Debug)]
-struct Suspicion {
-    /// The number of the first, and when it was sent.
-    first: u64,
-    first_sent: Instant,
-    /// Whether another one was sent a round trip later or more.
-    is_spread: bool,
-    lost_count: u8,
+struct Doubt {
+    size: usize,
+    /// What was too big before, to go back to.
+    too_big: usize,
 }
 
 /// The search on one path.
@@ -57,9 +55,10 @@ pub struct Mtu {
     probes_left: u8,
     /// When to search again; `None` while searching.
     resume_at: Option<Instant>,
-    /// The largest number of a full-size packet that arrived.
+    /// The largest number of a full-size packet that arrived, and how many were lost that were sent later.
     full_arrived: Option<u64>,
-    suspicion: Option<Suspicion>,
+    full_lost: u8,
+    doubt: Option<Doubt>,
 }
 
 impl Mtu {
@@ -76,7 +75,8 @@ impl Mtu {
             probes_left: SEARCH_PROBES_MAX,
             resume_at: None,
             full_arrived: None,
-            suspicion: None,
+            full_lost: 0,
+            doubt: None,
         }
     }
 
@@ -106,21 +106,28 @@ impl Mtu {
             self.search(self.max + 1);
         }
         let size = self.next_size().filter(|_| self.probes_left > 0);
-        match size {
-            Some(_) => self.probes_left -= 1,
-            None => self.resume_at = Some(now + SEARCH_INTERVAL),
+        if size.is_none() {
+            self.resume_at = Some(now + SEARCH_INTERVAL);
         }
-        self.probe = size;
         size
+    }
+
+    /// A probe of this size has left.
+    pub fn on_probe_sent(&mut self, size: usize) {
+        self.probe = Some(size);
+        self.probes_left = self.probes_left.saturating_sub(1);
     }
 
     /// A probe of this size arrived. Returns whether `current` changed.
     pub fn on_probe_acked(&mut self, size: usize) -> bool {
         self.probe = None;
         if size >= self.too_big {
-            // It was lost by chance before; so may have been what was tried above it.
-            (self.too_big, self.is_certain) = (self.max + 1, false);
+            // It was lost by chance before; so may have been what was tried above it. A doubt, though, was about this size alone.
+            let too_big =
+                self.doubt.filter(|doubt| doubt.size == size).map_or(self.max + 1, |doubt| doubt.too_big);
+            (self.too_big, self.is_certain) = (too_big, too_big <= self.max);
         }
+        self.doubt = None;
         let is_news = size > self.current;
         self.current = self.current.max(size);
         is_news
@@ -129,6 +136,7 @@ impl Mtu {
     /// A probe of this size was lost.
     pub fn on_probe_lost(&mut self, size: usize) {
         self.probe = None;
+        self.doubt = self.doubt.filter(|doubt| doubt.size != size);
         // A larger one, given up before, may have arrived after all.
         if size > self.current {
             self.refuse(size, false);
@@ -149,26 +157,26 @@ impl Mtu {
     /// A full-size packet arrived.
     #[inline]
     pub fn on_full_acked(&mut self, number: u64) {
-        self.full_arrived = self.full_arrived.max(Some(number));
-        self.suspicion = self.suspicion.filter(|suspicion| suspicion.first > number);
+        if Some(number) > self.full_arrived {
+            self.full_arrived = Some(number);
+            self.full_lost = 0;
+        }
     }
 
-    /// A packet that was no probe was lost. Returns whether that makes a black hole, so that `current` fell to [`DATAGRAM_MIN`].
+    /// A packet that was no probe was lost. Returns whether that looks like a black hole, so that `current` fell to [`DATAGRAM_MIN`].
     /// Arrivals that the same acknowledgement shows come first.
-    pub fn on_lost(&mut self, number: u64, bytes: usize, sent: Instant, round_trip: Duration) -> bool {
-        let is_suspicious = self.is_full(bytes) && bytes <= self.current && Some(number) > self.full_arrived;
-        if !is_suspicious {
+    pub fn on_lost(&mut self, number: u64, bytes: usize) -> bool {
+        if !self.is_full(bytes) || bytes > self.current || Some(number) <= self.full_arrived {
             return false;
         }
-        let fresh = Suspicion { first: number, first_sent: sent, is_spread: false, lost_count: 0 };
-        let suspicion = self.suspicion.get_or_insert(fresh);
-        suspicion.is_spread |= sent >= suspicion.first_sent + round_trip;
-        suspicion.lost_count = suspicion.lost_count.saturating_add(1);
-        if suspicion.lost_count < BLACK_HOLE_LOSSES || !suspicion.is_spread {
+        self.full_lost += 1;
+        if self.full_lost < BLACK_HOLE_LOSSES {
             return false;
         }
-        self.refuse(self.current, true);
+        let doubt = Doubt { size: self.current, too_big: self.too_big };
+        self.refuse(self.current, false);
         self.fall();
+        self.doubt = Some(doubt);
         true
     }
 
@@ -183,7 +191,7 @@ impl Mtu {
     /// Back to what every path carries, and up again from there.
     fn fall(&mut self) {
         self.current = DATAGRAM_MIN;
-        self.suspicion = None;
+        (self.full_lost, self.doubt) = (0, None);
         self.search(self.too_big);
     }
 
@@ -195,6 +203,9 @@ impl Mtu {
     }
 
     fn next_size(&self) -> Option<usize> {
+        if let Some(doubt) = self.doubt {
+            return Some(doubt.size);
+        }
         if self.too_big > self.max {
             return Some(self.max);
         }
@@ -219,6 +230,7 @@ mod tests {
         let mut count = 0;
         while let Some(size) = mtu.poll_probe(now) {
             count += 1;
+            mtu.on_probe_sent(size);
             assert_eq!(mtu.poll_probe(now), None, "one probe at a time");
             if size <= limit {
                 mtu.on_probe_acked(size);
@@ -243,11 +255,16 @@ mod tests {
     #[test]
     fn a_late_answer_outweighs_the_loss_of_a_smaller_probe() {
         let mut mtu = Mtu::new(9_000);
-        assert_eq!(mtu.poll_probe(START), Some(9_000));
+        let send = |mtu: &mut Mtu| {
+            let size = mtu.poll_probe(START).unwrap();
+            mtu.on_probe_sent(size);
+            size
+        };
+        assert_eq!(send(&mut mtu), 9_000);
         mtu.on_probe_lost(9_000);
-        assert_eq!(mtu.poll_probe(START), Some(DATAGRAM_LEN_DEFAULT));
+        assert_eq!(send(&mut mtu), DATAGRAM_LEN_DEFAULT);
         mtu.on_probe_lost(DATAGRAM_LEN_DEFAULT);
-        let smaller = mtu.poll_probe(START).unwrap();
+        let smaller = send(&mut mtu);
         assert!(mtu.on_probe_acked(DATAGRAM_LEN_DEFAULT));
         mtu.on_probe_lost(smaller);
         assert_eq!(mtu.current(), DATAGRAM_LEN_DEFAULT);
@@ -285,6 +302,8 @@ mod tests {
     fn a_probe_lost_by_chance_does_not_mislead() {
         let mut mtu = Mtu::new(DATAGRAM_LEN_DEFAULT);
         let size = mtu.poll_probe(START).unwrap();
+        assert_eq!(mtu.poll_probe(START), Some(size), "asking costs nothing");
+        mtu.on_probe_sent(size);
         mtu.on_probe_lost(size);
         search(&mut mtu, START, 1_452);
         assert_eq!(mtu.current(), 1_452);
@@ -296,27 +315,32 @@ mod tests {
         mtu
     }
 
-    fn lost(mtu: &mut Mtu, number: u64, bytes: usize, sent: Instant) -> bool {
-        mtu.on_lost(number, bytes, sent, Duration::from_millis(50))
-    }
-
-    /// Three full-size losses over more than a round trip, nothing full-size arrived since: a black hole. The search finds what is left.
+    /// Three full-size losses, nothing full-size arrived since: a black hole. The search finds what is left.
     /// spec: atp/path-mtu
     #[test]
     fn a_black_hole_is_left() {
         let mut mtu = found(1_452);
         mtu.on_full_acked(10);
-        let later = START + Duration::from_millis(80);
-        assert!((11..=14).all(|number| !lost(&mut mtu, number, 1_452, START)));
-        assert_eq!(mtu.current(), 1_452, "a burst alone proves nothing");
-        assert!(lost(&mut mtu, 15, 1_452, later));
+        assert!(!mtu.on_lost(11, 1_452) && !mtu.on_lost(12, 1_452) && mtu.on_lost(14, 1_440));
         assert_eq!(mtu.current(), DATAGRAM_MIN);
-        assert!(
-            !lost(&mut mtu, 16, 1_452, later),
-            "what was sent before is not evidence against what is sent now"
-        );
-        search(&mut mtu, later, 1_300);
+        assert!(!mtu.on_lost(15, 1_452), "what was sent before is not evidence against what is sent now");
+        let count = search(&mut mtu, START, 1_300);
         assert!((1_297..=1_300).contains(&mtu.current()));
+        assert!(count <= 9, "{count}");
+    }
+
+    /// When the queue was to blame, one probe brings the size back.
+    #[test]
+    fn a_wrong_suspicion_costs_one_probe() {
+        for limit in [1_452, 1_400] {
+            let mut mtu = found(limit);
+            (1..=3).for_each(|number| {
+                mtu.on_lost(number, limit);
+            });
+            assert_eq!(mtu.current(), DATAGRAM_MIN);
+            assert_eq!(search(&mut mtu, START, limit), 1);
+            assert_eq!(mtu.current(), limit);
+        }
     }
 
     /// Congestion also loses full-size packets, but others arrive.
@@ -324,19 +348,15 @@ mod tests {
     fn congestion_is_no_black_hole() {
         let mut mtu = found(1_452);
         for round in 0..100 {
-            let sent = START + Duration::from_millis(50 * round);
             mtu.on_full_acked(round * 10 + 9);
             for number in 0..8 {
-                assert!(!lost(&mut mtu, round * 10 + number, 1_452, sent));
+                assert!(!mtu.on_lost(round * 10 + number, 1_452));
             }
-            assert!(!lost(&mut mtu, round * 10 + 9, 600, sent), "small packets say nothing");
+            assert!(!mtu.on_lost(round * 10 + 9, 600), "small packets say nothing");
         }
-        // Losses found late, after a later packet arrived, do not count either.
-        for number in 1_001..1_010 {
-            lost(&mut mtu, number, 1_452, START);
-        }
-        mtu.on_full_acked(1_010);
-        assert!(!lost(&mut mtu, 1_011, 1_452, START + Duration::from_secs(1)));
+        assert!(!mtu.on_lost(1_001, 1_452) && !mtu.on_lost(1_002, 1_452));
+        mtu.on_full_acked(1_003);
+        assert!(!mtu.on_lost(1_004, 1_452) && !mtu.on_lost(1_005, 1_452));
         assert_eq!(mtu.current(), 1_452);
     }
 
@@ -350,6 +370,7 @@ mod tests {
         assert!((1_417..=1_420).contains(&mtu.current()));
         let mut fresh = Mtu::new(9_000);
         assert_eq!(fresh.poll_probe(START), Some(9_000));
+        fresh.on_probe_sent(9_000);
         assert!(!fresh.on_too_big(9_000));
         assert_eq!(fresh.poll_probe(START), Some(1_452));
     }
@@ -370,6 +391,7 @@ mod tests {
             let mut mtu = Mtu::new(9_000);
             let mut count = 0;
             while let Some(size) = mtu.poll_probe(START) {
+                mtu.on_probe_sent(size);
                 if fates[count] { mtu.on_probe_acked(size); } else { mtu.on_probe_lost(size); }
                 count += 1;
             }

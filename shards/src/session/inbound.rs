@@ -18,11 +18,11 @@ use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
+use crate::session::keys::{Arrived, Wear};
 use crate::session::live::{Contents, Control, Flags, Phase, Session};
 use crate::session::outbound::{OVERHEAD, YIELDS};
 use crate::session::path::Path;
 use crate::session::renewal::Renewal;
-use crate::session::keys::{Arrived, Wear};
 use crate::session::replay::Freshness;
 use crate::stats::{DropReason, Stats};
 use crate::surroundings::Surroundings;
@@ -38,6 +38,8 @@ pub mod code {
     pub const SUPERSEDED: u64 = 2;
     /// The node shuts down.
     pub const SHUTDOWN: u64 = 3;
+    /// The node is short of memory.
+    pub const OVERLOADED: u64 = 4;
 }
 
 /// What became of an opened packet's frames.
@@ -116,6 +118,7 @@ impl<C: Crypto> Session<C> {
     fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
         let now = around.now.instant;
         self.last_heard = now;
+        self.is_shrunk = false;
         self.finish = None;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
@@ -176,11 +179,7 @@ impl<C: Crypto> Session<C> {
 
     /// The peer broke the protocol: it is told, and the session closes.
     pub(crate) fn on_violation(&mut self, around: &mut Surroundings, violation: &'static str) {
-        if self.announced && !self.is_over() {
-            let (session, peer) = (self.agreement.id, self.agreement.peer);
-            let reason = CloseReason::Violation(violation);
-            around.events.push_back(Event::Closed { session, peer, reason });
-        }
+        self.tell_closed(around, CloseReason::Violation(violation));
         self.close(around.now.instant, code::VIOLATION, violation);
     }
 
@@ -305,14 +304,14 @@ impl<C: Crypto> Session<C> {
     fn on_acknowledgement(&mut self, around: &mut Surroundings, ack: &Ack<'_>) -> Result<(), &'static str> {
         let now = around.now.instant;
         let delay = Duration::from_micros(ack.delay_us()).min(ACK_DELAY_CLAIM_MAX);
-        let datagram_len = self.recovery.datagram_len();
+        let path_mtu = self.recovery.path_mtu();
         let input = AckInput { largest: ack.largest(), delay, ranges: ack.ranges(), ecn: ack.ecn() };
         let (recovery, mut fates) = self.fates(around);
         let summary = recovery
             .on_ack(now, input, &mut |outcome| fates.on_outcome(&outcome))
             .map_err(|_| "an acknowledgement of what was never sent")?;
         let frequency_lost = fates.frequency_lost;
-        self.after_fates(around, frequency_lost, datagram_len);
+        self.after_fates(around, frequency_lost, path_mtu);
         if summary.acked_packets > 0 {
             self.owed_since = (!self.is_quiet()).then_some(now);
         }
@@ -340,9 +339,10 @@ impl<C: Crypto> Session<C> {
 
     fn on_round_trip(&mut self, around: &mut Surroundings, largest: PacketNumber) {
         let now = around.now.instant;
-        let smoothed = self.recovery.rtt().smoothed();
-        self.receiver.on_round_trip(smoothed);
-        self.sender.on_round_trip(smoothed, now);
+        // The least round trip, not the smoothed one: a queue that makes round trips longer must not earn a longer queue by that.
+        let least = self.recovery.rtt().min();
+        self.receiver.on_round_trip(least);
+        self.sender.on_round_trip(least, now);
         let session = self.agreement.id;
         self.pings.retain(|ping| match ping.sent {
             Some((number, sent)) if number <= largest => {
@@ -360,11 +360,11 @@ impl<C: Crypto> Session<C> {
         if self.recovery.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let datagram_len = self.recovery.datagram_len();
+        let path_mtu = self.recovery.path_mtu();
         let (recovery, mut fates) = self.fates(around);
         let kind = recovery.on_timeout(now, &mut |outcome| fates.on_outcome(&outcome));
         let frequency_lost = fates.frequency_lost;
-        self.after_fates(around, frequency_lost, datagram_len);
+        self.after_fates(around, frequency_lost, path_mtu);
         let TimeoutKind::Probe(_) = kind else { return };
         around.stats.probe_timeouts += 1;
         self.repeat_oldest();
@@ -375,20 +375,21 @@ impl<C: Crypto> Session<C> {
 
     /// What a probe carries: what has waited longest for its acknowledgement.
     fn repeat_oldest(&mut self) {
-        let oldest = self.recovery.unanswered().map(|(_, contents)| contents.span).find(|span| !span.is_empty());
+        let oldest =
+            self.recovery.unanswered().map(|(_, contents)| contents.span).find(|span| !span.is_empty());
         if let Some(span) = oldest {
             self.sender.resend(span);
         }
     }
 
     /// What fates say about the path: an ACK_FREQUENCY to repeat, another datagram length.
-    fn after_fates(&mut self, around: &mut Surroundings, frequency_lost: Option<u64>, datagram_len: usize) {
+    fn after_fates(&mut self, around: &mut Surroundings, frequency_lost: Option<u64>, path_mtu: usize) {
         if let Some(sequence) = frequency_lost {
             self.recovery.on_ack_frequency_lost(sequence);
         }
-        let now_len = self.recovery.datagram_len();
-        around.stats.mtu_raised += u64::from(now_len > datagram_len);
-        around.stats.mtu_lowered += u64::from(now_len < datagram_len);
+        let now = self.recovery.path_mtu();
+        around.stats.mtu_raised += u64::from(now > path_mtu);
+        around.stats.mtu_lowered += u64::from(now < path_mtu);
     }
 }
 
@@ -463,4 +464,3 @@ impl Fates<'_> {
         }
     }
 }
-

@@ -15,7 +15,7 @@ use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{CLOSE_LINGER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_LINGER};
+use crate::limits::{CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_LINGER};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
@@ -194,6 +194,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) last_roam: Instant,
     pub(crate) highest: Option<u64>,
     pub(crate) unmatched: u32,
+    /// Nothing was heard since its buffers were freed.
+    pub(crate) is_shrunk: bool,
     pub(crate) pacing_until: Option<Instant>,
     pub(crate) handshake_hash: [u8; 32],
 }
@@ -254,10 +256,7 @@ impl<C: Crypto> Session<C> {
 
     /// Closes at our own application's wish.
     pub(crate) fn close_locally(&mut self, around: &mut Surroundings, code: u64) {
-        if self.announced && !self.is_over() {
-            let (session, peer) = (self.agreement.id, self.agreement.peer);
-            around.events.push_back(Event::Closed { session, peer, reason: CloseReason::Local });
-        }
+        self.tell_closed(around, CloseReason::Local);
         self.close(around.now.instant, code, "");
     }
 
@@ -318,12 +317,15 @@ impl<C: Crypto> Session<C> {
         consider(self.acknowledgements.deadline());
         consider(self.pacing_until);
         consider(self.receiver.deadline());
-        consider(self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()));
+        consider(
+            self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()),
+        );
         consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
         consider(self.probation.map(|probation| probation.until));
         consider(self.receive_keys.poll_timeout());
         consider(self.renewal_deadline());
         consider(self.unresponsive_at());
+        consider((!self.is_shrunk).then(|| self.last_heard + SHRINK_AFTER).filter(|_| self.is_quiet()));
         earliest
     }
 
@@ -341,7 +343,10 @@ impl<C: Crypto> Session<C> {
     pub(crate) fn on_timeout(&mut self, around: &mut Surroundings) {
         let now = around.now.instant;
         match self.phase {
-            Phase::Unconfirmed { until } | Phase::Closing { until } if until <= now => {
+            Phase::Unconfirmed { until } if until <= now => {
+                return self.end(around, CloseReason::Unresponsive);
+            }
+            Phase::Closing { until } if until <= now => {
                 self.phase = Phase::Gone;
                 return;
             }
@@ -355,7 +360,7 @@ impl<C: Crypto> Session<C> {
         if self.last_heard + self.settings.idle_timeout <= now {
             return self.end(around, CloseReason::Idle);
         }
-        if self.unresponsive_at().is_some_and(|at| at <= now) {
+        if self.unresponsive_at().is_some_and(|at| at <= now) || self.recovery.is_stuck() {
             return self.end(around, CloseReason::Unresponsive);
         }
         if self.pacing_until.is_some_and(|at| at <= now) {
@@ -365,6 +370,7 @@ impl<C: Crypto> Session<C> {
         self.receiver.on_tick(now, &mut around.pool);
         self.receive_keys.handle_timeout(now);
         self.on_keepalive(now);
+        self.on_quiet_timer(now);
         self.on_path_timer(around);
         self.on_renewal_timer(around);
     }
@@ -376,17 +382,35 @@ impl<C: Crypto> Session<C> {
         }
     }
 
+    /// Buffers that a burst left behind are freed after a quiet while.
+    fn on_quiet_timer(&mut self, now: Instant) {
+        if !self.is_shrunk && self.last_heard + SHRINK_AFTER <= now && self.is_quiet() {
+            self.is_shrunk = true;
+            self.sender.shrink();
+            self.receiver.shrink();
+            self.recovery.shrink();
+            self.acknowledgements.shrink();
+            self.responses.shrink_to_fit();
+            self.pings.shrink_to_fit();
+            self.forward.shrink_to_fit();
+        }
+    }
+
+    /// Tells the application that the session is over, once.
+    pub(crate) fn tell_closed(&mut self, around: &mut Surroundings, reason: CloseReason) {
+        if self.announced && !self.is_over() {
+            self.release(around);
+            let (session, peer) = (self.agreement.id, self.agreement.peer);
+            around.events.push_back(Event::Closed { session, peer, reason });
+        }
+    }
+
     /// The session ends here and now, without a word to the peer.
     pub(crate) fn end(&mut self, around: &mut Surroundings, reason: CloseReason) {
         if self.phase == Phase::Gone {
             return;
         }
-        let was_told = self.is_over();
+        self.tell_closed(around, reason);
         self.phase = Phase::Gone;
-        self.release(around);
-        if self.announced && !was_told {
-            let (session, peer) = (self.agreement.id, self.agreement.peer);
-            around.events.push_back(Event::Closed { session, peer, reason });
-        }
     }
 }

@@ -97,7 +97,12 @@ impl<C: Crypto> Session<C> {
     fn transmit(&mut self, around: &mut Surroundings, len: usize, segment_len: usize) -> Transmit {
         self.path.on_sent(len);
         let path = self.path;
-        transmit_on(around, &path, len, segment_len)
+        let ecn = self.ecn();
+        transmit_on(around, (&path, ecn), len, segment_len)
+    }
+
+    fn ecn(&self) -> Ecn {
+        if self.recovery.is_ect_wanted() { Ecn::Ect0 } else { Ecn::NotEct }
     }
 
     /// What the window and the pacer allow now; notes when to come again when the pacer says no.
@@ -159,7 +164,7 @@ impl<C: Crypto> Session<C> {
         if probe && !eliciting {
             eliciting = Frame::Ping.write(&mut out).is_ok();
         }
-        if out.len() == 0 {
+        if out.is_empty() {
             return None;
         }
         let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
@@ -167,21 +172,21 @@ impl<C: Crypto> Session<C> {
         let frame = &mut frame[..len];
         self.seal(frame, ticket);
         *allowed = allowed.saturating_sub(len as u64);
-        self.on_packet_sent(now, number, len, eliciting, contents);
+        let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
+        self.on_packet_sent(now, (number, len), kind, contents);
         Some(len)
     }
 
     fn on_packet_sent(
         &mut self,
         now: Instant,
-        number: PacketNumber,
-        len: usize,
-        eliciting: bool,
+        (number, len): (PacketNumber, usize),
+        kind: SentKind,
         contents: Contents,
     ) {
-        let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
-        self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
-        if eliciting {
+        let is_ect = self.recovery.is_ect_wanted();
+        self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect, contents });
+        if kind != SentKind::AckOnly {
             self.owed_since.get_or_insert(now);
         }
     }
@@ -257,11 +262,9 @@ impl<C: Crypto> Session<C> {
         let room = out.room();
         out.zeros(room).ok()?;
         self.seal(&mut frame[..len], ticket);
-        let kind = SentKind::MtuProbe;
         let mut contents = Contents::default();
         contents.flags.set(Flags::TEST);
-        self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect: true, contents });
-        self.owed_since.get_or_insert(now);
+        self.on_packet_sent(now, (number, len), SentKind::MtuProbe, contents);
         Some(self.transmit(around, len, len))
     }
 
@@ -282,12 +285,12 @@ impl<C: Crypto> Session<C> {
         answer.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
         self.seal(&mut frame[..len], ticket);
         // Neither challenges nor answers are sent again by loss detection (T17): their own timers do it.
-        self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
+        self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
         self.on_path_frame_sent(path, len);
         if path.remote == self.path.remote {
             self.path.on_sent(len);
         }
-        Some(transmit_on(around, path, len, len))
+        Some(transmit_on(around, (path, Ecn::NotEct), len, len))
     }
 
     /// The third message of XX, which goes out before anything sealed, and again with each probe timeout.
@@ -333,7 +336,7 @@ impl<C: Crypto> Session<C> {
         let number = ticket.number();
         self.seal(&mut frame[..len], ticket);
         // A peer that goes on will acknowledge it with the rest.
-        self.on_packet_sent(around.now.instant, number, len, false, Contents::default());
+        self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
         Some(self.transmit(around, len, len))
     }
 }
@@ -347,17 +350,15 @@ fn fill_up(out: &mut Writer<'_>, goes_on: bool) -> usize {
     out.len()
 }
 
-fn transmit_on(around: &mut Surroundings, path: &Path, len: usize, segment_len: usize) -> Transmit {
+fn transmit_on(
+    around: &mut Surroundings,
+    (path, ecn): (&Path, Ecn),
+    len: usize,
+    segment_len: usize,
+) -> Transmit {
     let stats = &mut around.stats;
     stats.trains_out += 1;
     stats.datagrams_out += len.div_ceil(segment_len) as u64;
     stats.bytes_out += len as u64;
-    Transmit {
-        local: path.local,
-        remote: path.remote,
-        socket: path.socket,
-        ecn: Ecn::Ect0,
-        len,
-        segment_len,
-    }
+    Transmit { local: path.local, remote: path.remote, socket: path.socket, ecn, len, segment_len }
 }

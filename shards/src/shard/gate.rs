@@ -139,7 +139,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// Always an error: the Hello was answered with a Cookie, or not at all.
     fn send_cookie(&mut self, arrival: &Arrival, hello: &Hello<'_>, now: Now) -> Result<(), DropReason> {
-        if !self.admission.take_cookie(now.instant) || !self.admission.take_reply(arrival.remote, now.instant) {
+        if !self.admission.take_cookie(now.instant) || !self.admission.take_reply(arrival.remote, now.instant)
+        {
             return Err(DropReason::ReplyRate);
         }
         let suite: Suite = hello.head().suite;

@@ -120,9 +120,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                     Some(remote_static),
                 )
             }
-            None => {
-                (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None)
-            }
+            None => (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None),
         };
         let head = HelloHead { suite, pattern, sender: session };
         let early = has_early.then_some(&early_bytes[..early_len]);
@@ -274,10 +272,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(Slot::Connecting(connecting)) = self.table.get_mut(id) else {
             return Err(DropReason::NoHandshake);
         };
-        let front = Front {
-            ephemeral: *welcome.e(),
-            sealed_static: welcome.encrypted_static().copied(),
-        };
+        let front = Front { ephemeral: *welcome.e(), sealed_static: welcome.encrypted_static().copied() };
         let mut plain = [0; MESSAGE_LEN_MAX];
         let plain_len = connecting
             .handshake
@@ -305,7 +300,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         answer: &WelcomePayload<'_>,
     ) {
         let Slot::Connecting(connecting) = self.table.take(id) else { return };
-        let Connecting { ticket, mut handshake, mut sender, early, succeeds, resent, sent_at, sent_count, .. } = *connecting;
+        let Connecting {
+            ticket,
+            mut handshake,
+            mut sender,
+            early,
+            succeeds,
+            resent,
+            sent_at,
+            sent_count,
+            ..
+        } = *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
         let third = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
@@ -345,7 +350,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
         self.around.events.push_back(if succeeds {
-            Event::PeerRestarted { from: id, to: id, resent: resent }
+            Event::PeerRestarted { from: id, to: id, resent }
         } else {
             Event::Connected { ticket, session: id, peer, instance, remote, early: outcome }
         });

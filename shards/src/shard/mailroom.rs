@@ -13,8 +13,8 @@ use crate::rng::Entropy;
 use crate::session::crypto::Crypto;
 use crate::session::inbound::code;
 use crate::session::live::{Phase, Probation, Session};
-use crate::shard::table::Slot;
 use crate::shard::Shard;
+use crate::shard::table::Slot;
 use crate::stats::DropReason;
 use crate::time::Now;
 

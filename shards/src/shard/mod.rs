@@ -18,7 +18,7 @@ mod table;
 use std::collections::{HashMap, VecDeque};
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
-use dunlin_codec::packet::{PacketKind, Packet};
+use dunlin_codec::packet::{Packet, PacketKind};
 
 use crate::admission::{Admission, Prefix};
 use crate::blocks::{Block, BlockPool};
@@ -110,6 +110,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     resets: HashMap<u64, SessionId>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
+    /// Since when blocks in use take more than their share of memory.
+    short_since: Option<Instant>,
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
@@ -152,6 +154,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             responders: respond::Responders::new(&config, &limits),
             resets: HashMap::default(),
             replies: VecDeque::new(),
+            short_since: None,
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
             batch_had_data: false,
@@ -182,7 +185,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The shard was asked to shut down, and nothing is left that it must do.
     pub fn is_drained(&self) -> bool {
-        self.shutting_down && self.table.used() == 0
+        self.shutting_down && self.table.is_quiet()
     }
 
     /// Bytes of message blocks that the shard has allocated.
@@ -278,12 +281,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// A datagram for another shard goes there by mail: correct, but slow (T24).
-    fn misroute(
-        &mut self,
-        to: Destination,
-        arrival: &Arrival,
-        datagram: &[u8],
-    ) -> Result<(), DropReason> {
+    fn misroute(&mut self, to: Destination, arrival: &Arrival, datagram: &[u8]) -> Result<(), DropReason> {
         let Destination::Shard(shard) = to;
         if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);
@@ -345,6 +343,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if self.batch_fresh {
             self.batch_fresh = false;
             self.work_handshakes();
+            self.check_memory();
         }
         if let Some((arrival, reply)) = self.replies.pop_front() {
             return Some(self.write_reply(&arrival, reply, frame));

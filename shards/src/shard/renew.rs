@@ -38,7 +38,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             network: &self.config.network,
             extra: &session.handshake_hash,
         };
-        let mut handshake = Initiator::ik::<C>(&self.pair, session.agreement.peer_static, &prologue, ephemeral);
+        let mut handshake =
+            Initiator::ik::<C>(&self.pair, session.agreement.peer_static, &prologue, ephemeral);
         let mut sealed = [0; TAG_LEN];
         let Ok(front) = handshake.write_first(&[], &mut sealed) else { return };
         let mut bytes = front.ephemeral.to_vec();

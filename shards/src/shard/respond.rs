@@ -20,7 +20,9 @@ use zeroize::Zeroizing;
 use crate::arq::sender::Sender;
 use crate::event::CloseReason;
 use crate::hash::HashKey;
-use crate::limits::{EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE};
+use crate::limits::{
+    EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE,
+};
 use crate::mail::{Destination, Mail, Struck};
 use crate::rng::Entropy;
 use crate::route::Arrival;
@@ -191,8 +193,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Pattern::Ik => Responder::<C>::ik(&self.pair, &prologue, ephemeral),
             Pattern::Xx => Responder::<C>::xx(&self.pair, &prologue, ephemeral),
         };
-        let front =
-            Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
+        let front = Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
         let mut plain = Zeroizing::new([0; MESSAGE_LEN_MAX]);
         let plain_len = responder
             .read_first(&front, hello.payload(), &mut plain[..])
@@ -242,13 +243,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if !self.may_accept_early(&payload, now) || self.responders.waiting.len() >= STRIKES_WAITING_MAX {
             return self.welcome(arrival, (*hello.e(), caller), responder, (EarlyAnswer::Refused, &[]));
         }
-        let waiting = Waiting {
-            responder,
-            arrival: *arrival,
-            hello: datagram.to_vec(),
-            caller,
-            early: early.to_vec(),
-        };
+        let waiting =
+            Waiting { responder, arrival: *arrival, hello: datagram.to_vec(), caller, early: early.to_vec() };
         self.ask_strike_register(*hello.e(), waiting);
         Ok(())
     }
@@ -366,7 +362,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         sent
     }
 
-    fn write_welcome(&mut self, responder: &mut Responder<C>, head: WelcomeHead, early: EarlyAnswer) -> Vec<u8> {
+    fn write_welcome(
+        &mut self,
+        responder: &mut Responder<C>,
+        head: WelcomeHead,
+        early: EarlyAnswer,
+    ) -> Vec<u8> {
         let payload = WelcomePayload {
             identity: self.identity.id(),
             instance: self.config.instance,
@@ -428,8 +429,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(Slot::Finishing(finishing)) = self.table.get_mut(id) else {
             return Err(DropReason::NoHandshake);
         };
-        let (sealed_static, sealed) =
-            finish.noise().split_first_chunk().ok_or(DropReason::TooShort)?;
+        let (sealed_static, sealed) = finish.noise().split_first_chunk().ok_or(DropReason::TooShort)?;
         let mut plain = [0; MESSAGE_LEN_MAX];
         let plain_len = finishing
             .responder
@@ -437,9 +437,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             .map_err(|_| DropReason::HandshakeFailed)?;
         let proven = finishing.responder.remote_static().ok_or(DropReason::HandshakeFailed)?;
         let payload = FinishPayload::parse(&plain[..plain_len]).map_err(|_| DropReason::Malformed);
-        let checked = payload.and_then(|payload| {
-            self.check_identity(&payload.identity, proven).map(|()| payload)
-        });
+        let checked =
+            payload.and_then(|payload| self.check_identity(&payload.identity, proven).map(|()| payload));
         let payload = checked.inspect_err(|_| drop(self.table.free(id)))?;
         let Slot::Finishing(finishing) = self.table.take(id) else { return Err(DropReason::NoHandshake) };
         let Finishing { responder, path, head } = *finishing;
@@ -537,7 +536,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let id = self.session_of_token(reset.token()).ok_or(DropReason::BadReset)?;
         let Some(session) = self.table.live(id) else { return Err(DropReason::BadReset) };
         let token = session.agreement.reset_token.ok_or(DropReason::BadReset)?;
-        if !is_token(&token, reset.token()) || session.agreement.peer_session != reset.session() || !session.path.is_of(arrival) {
+        if !is_token(&token, reset.token())
+            || session.agreement.peer_session != reset.session()
+            || !session.path.is_of(arrival)
+        {
             return Err(DropReason::BadReset);
         }
         match session.phase {

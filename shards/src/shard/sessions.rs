@@ -11,12 +11,13 @@ use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{POSTPONED_FOR, POSTPONED_MAX};
+use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, SHORT_OF_MEMORY_MAX};
 use crate::mail::{Destination, Mail};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
 use crate::session::crypto::Crypto;
 use crate::session::handshake::Secrets;
+use crate::session::inbound::code;
 use crate::session::keys::{ReceiveKeys, SendKeys};
 use crate::session::live::{Agreement, Control, Phase, Session};
 use crate::session::path::Path;
@@ -82,6 +83,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             last_roam: Instant::ZERO,
             highest: None,
             unmatched: 0,
+            is_shrunk: false,
             pacing_until: None,
         }
     }
@@ -195,6 +197,48 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// Tells the application that a session it asked for will not open.
     pub(super) fn fail_connect(&mut self, id: SessionId, ticket: Ticket, reason: CloseReason) {
         self.around.events.push_back(Event::ConnectFailed { ticket, session: id, reason });
+    }
+
+    /// A shard short of memory grants no credit; one that stays short closes the session that holds most (T17).
+    pub(super) fn check_memory(&mut self) {
+        let (now, is_short) = (self.around.now.instant, self.around.pool.is_short());
+        match (is_short, self.short_since) {
+            (false, None) => {}
+            (true, Some(since)) if now.since(since) < SHORT_OF_MEMORY_MAX => {}
+            (true, Some(_)) => {
+                self.short_since = Some(now);
+                self.close_largest();
+            }
+            (true, None) => self.set_short_of_memory(Some(now)),
+            (false, Some(_)) => self.set_short_of_memory(None),
+        }
+    }
+
+    fn set_short_of_memory(&mut self, since: Option<Instant>) {
+        self.short_since = since;
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.id_of(slot as u32) else { continue };
+            if let Some(session) = self.table.live(id) {
+                session.receiver.set_short_of_memory(since.is_some());
+                self.touch(id);
+            }
+        }
+    }
+
+    fn close_largest(&mut self) {
+        let held = |shard: &mut Self, slot: usize| {
+            let id = shard.table.id_of(slot as u32)?;
+            let session = shard.table.live(id).filter(|session| !session.is_over())?;
+            Some((session.receiver.held_bytes(), id))
+        };
+        let largest = (0..self.table.slots()).filter_map(|slot| held(self, slot)).max();
+        let Some((_, id)) = largest.filter(|(bytes, _)| *bytes > 0) else { return };
+        if let Some(session) = self.table.live(id) {
+            session.tell_closed(&mut self.around, CloseReason::Overloaded);
+            session.close(self.around.now.instant, code::OVERLOADED, "short of memory");
+            session.receiver.drain(&mut self.around.pool);
+            self.touch(id);
+        }
     }
 
     /// The operating system could not send: a hint, never the end of a session.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use dunlin_codec::ids::SessionId;
 
 use crate::session::crypto::Crypto;
-use crate::session::live::Session;
+use crate::session::live::{Phase, Session};
 use crate::shard::initiate::Connecting;
 use crate::shard::respond::Finishing;
 
@@ -93,6 +93,18 @@ impl<C: Crypto> Table<C> {
     pub(crate) fn id_of(&self, slot: u32) -> Option<SessionId> {
         let entry = self.entries.get(slot as usize)?;
         Some(SessionId::new(self.shard, slot, entry.generation))
+    }
+
+    /// Every session has said its last word.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let said_all = |session: &Session<C>| {
+            matches!(session.phase, Phase::Closing { .. } | Phase::Gone) && session.control.close.is_none()
+        };
+        self.entries.iter().all(|entry| match &entry.slot {
+            Slot::Live(session) => said_all(session),
+            Slot::Connecting(_) => false,
+            Slot::Free | Slot::Finishing(_) => true,
+        })
     }
 
     pub(crate) fn slots(&self) -> usize {

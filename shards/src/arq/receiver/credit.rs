@@ -36,8 +36,9 @@ pub const CHANNEL_CREDIT_INITIAL: u64 = channel_span(BUFFER_LEN_MIN as u64, MESS
 pub(crate) const URGENT_RESERVE: u64 = 16 << 10;
 /// Channels that either end may open in a session.
 pub const CHANNELS_MAX: usize = 256;
-/// Below this a round trip says more about batches and threads than about the path.
-const ROUND_TRIP_MIN: Duration = Duration::from_millis(2);
+/// Below this a round trip says more about batches and threads than about the path; and a queue that outgrows the processor's
+/// cache costs more than it brings.
+const ROUND_TRIP_MIN: Duration = Duration::from_micros(250);
 
 const _: () = assert!(SESSION_CREDIT_INITIAL > CHANNEL_CREDIT_INITIAL + URGENT_RESERVE);
 

@@ -10,7 +10,6 @@ use dunlin_codec::ids::PacketNumber;
 use super::{AckInput, Outcome, Recovery, RecoveryConfig, SentKind, SentPacket, TimeoutKind};
 use crate::arq::acknowledgements::{Acknowledgements, Received};
 use crate::arq::congestion::Phase;
-use crate::limits::DATAGRAM_MIN;
 use crate::route::Ecn;
 use crate::time::Instant;
 
@@ -227,7 +226,7 @@ impl World {
             self.sender.unanswered().map(|(_, chunk)| chunk[0]).take(usize::from(count)).collect();
         for index in 0..usize::from(count) {
             let chunk = again.get(index).copied().unwrap_or(NOTHING);
-            let len = if index == 0 { DATAGRAM_MIN } else { self.sender.datagram_len() };
+            let len = self.sender.datagram_len();
             self.resent += u64::from(chunk != NOTHING);
             self.send(chunk, len, SentKind::Eliciting);
         }

@@ -97,7 +97,7 @@ impl<T: Copy> Recovery<T> {
         }
         losses.telling += 1;
         losses.newest = number;
-        losses.is_black_hole |= self.mtu.on_lost(number, bytes, entry.sent(), self.rtt.smoothed());
+        losses.is_black_hole |= self.mtu.on_lost(number, bytes);
         // Persistent congestion needs a measured path: before that nobody knows how long is long.
         if self.rtt.first_sample_at().is_some_and(|first| entry.sent() > first) {
             let since = *losses.stretch.get_or_insert(entry.sent());

@@ -38,7 +38,7 @@ use crate::arq::congestion::{CongestionState, Controller};
 use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
-use crate::limits::TIMER_GRANULARITY;
+use crate::limits::{DATAGRAM_MIN, TIMER_GRANULARITY};
 use crate::time::Instant;
 
 use loss::Episode;
@@ -157,6 +157,9 @@ impl<T: Copy> Recovery<T> {
         if self.open_count == 0 {
             self.controller.controller_mut().on_idle_end(now);
         }
+        if packet.kind == SentKind::MtuProbe {
+            self.mtu.on_probe_sent(packet.bytes);
+        }
         self.open_count += 1;
         self.bytes_in_flight += u64::from(self.ring.get(packet.number.0).bytes);
         self.peaks[0] = self.peaks[0].max(self.bytes_in_flight);
@@ -215,7 +218,7 @@ impl<T: Copy> Recovery<T> {
     #[inline]
     #[must_use]
     pub fn send_budget(&self, now: Instant) -> u64 {
-        let probes = u64::from(self.probes_owed) * self.mtu.current() as u64;
+        let probes = u64::from(self.probes_owed) * DATAGRAM_MIN as u64;
         if self.ring.len() >= RING_LEN_MAX {
             return probes;
         }
@@ -265,14 +268,21 @@ impl<T: Copy> Recovery<T> {
         self.ring.len() >= RING_LEN_MAX && self.open_count > 0
     }
 
-    /// Bytes of a full datagram.
+    /// Bytes to fill a datagram up to. Probes for an answer are small: a path that swallows full-size packets still lets them through.
     #[inline]
     #[must_use]
     pub const fn datagram_len(&self) -> usize {
+        if self.probes_owed > 0 { DATAGRAM_MIN } else { self.mtu.current() }
+    }
+
+    /// The largest datagram that is known to pass: what [`Self::datagram_len`] is while no probe is owed.
+    #[must_use]
+    pub const fn path_mtu(&self) -> usize {
         self.mtu.current()
     }
 
-    /// The size of a test packet (PING and padding, [`SentKind::MtuProbe`]) to send now. Ask only while there is something to send anyway.
+    /// The size of a test packet (PING and padding, [`SentKind::MtuProbe`]) to send now. Ask only while there is something to send anyway;
+    /// asking does not commit to sending.
     pub fn poll_mtu_probe(&mut self, now: Instant) -> Option<usize> {
         self.mtu.poll_probe(now)
     }

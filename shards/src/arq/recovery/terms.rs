@@ -88,8 +88,7 @@ pub enum TimeoutKind {
     /// So many packets are lost.
     Lost(u32),
     /// Nothing was heard for long: send so many packets that ask for an answer, whatever the window says. When there is nothing new, repeat
-    /// [`super::Recovery::unanswered`], or ping. One of them should be of at most 1,200 bytes, and the other full-size, to tell a path that
-    /// swallows full-size packets from one that swallows all.
+    /// [`super::Recovery::unanswered`], or ping. Meanwhile [`super::Recovery::datagram_len`] is small.
     Probe(u8),
 }
 

@@ -3,6 +3,7 @@ use core::time::Duration;
 
 use dunlin_codec::frame::EcnCounts;
 use dunlin_codec::ids::PacketNumber;
+use proptest::prelude::*;
 
 use super::link::World;
 use super::*;
@@ -456,5 +457,44 @@ fn jitter_costs_little() {
         assert!(percent >= 65, "{mbit} Mbit/s, {round_trip} ms, jitter {jitter} ms: {percent} %");
         let allowed = 3 * world.forward.overflowed + world.sent / 100;
         assert!(world.resent <= allowed, "{} of {} sent again", world.resent, world.sent);
+    }
+}
+
+proptest! {
+    /// Whatever is sent, acknowledged and waited for: each packet's fate is told as promised, and the bytes in flight are those without one.
+    #[test]
+    fn the_books_are_kept(steps in prop::collection::vec((0u8..4, 0u64..60, 0u64..20, 0u64..200), 1..150)) {
+        let mut bench = Bench::measured();
+        bench.recovery = Recovery::new(config(Algorithm::Cubic, DATAGRAM_MIN));
+        let mut next = 0;
+        for (kind, back, len, wait) in steps {
+            match kind {
+                0 | 1 => {
+                    bench.send(next..next + len);
+                    next += len;
+                }
+                2 if next > back => {
+                    let end = next - 1 - back;
+                    let older = end.saturating_sub(2 * len + 2);
+                    bench.ack(&[end.saturating_sub(len)..=end, older.saturating_sub(len)..=older]).unwrap();
+                }
+                _ => {
+                    bench.wait(ms(wait));
+                    while bench.recovery.poll_timeout().is_some_and(|at| at <= bench.now) {
+                        prop_assert_ne!(bench.time_out(), TimeoutKind::None);
+                    }
+                }
+            }
+            let (acked, lost) = (bench.acked.clone(), bench.lost.clone());
+            let settled = (0..next).filter(|number| acked.contains(number) || lost.contains(number)).count() as u64;
+            prop_assert_eq!(bench.recovery.bytes_in_flight(), (next - settled) * 1_200);
+            prop_assert_eq!(bench.recovery.unanswered().count() as u64, next - settled);
+            for list in [acked, lost] {
+                let mut unique = list.clone();
+                unique.sort_unstable();
+                unique.dedup();
+                prop_assert_eq!(unique.len(), list.len(), "a fate was told twice");
+            }
+        }
     }
 }

@@ -201,6 +201,8 @@ impl Sender {
         match state.admit(&message, &self.limits) {
             Ok(slot) => {
                 state.queue(slot, message);
+                // Whoever keeps to the announced limit never goes beyond it: half full is as much as full.
+                self.was_full |= 2 * state.shared.reliable_len as u64 >= self.window.len();
                 Ok(())
             }
             Err(error) => Err((error, message)),

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
-use dunlin_shards::event::EarlyData;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
@@ -113,10 +112,12 @@ impl<H> EngineBuilder<H> {
             events: Mutex::new(VecDeque::new()),
             happened: Bell::new(),
             instances: Mutex::new(HashMap::new()),
+            peers: Mutex::new(HashMap::new()),
             tickets: AtomicU64::new(1),
             stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
             stopping: AtomicBool::new(false),
             message_len_max: self.config.transport.message_max.len(),
+            process: std::process::id(),
         });
         let steering = group.steering().clone();
         let template = start::shard_config(&self.config, &keys, placement, group.local_addr());
@@ -128,7 +129,7 @@ impl<H> EngineBuilder<H> {
             config::Backend::Mmsg => IoChoice::Mmsg,
         };
         let runtime = RuntimeOptions { io, cores: None, oversubscribe: self.config.node.allow_more_shards };
-        let mut parts = start::Parts { template, limits, identity: keys.identity, clock };
+        let mut parts = start::Parts { template, limits, identity: keys.identity };
         let spin = self.config.io.spin;
         let engine = shared.clone();
         let running = runtime::start(group, clock, &runtime, |index| {
@@ -375,9 +376,4 @@ impl Drop for Engine {
             self.stop();
         }
     }
-}
-
-/// What became of early data, for those who asked.
-pub(crate) const fn is_accepted(early: EarlyData) -> bool {
-    matches!(early, EarlyData::Accepted)
 }

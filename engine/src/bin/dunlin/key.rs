@@ -1,0 +1,53 @@
+//! `dunlin key`: the key that is a node's address.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dunlin::entropy::OsEntropy;
+use dunlin::keyfile::{KeyFiles, Seed};
+
+use crate::flags::NodeFlags;
+use crate::{Done, output};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes a key, the one after it (KEY.next) and the record that joins them (KEY.inception)
+    New(Which),
+    /// Prints the ID of a key
+    Show(Which),
+}
+
+#[derive(Args)]
+pub(crate) struct Which {
+    /// The file with the secret key
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The configuration, which names the key when --key does not
+    #[arg(long, value_name = "FILE", env = "DUNLIN_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Which {
+    fn files(&self) -> Result<KeyFiles, crate::Failure> {
+        let flags = NodeFlags { key: self.key.clone(), config: self.config.clone(), ..NodeFlags::default() };
+        Ok(KeyFiles::at(flags.load()?.key_path()?))
+    }
+}
+
+pub(crate) fn run(command: &Command) -> Done {
+    let draw = || -> Seed { Seed::new(OsEntropy.array()) };
+    match command {
+        Command::New(which) => {
+            let files = which.files()?;
+            let identity = files.create(draw(), draw())?;
+            output::line(identity.id());
+            eprintln!(
+                "made {}; keep {} on another machine if you can: it is what a later change of key needs",
+                files.path().display(),
+                files.next_path().display()
+            );
+        }
+        Command::Show(which) => output::line(which.files()?.open()?.id()),
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The command `dunlin`: a node, its key, and what people do with other nodes.
+//!
+//! In:    arguments, the environment, a configuration file; signals.
+//! Out:   results on standard output, the log on standard error.
+//! Holds: it ends with 0 when it did what was asked, 2 when it was asked wrongly, 1 otherwise; an error is one line.
+
+mod addresses;
+mod configuration;
+mod failure;
+mod flags;
+mod key;
+mod node;
+mod output;
+mod ping;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A peer-to-peer datagram engine: one UDP port, one shard per core.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a node and prints its address
+    Node(node::Arguments),
+    /// Makes or shows the key that is a node's address
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Measures round trips to a node
+    Ping(ping::Arguments),
+    /// Shows or checks the configuration
+    #[command(subcommand)]
+    Config(configuration::Command),
+}
+
+fn main() -> ExitCode {
+    dunlin::runtime::prepare();
+    // Without it everything works; secrets may then end up in core files.
+    let guarded = dunlin::keyfile::guard_process();
+    let done = match Arguments::parse().command {
+        Command::Node(arguments) => node::run(&arguments),
+        Command::Key(command) => key::run(&command),
+        Command::Ping(arguments) => ping::run(&arguments),
+        Command::Config(command) => configuration::run(&command),
+    };
+    if let Err(error) = guarded {
+        tracing::debug!("secrets may end up in core files: {error}");
+    }
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// What every command comes to.
+type Done = Result<(), Failure>;
