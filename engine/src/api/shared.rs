@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::blocks::Block;
@@ -188,7 +189,8 @@ pub(crate) struct PeerShared {
     pub(crate) remote: Mutex<SocketAddr>,
     inbox: Mutex<VecDeque<Message>>,
     pub(crate) arrived: Bell,
-    queued: AtomicUsize,
+    /// Written by senders and by the driver: alone on its cache line.
+    queued: CachePadded<AtomicUsize>,
     limit: AtomicUsize,
     pub(crate) room: Bell,
     /// Live sessions, and by bits the shards whose rings may hold messages.
@@ -206,7 +208,7 @@ impl PeerShared {
             remote: Mutex::new(remote),
             inbox: Mutex::new(VecDeque::new()),
             arrived: Bell::new(),
-            queued: AtomicUsize::new(0),
+            queued: CachePadded::new(AtomicUsize::new(0)),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::new(),
             sessions: Mutex::new(vec![session]),
