@@ -30,9 +30,9 @@ use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
 use crate::runtime::{self, Running, RuntimeOptions};
-use crate::socket::SocketCounters;
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
+use crate::socket::{KernelBuffers, SocketCounters};
 use crate::start;
 
 /// What an engine is started with.
@@ -91,7 +91,8 @@ impl<H> EngineBuilder<H> {
         let shards = start::shard_count(&self.config)?;
         let placement = Placement::new(shards, seeds);
         let listen = self.config.node.listen;
-        let options = GroupOptions { segmentation: self.config.io.gso, ..GroupOptions::default() };
+        let buffers = KernelBuffers { joining: self.config.io.gro, ..KernelBuffers::default() };
+        let options = GroupOptions { segmentation: self.config.io.gso, buffers, ..GroupOptions::default() };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
         let clock = Clock::start();
@@ -128,7 +129,12 @@ impl<H> EngineBuilder<H> {
             config::Backend::Uring => IoChoice::Uring,
             config::Backend::Mmsg => IoChoice::Mmsg,
         };
-        let runtime = RuntimeOptions { io, cores: None, oversubscribe: self.config.node.allow_more_shards };
+        let runtime = RuntimeOptions {
+            io,
+            cores: None,
+            oversubscribe: self.config.node.allow_more_shards,
+            roaming: !self.config.io.pin,
+        };
         let mut parts = start::Parts { template, limits, identity: keys.identity };
         let spin = self.config.io.spin;
         let engine = shared.clone();

@@ -417,12 +417,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// When `handle_timeout` is to be called, and for what; None: not before something else happens.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        if !self.gate.is_idle() {
-            return Some((self.around.now.instant, Timer::Handshake));
-        }
+        let waiting = self.next_handshake().map(|at| (at, Timer::Handshake));
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
-        sessions.into_iter().chain(responders).chain(postponed).min_by_key(|(at, _)| *at)
+        sessions.into_iter().chain(responders).chain(waiting).chain(postponed).min_by_key(|(at, _)| *at)
     }
 }

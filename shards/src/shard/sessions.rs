@@ -89,7 +89,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     pub(super) fn sender_limits(&self) -> SenderLimits {
-        SenderLimits { message_len_max: self.limits.message_len_max, ..SenderLimits::default() }
+        SenderLimits {
+            message_len_max: self.limits.message_len_max,
+            queue_len_max: self.limits.send_buffer_max,
+            ..SenderLimits::default()
+        }
     }
 
     fn receiver_limits(&self) -> ReceiverLimits {
