@@ -76,6 +76,32 @@ fn a_packet_raced_from_elsewhere_moves_nothing() {
     assert!(!world.tap().of(far, elsewhere).is_proven);
 }
 
+/// What answers early data goes to an address that is not proven yet: within three times what came from there, and no
+/// packet at all when less than one would fit.
+/// spec: atp/amplification
+#[test]
+fn answers_to_early_data_stay_within_the_budget() {
+    for len in [10, 300, 1_000, 3_300, 3_400, 3_450, 20_000] {
+        let mut world = World::from_seed(seed());
+        let (near, far) = world.add_pair();
+        let (_, entries) = world.connect_early(near, far, &[b"tell me"], None);
+        // Nothing but the Hello gets through.
+        let mut count = 0;
+        world.link(near, far).drop_if(move |_| {
+            count += 1;
+            count > 1
+        });
+        world.run_for(millis(5));
+        world.send(far, near, &vec![1; len]);
+        world.run_for(seconds(3));
+        assert_eq!(world.delivered(entries[0]), 1);
+        let flow = world.tap().of(far, world.node(near).address);
+        assert!(flow.bytes_out > 100 && flow.bytes_out <= 3 * flow.bytes_in, "{flow:?}");
+        world.link(near, far).drop_no_more();
+        assert!(world.run_until(seconds(30), World::is_settled));
+    }
+}
+
 /// A peer on a node of several shards keeps its shard when it moves: its packets are steered by their session.
 #[test]
 fn a_session_keeps_its_shard_when_its_peer_moves() {

@@ -14,8 +14,10 @@ pub mod ledger;
 pub mod lies;
 pub mod link;
 pub mod node;
+pub mod place;
 pub mod tap;
 pub mod trace;
 pub mod world;
 
-pub use world::{NodeIndex, World, WorldOf};
+pub use place::NodeIndex;
+pub use world::{World, WorldOf};

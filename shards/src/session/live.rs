@@ -314,12 +314,13 @@ impl<C: Crypto> Session<C> {
             return earliest;
         }
         consider(self.recovery.poll_timeout());
-        consider(self.acknowledgements.deadline());
-        consider(self.pacing_until);
+        if self.may_send() {
+            consider(self.acknowledgements.deadline());
+            consider(self.pacing_until);
+            let quiet = self.settings.keepalive.filter(|_| self.is_quiet());
+            consider(quiet.map(|interval| self.last_heard + interval));
+        }
         consider(self.receiver.deadline());
-        consider(
-            self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()),
-        );
         consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
         consider(self.probation.map(|probation| probation.until));
         consider(self.receive_keys.poll_timeout());

@@ -23,6 +23,8 @@ use crate::time::Instant;
 
 /// Bytes around the frames of a packet.
 pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
+/// Room for less than this is room for no packet.
+const PACKET_LEN_MIN: usize = 64;
 /// What CLOSE says of a session for which another carries on.
 pub(crate) const YIELDS: &str = "another session stays";
 /// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
@@ -60,6 +62,11 @@ impl<C: Crypto> Session<C> {
         self.write_close(around, frame)
     }
 
+    /// Something could be sent if there were anything: neither the path's budget nor the key is used up.
+    pub(crate) fn may_send(&self) -> bool {
+        self.path.budget() >= PACKET_LEN_MIN && !self.send_keys.is_worn_out()
+    }
+
     /// Goes on to the next key phase when it is due.
     fn advance_keys(&mut self, around: &mut Surroundings) {
         let now = around.now.instant;
@@ -73,6 +80,9 @@ impl<C: Crypto> Session<C> {
     fn write_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         let datagram_len = self.recovery.datagram_len();
         let room = frame.len().min(TRAIN_LEN_MAX).min(self.path.budget());
+        if room < PACKET_LEN_MIN {
+            return None;
+        }
         let mut allowed = self.allowance(around.now.instant, datagram_len);
         self.poll_ack_frequency();
         let (mut len, mut count, mut segment_len) = (0, 0, datagram_len);
