@@ -117,6 +117,7 @@ impl<H> EngineBuilder<H> {
             tickets: AtomicU64::new(1),
             stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
             stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             message_len_max: self.config.transport.message_max.len(),
             process: std::process::id(),
         });
@@ -317,7 +318,7 @@ impl Engine {
     /// The next thing that happened to a peer, if something did.
     #[must_use]
     pub fn try_event(&self) -> Option<Event> {
-        lock(&self.shared.events).pop_front()
+        self.shared.next_event()
     }
 
     /// The next thing that happened to a peer, for any async runtime.
@@ -371,6 +372,7 @@ impl Engine {
         }
         if let Some(running) = lock(&self.running).take() {
             let _ = running.join();
+            self.shared.on_stopped();
         }
     }
 }

@@ -101,6 +101,8 @@ pub(crate) struct EngineShared {
     pub(crate) tickets: AtomicU64,
     pub(crate) stats: Vec<Mutex<ShardReport>>,
     pub(crate) stopping: AtomicBool,
+    /// No driver runs any more.
+    pub(crate) stopped: AtomicBool,
     pub(crate) message_len_max: usize,
     /// The process that the shards' threads live in: a forked child has none of them (T27).
     pub(crate) process: u32,
@@ -156,6 +158,26 @@ impl EngineShared {
             peers.insert(id, Arc::downgrade(&peer));
             peer
         })
+    }
+
+    pub(crate) fn next_event(&self) -> Option<Event> {
+        let event = lock(&self.events).pop_front();
+        event.or_else(|| self.stopped.load(Ordering::Acquire).then_some(Event::Stopped))
+    }
+
+    /// The drivers are gone: nobody who waits for them may wait on.
+    pub(crate) fn on_stopped(&self) {
+        // First, so that a request is either seen below or sees this.
+        self.stopped.store(true, Ordering::SeqCst);
+        let requests: Vec<Arc<Request>> = lock(&self.requests).drain().map(|(_, request)| request).collect();
+        for request in requests {
+            request.complete(Answer::ConnectFailed(CloseReason::Local));
+        }
+        let peers: Vec<Arc<PeerShared>> = lock(&self.peers).values().filter_map(Weak::upgrade).collect();
+        for peer in peers {
+            peer.on_closed(CloseReason::Local);
+        }
+        self.happened.notify(usize::MAX);
     }
 
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
