@@ -4,19 +4,26 @@
 //! Out:   [`Settings`]: a checked configuration.
 //! Holds: what the user set anywhere is kept; only what nobody set follows the command.
 
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use dunlin::Config;
+use dunlin::clock::Clock;
 use dunlin::config::{Flag, Loaded, LogLevel, Place};
+use dunlin::socket::group::BindError;
+use dunlin::{Config, Engine, StartError};
 use tracing::level_filters::LevelFilter;
 
 use crate::failure::Failure;
 
 /// How long a command that calls a node waits for its answer when nobody said how long.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a node waits for its port at most, and how often it tries.
+const PORT_WAIT: Duration = Duration::from_secs(1);
+const PORT_RETRY: Duration = Duration::from_millis(50);
 
 /// What can be said of the node that a command runs. Flags win over variables, variables over the file.
 #[derive(Args, Clone, Debug, Default)]
@@ -114,6 +121,25 @@ impl Settings {
         self.has_key
     }
 
+    /// Starts an engine. The port of a process that was killed a moment ago may still be held by what the kernel has left of it.
+    pub(crate) fn start(
+        &self,
+        make: impl Fn(Config) -> Result<Engine, StartError>,
+    ) -> Result<Engine, Failure> {
+        let clock = Clock::start();
+        let begun = clock.instant();
+        loop {
+            match make(self.config().clone()) {
+                Err(StartError::Listen { source, .. })
+                    if is_in_use(&*source) && clock.instant().since(begun) < PORT_WAIT =>
+                {
+                    std::thread::sleep(PORT_RETRY);
+                }
+                started => return Ok(started?),
+            }
+        }
+    }
+
     pub(crate) const fn config(&self) -> &Config {
         &self.loaded.config
     }
@@ -148,6 +174,10 @@ impl Settings {
             .with_target(false)
             .init();
     }
+}
+
+fn is_in_use(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(BindError::InUse { .. }))
 }
 
 /// Every address, of both families where the host has both.

@@ -32,7 +32,7 @@ impl Handler for Ignore {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let settings = arguments.node.load()?.for_node();
-    let engine = Engine::builder(settings.config().clone()).on_message(|| Ignore).start()?;
+    let engine = settings.start(|config| Engine::builder(config).on_message(|| Ignore).start())?;
     let (sender, stopped) = mpsc::channel();
     signals::on_stop(move || {
         let _ = sender.send(());

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let settings = arguments.node.load()?.for_node();
-    let engine = Engine::builder(settings.config().clone()).start()?;
+    let engine = settings.start(Engine::start)?;
     let options = ReceiveOptions { folder: arguments.dir.clone(), once: arguments.once };
     let progress = Progress::new(arguments.json, "received");
     let receiving = Receiving::new(&engine, options, progress).map_err(Failure::new)?;
