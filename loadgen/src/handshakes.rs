@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use dunlin::{ConnectOptions, Early, EarlyData, SendOptions};
 
 use crate::Fault;
-use crate::latency::histogram;
 use crate::messages::{NOTHING, message};
 use crate::near::Near;
+use crate::rally::histogram;
 use crate::report::Report;
 
 /// Handshakes before counting begins.

@@ -2,24 +2,21 @@
 //!
 //! Holds: a round trip counts from the time that its message carries: when it was meant to be sent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dunlin::{Channel, Handler, Peer, Reply, Verdict};
+use dunlin::Peer;
 use hdrhistogram::Histogram;
 
 use crate::Fault;
 use crate::messages::{ECHO, ECHO_ON_CORE, message, number, set_number};
 use crate::near::Near;
 use crate::options::Over;
+use crate::rally::{MESSAGE_MAX, Rally, histogram, lock};
 use crate::report::Report;
 
 /// Round trips before counting begins.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// The longest round trip that is told apart.
-const LONGEST_NS: u64 = 60_000_000_000;
-/// Decimal places that are told apart.
-const PLACES: u8 = 3;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -57,11 +54,6 @@ fn measure(
         Over::Api => by_api(peer, size, wanted),
         Over::Ping => by_ping(peer, wanted),
     }
-}
-
-/// An empty histogram of nanoseconds; counting never allocates.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, PLACES).expect("the bounds are in order")
 }
 
 /// Handlers on both sides play; this thread starts and ends it.
@@ -121,53 +113,3 @@ fn by_ping(peer: &Peer, wanted: Duration) -> Result<Histogram<u64>, Fault> {
     }
     Ok(times)
 }
-
-fn lock(rally: &Mutex<Rally>) -> MutexGuard<'_, Rally> {
-    rally.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the near side's handler and the measuring thread share.
-pub(crate) struct Rally {
-    start: Instant,
-    is_on: bool,
-    is_over: bool,
-    times: Histogram<u64>,
-}
-
-impl Default for Rally {
-    fn default() -> Self {
-        Self { start: Instant::now(), is_on: false, is_over: false, times: histogram() }
-    }
-}
-
-impl Rally {
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-}
-
-/// The near side's handler: counts what comes back and sends the next.
-pub(crate) struct Striker(pub(crate) Arc<Mutex<Rally>>);
-
-impl Handler for Striker {
-    fn on_message(&mut self, _channel: Channel, bytes: &[u8], reply: &mut Reply<'_>) -> Verdict {
-        if bytes.first() != Some(&ECHO_ON_CORE) {
-            return Verdict::Pass;
-        }
-        let mut rally = lock(&self.0);
-        let now = rally.now();
-        rally.times.saturating_record(now.saturating_sub(number(bytes)));
-        let mut ball = [0; MESSAGE_MAX];
-        let Some(ball) = ball.get_mut(..bytes.len()).filter(|_| rally.is_on) else {
-            rally.is_over = true;
-            return Verdict::Handled;
-        };
-        ball.copy_from_slice(bytes);
-        set_number(ball, now);
-        rally.is_over = !reply.send(ball);
-        Verdict::Handled
-    }
-}
-
-/// The longest message that the handler strikes back.
-const MESSAGE_MAX: usize = 2_048;

@@ -11,6 +11,7 @@ mod ledger;
 mod messages;
 mod near;
 mod options;
+mod rally;
 mod report;
 mod throughput;
 

@@ -12,10 +12,10 @@ use dunlin::{DunlinUri, Engine, Host, Peer};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Fault;
-use crate::latency::{Rally, Striker};
 use crate::ledger::{self, Counts, Ledger};
 use crate::messages::{BEGIN, END, message};
 use crate::options::{NearOptions, NodeOptions};
+use crate::rally::{Rally, Striker};
 
 /// How long the far side may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
