@@ -15,6 +15,7 @@ use dunlin::clock::Clock;
 use dunlin::runtime::Driver;
 use dunlin::socket::Socket;
 use dunlin_shards::route::{Ecn, SocketIndex, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes in front of each sealed datagram: the packet's number, which is its nonce and associated data.
 const HEADER_LEN: usize = 8;
@@ -22,6 +23,8 @@ const HEADER_LEN: usize = 8;
 const TAG_LEN: usize = 16;
 /// What is not measured at the start: caches, clock rate and queues settle.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How long to look for the next train before sleeping.
+const SPIN: Duration = Duration::from_micros(50);
 /// Trains between two looks at the clock.
 const LOOK_EVERY: u32 = 16;
 
@@ -75,9 +78,40 @@ pub struct Rate {
     pub forged: u64,
     /// The time measured.
     pub time: Duration,
+    /// What the receiver's thread computed in that time, the kernel's part included.
+    pub cpu: Duration,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// Datagrams, those lost on the way included.
+    pub datagrams: u64,
+    /// What the sender's thread computed for them, the kernel's part included: on loopback, delivery too.
+    pub cpu: Duration,
+}
+
+/// What the calling thread has computed so far.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+impl Sent {
+    /// Nanoseconds of a core per datagram.
+    #[must_use]
+    pub fn cpu_ns(&self) -> f64 {
+        self.cpu.as_nanos() as f64 / self.datagrams.max(1) as f64
+    }
 }
 
 impl Rate {
+    /// Nanoseconds of a core per datagram.
+    #[must_use]
+    pub fn cpu_ns(&self) -> f64 {
+        self.cpu.as_nanos() as f64 / self.datagrams.max(1) as f64
+    }
+
     /// Millions of datagrams per second.
     #[must_use]
     pub fn mpps(&self) -> f64 {
@@ -104,9 +138,9 @@ pub struct Flood {
 }
 
 impl Driver for Flood {
-    type Output = u64;
+    type Output = Sent;
 
-    async fn run<S: Socket>(mut self, socket: &mut S) -> u64 {
+    async fn run<S: Socket>(mut self, socket: &mut S) -> Sent {
         let segments = TRAIN_SEGMENTS_MAX.min(TRAIN_LEN_MAX / self.datagram_len);
         let train = Transmit {
             local: None,
@@ -116,7 +150,7 @@ impl Driver for Flood {
             len: segments * self.datagram_len,
             segment_len: self.datagram_len,
         };
-        let mut sent = 0;
+        let (mut sent, start) = (Sent::default(), thread_cpu());
         while !self.stop.load(Ordering::Relaxed) {
             let Some(frame) = socket.frame() else {
                 socket.wait(None).await;
@@ -126,9 +160,10 @@ impl Driver for Flood {
                 frame[..train.len].chunks_mut(self.datagram_len).for_each(|datagram| sealer.seal(datagram));
             }
             socket.transmit(&train);
-            sent += 1;
+            sent.datagrams += segments as u64;
         }
         socket.flush();
+        sent.cpu = thread_cpu() - start;
         sent
     }
 }
@@ -157,9 +192,9 @@ impl Sink {
     /// Counts for so long; `MAX`: until the first trains.
     async fn take<S: Socket>(&self, socket: &mut S, time: Duration) -> Rate {
         let mut rate = Rate::default();
-        let start = self.clock.instant();
+        let (start, cpu) = (self.clock.instant(), thread_cpu());
         let end = start + time;
-        let mut look = 0;
+        let (mut look, mut last) = (0, None);
         loop {
             let taken = socket.receive(|arrival, bytes| {
                 rate.trains += 1;
@@ -176,11 +211,17 @@ impl Sink {
                 look = 0;
                 let now = self.clock.instant();
                 if now >= end || (time == Duration::MAX && rate.trains > 0) {
-                    rate.time = now.since(start);
+                    (rate.time, rate.cpu) = (now.since(start), thread_cpu() - cpu);
                     return rate;
                 }
             }
-            if taken == 0 {
+            if taken > 0 {
+                last = None;
+                continue;
+            }
+            // As a core's loop does it: waking a sleeper costs the sender more than the train does.
+            let now = self.clock.instant();
+            if now.since(*last.get_or_insert(now)) > SPIN {
                 socket.wait(None).await;
             }
         }

@@ -1,14 +1,14 @@
 //! The yardstick: a blocking socket with offload and nothing around it, in the shape of the back ends.
 //!
 //! In:    a [`PlainSocket`].
-//! Out:   a [`Socket`]: `receive` blocks, `transmit` sends at once, `wait` does nothing.
+//! Out:   a [`Socket`]: `receive` blocks or not, as wanted, `transmit` sends at once, `wait` does nothing.
 //! Holds: one system call per train and not an instruction more than that needs.
 
 use std::io;
 use std::net::SocketAddr;
 
 use dunlin::socket::plain::PlainSocket;
-use dunlin::socket::{Doorbell, Socket, SocketCounters};
+use dunlin::socket::{Doorbell, KernelBuffers, Socket, SocketCounters};
 use dunlin_shards::route::{Arrival, FRAME_LEN, Transmit, TransmitError};
 use dunlin_shards::time::Instant;
 
@@ -28,8 +28,8 @@ impl RawSocket {
     /// # Errors
     ///
     /// What the kernel says.
-    pub fn bind(spinning: bool) -> io::Result<Self> {
-        let socket = PlainSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    pub fn bind(spinning: bool, buffers: KernelBuffers) -> io::Result<Self> {
+        let socket = PlainSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)), buffers)?;
         socket.set_nonblocking(spinning)?;
         Ok(Self {
             address: socket.local_addr()?,

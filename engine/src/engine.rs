@@ -30,9 +30,9 @@ use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
 use crate::runtime::{self, Running, RuntimeOptions};
-use crate::socket::SocketCounters;
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
+use crate::socket::{KernelBuffers, SocketCounters};
 use crate::start;
 
 /// What an engine is started with.
@@ -91,7 +91,8 @@ impl<H> EngineBuilder<H> {
         let shards = start::shard_count(&self.config)?;
         let placement = Placement::new(shards, seeds);
         let listen = self.config.node.listen;
-        let options = GroupOptions { segmentation: self.config.io.gso, ..GroupOptions::default() };
+        let buffers = KernelBuffers { joining: self.config.io.gro, ..KernelBuffers::default() };
+        let options = GroupOptions { segmentation: self.config.io.gso, buffers, ..GroupOptions::default() };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
         let clock = Clock::start();
@@ -116,7 +117,9 @@ impl<H> EngineBuilder<H> {
             tickets: AtomicU64::new(1),
             stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
             stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             message_len_max: self.config.transport.message_max.len(),
+            process: std::process::id(),
         });
         let steering = group.steering().clone();
         let template = start::shard_config(&self.config, &keys, placement, group.local_addr());
@@ -127,7 +130,12 @@ impl<H> EngineBuilder<H> {
             config::Backend::Uring => IoChoice::Uring,
             config::Backend::Mmsg => IoChoice::Mmsg,
         };
-        let runtime = RuntimeOptions { io, cores: None, oversubscribe: self.config.node.allow_more_shards };
+        let runtime = RuntimeOptions {
+            io,
+            cores: None,
+            oversubscribe: self.config.node.allow_more_shards,
+            roaming: !self.config.io.pin,
+        };
         let mut parts = start::Parts { template, limits, identity: keys.identity };
         let spin = self.config.io.spin;
         let engine = shared.clone();
@@ -310,7 +318,7 @@ impl Engine {
     /// The next thing that happened to a peer, if something did.
     #[must_use]
     pub fn try_event(&self) -> Option<Event> {
-        lock(&self.shared.events).pop_front()
+        self.shared.next_event()
     }
 
     /// The next thing that happened to a peer, for any async runtime.
@@ -364,6 +372,7 @@ impl Engine {
         }
         if let Some(running) = lock(&self.running).take() {
             let _ = running.join();
+            self.shared.on_stopped();
         }
     }
 }

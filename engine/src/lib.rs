@@ -7,6 +7,7 @@ pub mod config;
 mod driver;
 mod engine;
 pub mod entropy;
+pub mod files;
 pub mod keyfile;
 mod mailbox;
 pub mod runtime;

@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crossbeam::utils::{Backoff, CachePadded};
 use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::{Block, BlockPool};
@@ -35,7 +36,7 @@ pub(crate) struct Port<D> {
     home: Mutex<Producer<Mail>>,
     deliveries: Mutex<Consumer<D>>,
     doorbell: Doorbell,
-    consumed: AtomicUsize,
+    consumed: CachePadded<AtomicUsize>,
 }
 
 struct Letters {
@@ -68,7 +69,7 @@ pub(crate) fn connect<D>(doorbell: Doorbell, message_len_max: usize) -> (Port<D>
         home: Mutex::new(home_in),
         deliveries: Mutex::new(deliveries_out),
         doorbell,
-        consumed: AtomicUsize::new(0),
+        consumed: CachePadded::new(AtomicUsize::new(0)),
     };
     let desk = Desk { letters: letters_out, home: home_out, deliveries: deliveries_in, returns: returns_in };
     (port, desk)
@@ -129,6 +130,7 @@ impl<D> Port<D> {
         // The ring is as long as there can be deliveries and inbox entries in flight; when it is full all the
         // same, the shard is behind, and waiting a little is right.
         let mut mail = Mail::Consumed { session, channel, charge, block };
+        let backoff = Backoff::new();
         loop {
             // The guard must be gone before `is_abandoned` takes it again.
             let pushed = lock(&self.home).push(mail);
@@ -138,7 +140,7 @@ impl<D> Port<D> {
             if self.is_abandoned() {
                 return;
             }
-            std::thread::yield_now();
+            backoff.snooze();
         }
         if self.consumed.fetch_add(bytes, Ordering::Relaxed) + bytes >= CONSUMED_WAKE {
             self.consumed.store(0, Ordering::Relaxed);

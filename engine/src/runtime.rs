@@ -53,6 +53,8 @@ pub struct RuntimeOptions {
     pub cores: Option<Vec<usize>>,
     /// Whether several shards may share a core. They then compete for it: for tests and small machines.
     pub oversubscribe: bool,
+    /// Whether shards may move between cores, as the kernel likes.
+    pub roaming: bool,
 }
 
 /// Why the shards could not be started. Those that had been started were ended.
@@ -145,6 +147,7 @@ pub fn start<D: Driver>(
         let shard = ShardIndex(index as u8);
         let (ready, readiness) = channel();
         let (open, gate) = channel();
+        let core = Some(core).filter(|_| !options.roaming);
         let start = Start { bound, clock, core, choice: options.io, report: report.clone(), ready, gate };
         let driver = make(shard);
         // A shard that may not run drops its gate's end, and so ends; so do all others when we return early.
@@ -179,7 +182,7 @@ fn assign(shards: usize, options: &RuntimeOptions) -> Result<Vec<usize>, StartEr
 struct Start {
     bound: Bound,
     clock: Clock,
-    core: usize,
+    core: Option<usize>,
     choice: IoChoice,
     report: IoReport,
     ready: Sender<io::Result<IoReport>>,
@@ -189,7 +192,9 @@ struct Start {
 
 impl Start {
     fn run<D: Driver>(self, driver: D) -> Option<D::Output> {
-        if let Err(error) = pin_to(self.core) {
+        if let Some(core) = self.core
+            && let Err(error) = pin_to(core)
+        {
             let _ = self.ready.send(Err(error));
             return None;
         }

@@ -145,6 +145,8 @@ pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
         memory: config.limits.shard_memory_max.len().min(share.max(16 << 20)),
         message_len_max: config.transport.message_max.len(),
         receive_buffer_max: config.transport.receive_buffer_max.len(),
+        send_buffer_max: config.transport.send_buffer_max.len(),
+        handshake_cpu_percent: u32::from(config.limits.handshake_cpu_max.0),
         ..Limits::default()
     }
 }

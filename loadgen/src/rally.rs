@@ -1,8 +1,6 @@
-//! The handler's side of a round trip on the core: what comes back is counted, and the next one goes.
+//! A ball between two handlers: each round trip is timed on the core that owns the peer.
 //!
-//! In:    messages of the kind `ECHO_ON_CORE`.
-//! Out:   a histogram of nanoseconds.
-//! Holds: while a rally is on, one ball is under way.
+//! Holds: the handler takes the lock that nobody else wants while the rally is on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,28 +10,24 @@ use hdrhistogram::Histogram;
 
 use crate::messages::{ECHO_ON_CORE, number, set_number};
 
-/// The longest message that the handler strikes back.
-pub(crate) const MESSAGE_MAX: usize = 2_048;
 /// The longest round trip that is told apart.
 const LONGEST_NS: u64 = 60_000_000_000;
 /// Decimal places that are told apart.
 const PLACES: u8 = 3;
+
 /// An empty histogram of nanoseconds; counting never allocates.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, PLACES).expect("the bounds are in order")
 }
 
-/// The rally, whoever held it last.
 pub(crate) fn lock(rally: &Mutex<Rally>) -> MutexGuard<'_, Rally> {
     rally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the near side's handler and the measuring thread share.
 pub(crate) struct Rally {
-    start: Instant,
-    /// What comes back goes again.
+    pub(crate) start: Instant,
     pub(crate) is_on: bool,
-    /// The last ball has come back.
     pub(crate) is_over: bool,
     pub(crate) times: Histogram<u64>,
 }
@@ -45,7 +39,6 @@ impl Default for Rally {
 }
 
 impl Rally {
-    /// Nanoseconds since the rally began.
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
@@ -73,3 +66,6 @@ impl Handler for Striker {
         Verdict::Handled
     }
 }
+
+/// The longest message that the handler strikes back.
+pub(crate) const MESSAGE_MAX: usize = 2_048;

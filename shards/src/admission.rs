@@ -135,6 +135,13 @@ impl Admission {
         }
     }
 
+    /// The window still has time for a handshake of an untrusted address, of which `percent` of a core is theirs under load.
+    #[must_use]
+    pub fn has_time(&self, now: Instant, percent: u32) -> bool {
+        let spent = HANDSHAKE_COST.saturating_mul(u32::try_from(self.window_handshakes).unwrap_or(u32::MAX));
+        now >= self.loaded_until || now.since(self.window_started) >= WINDOW || spent * 100 < WINDOW * percent
+    }
+
     /// Hellos must carry a cookie now.
     pub fn is_under_load(&mut self, now: Instant, queued: usize) -> bool {
         if queued >= HANDSHAKE_QUEUE_LOAD {

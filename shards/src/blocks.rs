@@ -152,8 +152,11 @@ impl BlockPool {
         self.free[class].push(block.room);
     }
 
-    /// Takes over a block that another pool or the application allocated; it counts here from now on.
+    /// Takes over a block that another pool or the application allocated; it counts here from now on, or is freed when there is no room.
     pub fn adopt(&mut self, block: Block) {
+        if self.allocated + block.capacity() > self.budget {
+            return;
+        }
         self.allocated += block.capacity();
         self.give(block);
     }

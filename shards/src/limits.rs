@@ -62,6 +62,8 @@ pub const HANDSHAKE_LOAD_HOLD: Duration = Duration::from_secs(1);
 pub const HANDSHAKE_COST: Duration = Duration::from_micros(100);
 /// The share of a core for handshakes above which the shard is under load.
 pub const HANDSHAKE_CPU_LOAD_PERCENT: u32 = 20;
+/// The share of a core for handshakes of untrusted addresses while under load.
+pub const HANDSHAKE_CPU_PERCENT: u32 = 25;
 /// Handshakes of one /32 or /64 a second, under load.
 pub const HANDSHAKES_PER_SECOND_PREFIX: u64 = 20;
 /// Handshakes of one static key a second, under load.
@@ -98,6 +100,10 @@ pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 /// How long a session for which another carries on still takes in what its peer sends.
 pub const YIELD_LINGER: Duration = Duration::from_secs(10);
+/// Letters of a shard that wait for room in a ring at most.
+pub const POSTPONED_MAX: usize = 4_096;
+/// How long they wait before they are tried again.
+pub const POSTPONED_FOR: Duration = Duration::from_millis(1);
 /// Half-open handshakes kept by a shard as a responder at most.
 pub const HALF_OPEN_MAX: usize = 4_096;
 /// Sessions of one identity in the directory at most: instances of one key on several devices.
@@ -119,6 +125,10 @@ pub struct Limits {
     pub memory: usize,
     /// A message's largest size in bytes.
     pub message_len_max: usize,
+    /// A session's send queue when its path has earned it, in bytes.
+    pub send_buffer_max: usize,
+    /// The share of a core for handshakes of untrusted addresses while under load, in percent (T2).
+    pub handshake_cpu_percent: u32,
     /// A session's receive buffer when its path has earned it, in bytes.
     pub receive_buffer_max: usize,
     /// Slots of the strike register's part in this shard, per generation.
@@ -134,6 +144,8 @@ impl Default for Limits {
             half_open: HALF_OPEN_MAX,
             memory: SHARD_MEMORY,
             message_len_max: MESSAGE_LEN_MAX,
+            send_buffer_max: BUFFER_LEN_MAX,
+            handshake_cpu_percent: HANDSHAKE_CPU_PERCENT,
             receive_buffer_max: BUFFER_LEN_MAX,
             strikes: 1 << 20,
             identities: 1 << 16,

@@ -23,7 +23,7 @@ fn load(name: &str) -> Option<Value> {
     match std::fs::read(folder.join(name)) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
         Err(error) => {
-            println!("SKIPPED {name}: {error} (set DUNLIN_VECTORS)");
+            println!("SKIPPED vectors: {name}: {error} (set DUNLIN_VECTORS)");
             assert!(std::env::var_os("CI").is_none(), "{name} was not found, and CI is set");
             None
         }

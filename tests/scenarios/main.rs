@@ -5,9 +5,16 @@
 mod delivery;
 mod early_data;
 mod flood;
+mod flow;
 mod handshake;
+mod path_mtu;
 mod rekey;
 mod replay;
+mod restart;
+mod roaming;
+mod sessions;
+mod shards;
+mod world;
 
 use core::time::Duration;
 

@@ -65,6 +65,21 @@ fn a_receiver_rekeys_too() {
     assert_eq!(world.received(far).len(), 200);
 }
 
+/// A key that is worn out before the peer has acknowledged any of its packets: the session waits, it does not spin.
+#[test]
+fn a_worn_out_key_waits_for_its_acknowledgement() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = pair_with(&mut world, |settings| {
+        settings.sessions.key_limits = KeyLimits { packets: 40, packets_max: 60, ..KeyLimits::default() };
+    });
+    for n in 0..50u8 {
+        world.send(near, far, &vec![n; 50_000]);
+        world.send(far, near, &vec![n; 50_000]);
+    }
+    assert!(world.run_until(seconds(60), |world| world.is_settled()));
+    assert_eq!(world.close_reasons(near), []);
+}
+
 /// Two minutes of use are a key's life.
 #[test]
 fn a_key_lives_two_minutes() {

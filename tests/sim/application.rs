@@ -61,11 +61,19 @@ struct Unread {
 #[derive(Debug, Default)]
 struct Contact {
     address: Option<SocketAddr>,
-    outbox: VecDeque<Waiting>,
+    /// Messages by priority and channel.
+    outbox: BTreeMap<(u8, ChannelId), VecDeque<Waiting>>,
     session: Option<SessionId>,
     connecting: Option<Ticket>,
     retry_at: u64,
     instance: InstanceId,
+}
+
+impl Contact {
+    fn put(&mut self, waiting: Waiting) {
+        let key = (waiting.manner.priority, waiting.manner.channel);
+        self.outbox.entry(key).or_default().push_back(waiting);
+    }
 }
 
 /// A session as its application knows it.
@@ -74,12 +82,15 @@ struct Open {
     peer: NodeId,
     queued: usize,
     limit: usize,
+    /// Messages under way by channel.
+    channels: BTreeMap<ChannelId, usize>,
 }
 
 /// A message that a session has.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     session: SessionId,
+    channel: ChannelId,
     charge: usize,
 }
 
@@ -185,7 +196,7 @@ impl Application {
     /// Messages that wait for a session or room.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
-        self.contacts.values().map(|contact| contact.outbox.len()).sum()
+        self.contacts.values().flat_map(|contact| contact.outbox.values()).map(VecDeque::len).sum()
     }
 
     /// Messages that were delivered and not read.
@@ -220,7 +231,7 @@ impl Application {
     pub fn send(&mut self, address: SocketAddr, waiting: Waiting) {
         let contact = self.contacts.entry(waiting.to).or_default();
         contact.address = Some(address);
-        contact.outbox.push_back(waiting);
+        contact.put(waiting);
     }
 
     /// Calls a peer; `None`: whoever answers there. Early messages go into the first datagram if they may.
@@ -268,7 +279,10 @@ impl Application {
     /// Takes a message back.
     pub fn cancel(&mut self, entry: Entry) {
         for contact in self.contacts.values_mut() {
-            contact.outbox.retain(|waiting| waiting.entry != entry);
+            for line in contact.outbox.values_mut() {
+                line.retain(|waiting| waiting.entry != entry);
+            }
+            contact.outbox.retain(|_, line| !line.is_empty());
         }
         if let (Some(queued), Some(kept)) = (self.queued.get(&entry), self.kept.get(&entry)) {
             let (session, channel) = (queued.session, kept.manner.channel);
@@ -300,8 +314,9 @@ impl Application {
         };
         while let Some(waiting) = self.next_fitting(&peer, session) {
             let (entry, charge) = (waiting.entry, charge(waiting.bytes.len()) as usize);
+            let channel = waiting.manner.channel;
             let message = self.outgoing(waiting);
-            self.queued.insert(entry, Queued { session, charge });
+            self.queued.insert(entry, Queued { session, channel, charge });
             if let Some(open) = self.sessions.get_mut(&session) {
                 open.queued += charge;
             }
@@ -310,10 +325,19 @@ impl Application {
     }
 
     fn next_fitting(&mut self, peer: &NodeId, session: SessionId) -> Option<Waiting> {
-        let open = self.sessions.get(&session)?;
+        let open = self.sessions.get_mut(&session)?;
         let has_room = open.queued < open.limit;
         let contact = self.contacts.get_mut(peer)?;
-        if has_room { contact.outbox.pop_front() } else { None }
+        // A channel that has nothing under way may send one message beyond the limit: it does not wait for the others.
+        let may_send = |key: &(u8, ChannelId)| has_room || open.channels.get(&key.1).is_none_or(|n| *n == 0);
+        let key = *contact.outbox.keys().find(|key| may_send(key))?;
+        let line = contact.outbox.get_mut(&key)?;
+        let waiting = line.pop_front();
+        if line.is_empty() {
+            contact.outbox.remove(&key);
+        }
+        *open.channels.entry(key.1).or_default() += 1;
+        waiting
     }
 
     fn read(&mut self, now: u64) {
@@ -367,13 +391,14 @@ impl Application {
             && let Some(open) = self.sessions.get_mut(&queued.session)
         {
             open.queued -= queued.charge;
+            *open.channels.entry(queued.channel).or_default() -= 1;
         }
         let waiting = self.kept.remove(&entry).expect("a message is released once");
         self.notes.push(Note::Released(entry, outcome));
         let comes_again = self.persists && waiting.manner.reliable && !waiting.manner.once;
         if outcome == Outcome::Abandoned && comes_again {
             self.notes.push(Note::SentAgain(entry));
-            self.contacts.entry(waiting.to).or_default().outbox.push_back(waiting);
+            self.contacts.entry(waiting.to).or_default().put(waiting);
         }
     }
 
@@ -408,8 +433,9 @@ impl Application {
 
     fn on_open(&mut self, peer: NodeId, session: SessionId) {
         self.moved.remove(&session);
-        self.sessions.entry(session).or_insert(Open { peer, queued: 0, limit: 1 });
-        self.contacts.entry(peer).or_default().session = Some(session);
+        self.sessions.entry(session).or_insert(Open { peer, queued: 0, limit: 1, channels: BTreeMap::new() });
+        // Order is kept by staying with a session until another carries on for it.
+        self.contacts.entry(peer).or_default().session.get_or_insert(session);
     }
 
     /// One session carries on for another.
@@ -425,6 +451,7 @@ impl Application {
                 queued.session = to;
                 if let Some(open) = self.sessions.get_mut(&to) {
                     open.queued += queued.charge;
+                    *open.channels.entry(queued.channel).or_default() += 1;
                 }
             }
         }

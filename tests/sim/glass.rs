@@ -4,7 +4,7 @@
 //! Out:   the same bytes on the wire; `drain` shows what they were made of.
 //! Holds: nothing about the inner cryptography changes. Copies are kept per thread until they are drained.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::marker::PhantomData;
 
 use dunlin_codec::ids::{NodeId, PacketNumber};
@@ -14,6 +14,8 @@ use dunlin_shards::session::crypto::{
 };
 use snow::resolvers::BoxedCryptoResolver;
 use zeroize::Zeroizing;
+
+use crate::lies::Lie;
 
 /// `C`, with a window in it.
 pub struct Glass<C>(PhantomData<C>);
@@ -39,7 +41,13 @@ struct Copies {
 }
 
 thread_local! {
+    static LIE: Cell<Option<Lie>> = const { Cell::new(None) };
     static COPIES: RefCell<Copies> = const { RefCell::new(Copies { packets: Vec::new(), bytes: Vec::new() }) };
+}
+
+/// From now on packets of this thread are sealed with what the lie makes of them.
+pub fn lie_with(lie: Option<Lie>) {
+    LIE.set(lie);
 }
 
 /// Shows every packet sealed on this thread since the last call, in order.
@@ -85,6 +93,9 @@ impl<C: Crypto> Crypto for Glass<C> {
 
 impl<K: PacketKey> PacketKey for GlassKey<K> {
     fn seal(&self, number: PacketNumber, header: &[u8; HEADER_LEN], plain: &mut [u8]) -> [u8; TAG_LEN] {
+        if let Some(lie) = LIE.get() {
+            lie(plain);
+        }
         COPIES.with_borrow_mut(|copies| {
             copies.bytes.extend_from_slice(plain);
             copies.packets.push((number, *header, copies.bytes.len()));

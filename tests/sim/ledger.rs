@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_shards::arq::sender::{Outcome, PRIORITY_DEFAULT};
 
-use crate::world::NodeIndex;
+use crate::place::NodeIndex;
 
 /// How a message is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

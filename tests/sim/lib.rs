@@ -11,10 +11,13 @@ pub mod glass;
 #[path = "../impair/mod.rs"]
 pub mod impair;
 pub mod ledger;
+pub mod lies;
 pub mod link;
 pub mod node;
+pub mod place;
 pub mod tap;
 pub mod trace;
 pub mod world;
 
-pub use world::{NodeIndex, World, WorldOf};
+pub use place::NodeIndex;
+pub use world::{World, WorldOf};

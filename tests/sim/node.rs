@@ -22,6 +22,7 @@ use dunlin_shards::time::{Instant, Now, WallMillis};
 
 use crate::application::Application;
 use crate::glass::Glass;
+use crate::lies::Lie;
 
 /// Milliseconds since 1970 when a world begins.
 const WALL_BEGIN: u64 = 1_760_000_000_000;
@@ -143,6 +144,8 @@ pub struct Node<C: Crypto> {
     pub placement: Placement,
     /// Its shards; none while it is down.
     pub cores: Vec<Core<C>>,
+    /// What it puts into its packets instead of the truth.
+    pub lie: Option<Lie>,
     /// Its clocks.
     pub clock: NodeClock,
     /// How often it was started.
@@ -174,6 +177,7 @@ impl<C: Crypto> Node<C> {
             address,
             placement: Placement::new(settings.shards, PlacementSeeds::default()),
             cores: Vec::new(),
+            lie: None,
             clock: NodeClock::default(),
             start: 0,
             paused_until: 0,

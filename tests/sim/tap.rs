@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::world::NodeIndex;
+use crate::place::NodeIndex;
 
 /// Bytes out for each byte in to an unproven path (T3b).
 const PATH_FACTOR: u64 = 3;

@@ -1,11 +1,13 @@
 //! What this machine can do at best, in one run: a sender on one core, a receiver on another, over loopback.
 //!
-//! `cargo run --release -p dunlin-bench --bin ceilings -- [--seconds N] [--best-of N]`
+//! `cargo run --release -p dunlin-bench --bin ceilings -- [--seconds N] [--best-of N] [--queue-kib N]`
 //!
-//! Each figure is printed for the raw socket (a blocking socket with offload and nothing around it) and for both back
-//! ends. What is above the raw socket's is the back end's doing.
+//! Each figure is printed for the raw socket (one system call per train and nothing around it) and for both back ends:
+//! what is below the raw socket's is the back end's doing. The columns in nanoseconds are what one side costs its core per
+//! datagram; on loopback the sender pays for delivery too.
 
 use std::error::Error;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +16,18 @@ use std::time::Duration;
 
 use clap::Parser;
 use dunlin::clock::Clock;
+use dunlin::entropy::OsEntropy;
 use dunlin::runtime::{self, Driver, Running, RuntimeOptions, block_on, pin_to};
-use dunlin::socket::Socket;
 use dunlin::socket::group::{Group, GroupOptions};
 use dunlin::socket::probe::{IoChoice, choose};
-use dunlin_bench::flood::{Flood, Rate, Sealer, Sink};
+use dunlin::socket::{KernelBuffers, Socket};
+use dunlin_bench::flood::{Flood, Rate, Sealer, Sent, Sink};
 use dunlin_bench::pingpong::{Ping, Pong};
 use dunlin_bench::raw::RawSocket;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 
 /// Round trips measured per figure.
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 5_000;
 
 /// The raw ceilings of this machine.
 #[derive(Parser)]
@@ -35,6 +38,9 @@ struct Arguments {
     /// How often it is measured; the best counts, as a busy machine only takes away.
     #[arg(long, default_value_t = 1)]
     best_of: u32,
+    /// KiB that the kernel may queue for a receiver.
+    #[arg(long, default_value_t = 8_192)]
+    queue_kib: usize,
 }
 
 /// What moves the trains at one end.
@@ -67,15 +73,18 @@ enum Bound {
 }
 
 impl Bound {
-    fn new(end: End, spinning: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(end: End, spinning: bool, buffers: KernelBuffers) -> Result<Self, Box<dyn Error>> {
         let io = match end {
-            End::Raw => return Ok(Self::Raw(Box::new(RawSocket::bind(spinning)?))),
+            End::Raw => return Ok(Self::Raw(Box::new(RawSocket::bind(spinning, buffers)?))),
             End::Mmsg => IoChoice::Mmsg,
             End::Uring => IoChoice::Uring,
         };
         let placement = Placement::new(1, PlacementSeeds::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self::Shard(Group::bind(any, &placement, &GroupOptions::default())?, io))
+        Ok(Self::Shard(
+            Group::bind(any, &placement, &GroupOptions { buffers, ..GroupOptions::default() })?,
+            io,
+        ))
     }
 
     fn address(&self) -> SocketAddr {
@@ -113,11 +122,17 @@ struct Bench {
     sender_core: usize,
     receiver_core: usize,
     time: Duration,
+    buffers: KernelBuffers,
 }
 
 impl Bench {
-    fn flood(&self, ends: (End, End), datagram_len: usize, sealed: bool) -> Result<Rate, Box<dyn Error>> {
-        let (from, to) = (Bound::new(ends.0, false)?, Bound::new(ends.1, false)?);
+    fn flood(
+        &self,
+        ends: (End, End),
+        datagram_len: usize,
+        sealed: bool,
+    ) -> Result<(Rate, Sent), Box<dyn Error>> {
+        let (from, to) = (Bound::new(ends.0, true, self.buffers)?, Bound::new(ends.1, true, self.buffers)?);
         let address = to.address();
         let sealer = || sealed.then(Sealer::default);
         let sink = Sink { clock: self.clock, time: self.time, sealer: sealer() };
@@ -127,13 +142,13 @@ impl Bench {
         let flood = from.start(self.sender_core, self.clock, flood)?;
         let rate = sink.join();
         stop.store(true, Ordering::Relaxed);
-        flood.join();
+        let sent = flood.join();
         assert_eq!(rate.forged, 0, "loopback does not corrupt");
-        Ok(rate)
+        Ok((rate, sent))
     }
 
     fn round_trip(&self, end: End, spin: bool) -> Result<Duration, Box<dyn Error>> {
-        let (from, to) = (Bound::new(end, spin)?, Bound::new(end, spin)?);
+        let (from, to) = (Bound::new(end, spin, self.buffers)?, Bound::new(end, spin, self.buffers)?);
         let ping = Ping { to: to.address(), clock: self.clock, rounds: ROUNDS, spin };
         let pong = to.start(self.receiver_core, self.clock, Pong { spin })?;
         let trip = from.start(self.sender_core, self.clock, ping)?.join();
@@ -145,20 +160,22 @@ impl Bench {
 impl Bench {
     /// Ends take turns, so that what disturbs the machine disturbs all of them.
     fn print_floods(&self, ends: &[End], datagram_len: usize, sealed: bool) -> Result<(), Box<dyn Error>> {
-        let mut best = vec![Rate::default(); ends.len()];
+        let mut best: Vec<Option<(Rate, Sent)>> = vec![None; ends.len()];
         for _ in 0..self.best_of {
             for (best, end) in best.iter_mut().zip(ends) {
-                let rate = self.flood((*end, *end), datagram_len, sealed)?;
-                if best.time.is_zero() || rate.mpps() > best.mpps() {
-                    *best = rate;
+                let (rate, sent) = self.flood((*end, *end), datagram_len, sealed)?;
+                if best.is_none_or(|(best, _)| rate.mpps() > best.mpps()) {
+                    *best = Some((rate, sent));
                 }
             }
         }
         let kind = if sealed { "AES-256-GCM" } else { "plain" };
-        for (rate, end) in best.iter().zip(ends) {
+        for ((rate, sent), end) in best.iter().flatten().zip(ends) {
             let name = format!("{end:?} {datagram_len} {kind}").to_lowercase();
-            let per_train = rate.datagrams as f64 / rate.trains as f64;
-            println!("{name:<34} {:>8.2} {:>8.1} {per_train:>10.1}", rate.mpps(), rate.gbit_per_s());
+            let (mpps, gbit, per_train) =
+                (rate.mpps(), rate.gbit_per_s(), rate.datagrams as f64 / rate.trains as f64);
+            let (send, receive) = (sent.cpu_ns(), rate.cpu_ns());
+            println!("{name:<26} {mpps:>8.2} {gbit:>8.1} {per_train:>10.1} {send:>10.0} {receive:>10.0}");
         }
         Ok(())
     }
@@ -170,10 +187,23 @@ impl Bench {
                 best = best.min(self.round_trip(*end, spin)?);
             }
             let name = format!("{end:?} {}", if spin { "spinning" } else { "asleep" }).to_lowercase();
-            println!("{name:<34} {:>8.1}", best.as_secs_f64() * 1e6);
+            println!("{name:<26} {:>8.1}", best.as_secs_f64() * 1e6);
         }
         Ok(())
     }
+}
+
+/// What one call costs, in the best of a few hundred rounds.
+fn print_call(name: &str, call: impl Fn()) {
+    const CALLS: u32 = 1_000;
+    let clock = Clock::start();
+    let round = || {
+        let start = clock.instant();
+        (0..CALLS).for_each(|_| call());
+        clock.instant().since(start)
+    };
+    let best = (0..300).map(|_| round()).min().unwrap_or_default();
+    println!("{name:<26} {:>8.0}", best.as_nanos() as f64 / f64::from(CALLS));
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -185,21 +215,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let time = Duration::from_secs_f64(arguments.seconds);
-    let bench =
-        Bench { best_of: arguments.best_of.max(1), clock: Clock::start(), sender_core, receiver_core, time };
+    let buffers = KernelBuffers { receive_len: arguments.queue_kib << 10, ..KernelBuffers::default() };
+    let bench = Bench {
+        best_of: arguments.best_of.max(1),
+        clock: Clock::start(),
+        sender_core,
+        receiver_core,
+        time,
+        buffers,
+    };
     let mut ends = vec![End::Raw, End::Mmsg];
     match choose(IoChoice::Uring) {
         Ok(_) => ends.push(End::Uring),
-        Err(error) => println!("SKIPPED uring: {error}"),
+        Err(error) => println!("SKIPPED io_uring: the uring back end: {error}"),
     }
     println!("sender on core {sender_core}, receiver on core {receiver_core}, {time:?} per figure\n");
-    println!("{:<34} {:>8} {:>8} {:>10}", "trains over loopback", "Mpps", "Gbit/s", "per train");
+    println!(
+        "{:<26} {:>8} {:>8} {:>10} {:>10} {:>10}",
+        "trains over loopback", "Mpps", "Gbit/s", "per train", "send ns", "receive ns"
+    );
     for (datagram_len, sealed) in [(1_200, false), (1_200, true), (8_900, false), (8_900, true)] {
         bench.print_floods(&ends, datagram_len, sealed)?;
     }
-    println!("\n{:<34} {:>8}", "round trip, 64 bytes, median", "us");
+    println!("\n{:<26} {:>8}", "round trip, 64 bytes, median", "us");
     for spin in [false, true] {
         bench.print_round_trips(&ends, spin)?;
     }
+    println!("\n{:<26} {:>8}", "once per batch", "ns");
+    let clock = bench.clock;
+    print_call("clock, both", || _ = black_box(clock.now()));
+    print_call("clock, instant", || _ = black_box(clock.instant()));
+    print_call("randomness, 32 bytes", || _ = black_box(OsEntropy.array::<32>()));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use dunlin_codec::hello::{EARLY_LEN_MIN, overhead_len};
@@ -111,6 +112,9 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
+    if engine.process != std::process::id() {
+        return Err(ConnectError::Forked);
+    }
     let ticket = engine.next_ticket();
     let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
     let request = Arc::new(Request::with_room(room));
@@ -127,7 +131,8 @@ pub(crate) async fn open(
     let instance = id.and_then(|id| lock(&engine.instances).get(&id).copied());
     let instance = instance.unwrap_or_default();
     let connect = Connect { ticket, id, remote, early, instance };
-    if port.post(Mail::Connect(Box::new(connect))).is_err() {
+    let is_stopped = || engine.stopped.load(Ordering::SeqCst);
+    if port.post(Mail::Connect(Box::new(connect))).is_err() || is_stopped() {
         lock(&engine.requests).remove(&ticket);
         return Err(ConnectError::Engine);
     }

@@ -81,6 +81,9 @@ pub enum ConnectError {
         /// Why.
         reason: CloseReason,
     },
+    /// This process was forked from the one that started the engine, and has none of its threads.
+    #[error("the engine was started in another process: start one after the fork")]
+    Forked,
     /// The engine is stopping, or its shard cannot keep up.
     #[error("the engine is stopping or overloaded")]
     Engine,

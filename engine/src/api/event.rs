@@ -49,4 +49,6 @@ pub enum Event {
         /// The ticket that `send_with` gave.
         ticket: u64,
     },
+    /// The engine has stopped: nothing else will happen. Whoever asks again is told so again.
+    Stopped,
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::blocks::Block;
@@ -100,7 +101,11 @@ pub(crate) struct EngineShared {
     pub(crate) tickets: AtomicU64,
     pub(crate) stats: Vec<Mutex<ShardReport>>,
     pub(crate) stopping: AtomicBool,
+    /// No driver runs any more.
+    pub(crate) stopped: AtomicBool,
     pub(crate) message_len_max: usize,
+    /// The process that the shards' threads live in: a forked child has none of them (T27).
+    pub(crate) process: u32,
 }
 
 /// A shard's numbers, as of its last pause.
@@ -145,15 +150,34 @@ impl EngineShared {
     ) -> Arc<PeerShared> {
         let mut peers = lock(&self.peers);
         let known = peers.get(&id).and_then(Weak::upgrade).filter(|peer| peer.add_session(session));
-        let peer = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             if peers.len() >= PEERS_SWEEP && peers.len().is_power_of_two() {
                 peers.retain(|_, peer| peer.strong_count() > 0);
             }
             let peer = Arc::new(PeerShared::new(self.clone(), id, session, remote));
             peers.insert(id, Arc::downgrade(&peer));
             peer
-        });
-        peer
+        })
+    }
+
+    pub(crate) fn next_event(&self) -> Option<Event> {
+        let event = lock(&self.events).pop_front();
+        event.or_else(|| self.stopped.load(Ordering::Acquire).then_some(Event::Stopped))
+    }
+
+    /// The drivers are gone: nobody who waits for them may wait on.
+    pub(crate) fn on_stopped(&self) {
+        // First, so that a request is either seen below or sees this.
+        self.stopped.store(true, Ordering::SeqCst);
+        let requests: Vec<Arc<Request>> = lock(&self.requests).drain().map(|(_, request)| request).collect();
+        for request in requests {
+            request.complete(Answer::ConnectFailed(CloseReason::Local));
+        }
+        let peers: Vec<Arc<PeerShared>> = lock(&self.peers).values().filter_map(Weak::upgrade).collect();
+        for peer in peers {
+            peer.on_closed(CloseReason::Local);
+        }
+        self.happened.notify(usize::MAX);
     }
 
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
@@ -187,7 +211,8 @@ pub(crate) struct PeerShared {
     pub(crate) remote: Mutex<SocketAddr>,
     inbox: Mutex<VecDeque<Message>>,
     pub(crate) arrived: Bell,
-    queued: AtomicUsize,
+    /// Written by senders and by the driver: alone on its cache line.
+    queued: CachePadded<AtomicUsize>,
     limit: AtomicUsize,
     pub(crate) room: Bell,
     /// Live sessions, and by bits the shards whose rings may hold messages.
@@ -205,7 +230,7 @@ impl PeerShared {
             remote: Mutex::new(remote),
             inbox: Mutex::new(VecDeque::new()),
             arrived: Bell::new(),
-            queued: AtomicUsize::new(0),
+            queued: CachePadded::new(AtomicUsize::new(0)),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::new(),
             sessions: Mutex::new(vec![session]),

@@ -265,7 +265,7 @@ mod tests {
     fn is_steered(group: &Group) -> bool {
         let steered = *group.steering() == Steering::Program;
         if !steered {
-            println!("SKIPPED steering: {:?}", group.steering());
+            println!("SKIPPED steering: the kernel's choice: {:?}", group.steering());
         }
         steered
     }
@@ -285,7 +285,7 @@ mod tests {
     fn the_kernel_chooses_as_placement_does_for_both_families_on_one_socket() {
         let Ok(group) = Group::bind("[::]:0".parse().unwrap(), &placement(5), &GroupOptions::default())
         else {
-            println!("SKIPPED steering of IPv6: the host has none");
+            println!("SKIPPED ipv6: steering: the host has none");
             return;
         };
         if !is_steered(&group) {

@@ -225,5 +225,5 @@ impl Socket for MmsgSocket {
     }
 }
 
-/// How early a thread may be woken for the sake of others, at most: the kernel's default of 50 us is a round trip.
+/// How late a timer of this thread may be, so that it fires with others: the kernel's default of 50 us is a round trip.
 pub(crate) const TIMER_SLACK: Duration = Duration::from_micros(1);

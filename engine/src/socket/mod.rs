@@ -6,7 +6,8 @@
 //!
 //! `uring` ([`uring::UringSocket`]): an io_uring of the core's own with one multishot receive over provided buffers,
 //! awaited through glommio. `mmsg` ([`mmsg::MmsgSocket`]): recvmmsg(2) and ppoll(2), for hosts that forbid io_uring.
-//! Both send by sendmmsg(2): measured, a ring's SENDMSG is no faster (see `bench`, `ceilings`).
+//! Both send by sendmmsg(2): measured on the development machine, it costs a core 4.6 us for a full train and 2.7 us for a
+//! lone datagram where an entry for SENDMSG costs 5.0 and 3.1, and a frame is free as soon as the call returns.
 
 mod address;
 mod control;

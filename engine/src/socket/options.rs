@@ -20,12 +20,14 @@ pub struct KernelBuffers {
     pub receive_len: usize,
     /// Bytes on their way out.
     pub send_len: usize,
+    /// Whether datagrams that came in one behind the other may be joined into one train (UDP_GRO).
+    pub joining: bool,
 }
 
 impl Default for KernelBuffers {
     /// 8 MiB each: about a hundred full trains.
     fn default() -> Self {
-        Self { receive_len: 8 << 20, send_len: 8 << 20 }
+        Self { receive_len: 8 << 20, send_len: 8 << 20, joining: true }
     }
 }
 
@@ -40,7 +42,9 @@ pub(super) fn prepare(socket: BorrowedFd<'_>, family: Family, buffers: KernelBuf
         set(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
     }
     // Kernels before 5.0 merge nothing: every datagram is then a train of one.
-    let _ = set_flag(socket, libc::SOL_UDP, libc::UDP_GRO);
+    if buffers.joining {
+        let _ = set_flag(socket, libc::SOL_UDP, libc::UDP_GRO);
+    }
     let _ = set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
     let (receive, send) = (clamp(buffers.receive_len), clamp(buffers.send_len));
     set_forced(socket, [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF], receive)?;

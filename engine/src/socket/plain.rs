@@ -34,10 +34,10 @@ impl PlainSocket {
     /// # Errors
     ///
     /// What the kernel says.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, buffers: KernelBuffers) -> io::Result<Self> {
         let socket = UdpSocket::bind(address)?;
         let family = Family::of(address);
-        options::prepare(socket.as_fd(), family, KernelBuffers::default())?;
+        options::prepare(socket.as_fd(), family, buffers)?;
         Ok(Self { socket, family })
     }
 

@@ -115,7 +115,7 @@ mod tests {
         match choose(IoChoice::Uring) {
             Ok(report) => assert_eq!((report.backend, auto.backend), (Backend::Uring, Backend::Uring)),
             Err(error) => {
-                println!("SKIPPED uring: {error}");
+                println!("SKIPPED io_uring: the uring back end: {error}");
                 assert_eq!(auto.backend, Backend::Mmsg);
             }
         }

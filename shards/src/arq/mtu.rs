@@ -137,7 +137,10 @@ impl Mtu {
     pub fn on_probe_lost(&mut self, size: usize) {
         self.probe = None;
         self.doubt = self.doubt.filter(|doubt| doubt.size != size);
-        self.refuse(size, false);
+        // A larger one, given up before, may have arrived after all.
+        if size > self.current {
+            self.refuse(size, false);
+        }
     }
 
     /// The machine itself refused to send a datagram of this size (EMSGSIZE). Returns whether `current` changed.
@@ -245,6 +248,27 @@ mod tests {
         let count = search(&mut mtu, START, 1_400);
         assert_eq!(mtu.current(), 1_400);
         assert!(count <= 8, "{count}");
+    }
+
+    /// A probe that was given up arrives after all while a smaller one is under way, which is lost: what is known stays known.
+    /// spec: atp/path-mtu
+    #[test]
+    fn a_late_answer_outweighs_the_loss_of_a_smaller_probe() {
+        let mut mtu = Mtu::new(9_000);
+        let send = |mtu: &mut Mtu| {
+            let size = mtu.poll_probe(START).unwrap();
+            mtu.on_probe_sent(size);
+            size
+        };
+        assert_eq!(send(&mut mtu), 9_000);
+        mtu.on_probe_lost(9_000);
+        assert_eq!(send(&mut mtu), DATAGRAM_LEN_DEFAULT);
+        mtu.on_probe_lost(DATAGRAM_LEN_DEFAULT);
+        let smaller = send(&mut mtu);
+        assert!(mtu.on_probe_acked(DATAGRAM_LEN_DEFAULT));
+        mtu.on_probe_lost(smaller);
+        assert_eq!(mtu.current(), DATAGRAM_LEN_DEFAULT);
+        assert!(mtu.poll_probe(START).is_some_and(|size| size > DATAGRAM_LEN_DEFAULT));
     }
 
     /// The common case costs one probe; a jumbo path too; Ethernet on the way of a jumbo sender few more.

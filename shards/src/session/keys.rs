@@ -253,6 +253,12 @@ impl<C: Crypto> SendKeys<C> {
         self.installed = Some(Box::new(Secret(secret)));
     }
 
+    /// Nothing can be sealed until the peer acknowledges a packet of this phase.
+    #[must_use]
+    pub fn is_worn_out(&self) -> bool {
+        self.next_number >= self.stop_at
+    }
+
     /// Everything below was sent or skipped.
     #[must_use]
     pub fn next_number(&self) -> PacketNumber {

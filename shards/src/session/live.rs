@@ -49,6 +49,8 @@ impl Flags {
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
     pub(crate) const TOKEN: u8 = 1 << 5;
+    /// A test of the path's size, whose loss is none of the path's.
+    pub(crate) const TEST: u8 = 1 << 6;
 
     pub(crate) fn set(&mut self, bit: u8) {
         self.0 |= bit;
@@ -187,7 +189,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) settings: Settings,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
-    pub(crate) last_eliciting_sent: Option<Instant>,
+    /// Since when the peer owes an answer: the first packet that asked for one since it answered last.
+    pub(crate) owed_since: Option<Instant>,
     pub(crate) last_roam: Instant,
     pub(crate) highest: Option<u64>,
     pub(crate) unmatched: u32,
@@ -311,12 +314,13 @@ impl<C: Crypto> Session<C> {
             return earliest;
         }
         consider(self.recovery.poll_timeout());
-        consider(self.acknowledgements.deadline());
-        consider(self.pacing_until);
+        if self.may_send() {
+            consider(self.acknowledgements.deadline());
+            consider(self.pacing_until);
+            let quiet = self.settings.keepalive.filter(|_| self.is_quiet());
+            consider(quiet.map(|interval| self.last_heard + interval));
+        }
         consider(self.receiver.deadline());
-        consider(
-            self.settings.keepalive.map(|interval| self.last_heard + interval).filter(|_| self.is_quiet()),
-        );
         consider(self.candidate.as_ref().map(|candidate| candidate.again_at));
         consider(self.probation.map(|probation| probation.until));
         consider(self.receive_keys.poll_timeout());
@@ -332,7 +336,7 @@ impl<C: Crypto> Session<C> {
     }
 
     fn unresponsive_at(&self) -> Option<Instant> {
-        let since = self.last_eliciting_sent.filter(|_| !self.is_quiet())?;
+        let since = self.owed_since.filter(|_| !self.is_quiet())?;
         Some(since.max(self.last_heard) + UNRESPONSIVE_AFTER)
     }
 

@@ -23,6 +23,8 @@ use crate::time::Instant;
 
 /// Bytes around the frames of a packet.
 pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
+/// Room for less than this is room for no packet.
+const PACKET_LEN_MIN: usize = 64;
 /// What CLOSE says of a session for which another carries on.
 pub(crate) const YIELDS: &str = "another session stays";
 /// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
@@ -52,7 +54,17 @@ impl<C: Crypto> Session<C> {
         if let Some(transmit) = self.write_mtu_probe(around, frame) {
             return Some(transmit);
         }
-        self.write_train(around, frame)
+        if let Some(transmit) = self.write_train(around, frame) {
+            return Some(transmit);
+        }
+        // What was to be sent again may have been acknowledged meanwhile: that shows only now.
+        self.finish_draining(around);
+        self.write_close(around, frame)
+    }
+
+    /// Something could be sent if there were anything: neither the path's budget nor the key is used up.
+    pub(crate) fn may_send(&self) -> bool {
+        self.path.budget() >= PACKET_LEN_MIN && !self.send_keys.is_worn_out()
     }
 
     /// Goes on to the next key phase when it is due.
@@ -68,6 +80,9 @@ impl<C: Crypto> Session<C> {
     fn write_train(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         let datagram_len = self.recovery.datagram_len();
         let room = frame.len().min(TRAIN_LEN_MAX).min(self.path.budget());
+        if room < PACKET_LEN_MIN {
+            return None;
+        }
         let mut allowed = self.allowance(around.now.instant, datagram_len);
         self.poll_ack_frequency();
         let (mut len, mut count, mut segment_len) = (0, 0, datagram_len);
@@ -182,7 +197,7 @@ impl<C: Crypto> Session<C> {
         let is_ect = self.recovery.is_ect_wanted();
         self.recovery.on_sent(now, &SentPacket { number, bytes: len, kind, is_ect, contents });
         if kind != SentKind::AckOnly {
-            self.last_eliciting_sent = Some(now);
+            self.owed_since.get_or_insert(now);
         }
     }
 
@@ -257,7 +272,9 @@ impl<C: Crypto> Session<C> {
         let room = out.room();
         out.zeros(room).ok()?;
         self.seal(&mut frame[..len], ticket);
-        self.on_packet_sent(now, (number, len), SentKind::MtuProbe, Contents::default());
+        let mut contents = Contents::default();
+        contents.flags.set(Flags::TEST);
+        self.on_packet_sent(now, (number, len), SentKind::MtuProbe, contents);
         Some(self.transmit(around, len, len))
     }
 
@@ -326,7 +343,10 @@ impl<C: Crypto> Session<C> {
             return None;
         }
         close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
+        let number = ticket.number();
         self.seal(&mut frame[..len], ticket);
+        // A peer that goes on will acknowledge it with the rest.
+        self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
         Some(self.transmit(around, len, len))
     }
 }

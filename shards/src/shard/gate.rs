@@ -20,7 +20,7 @@ use crate::session::cookie::{CookieJar, CookieSeal, MacKey, mac1_key};
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::shard::{Shard, ShardConfig};
 use crate::stats::DropReason;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use zeroize::Zeroizing;
 
 /// A Hello that waits for its turn.
@@ -156,11 +156,30 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         Err(DropReason::CookieNeeded)
     }
 
+    /// The next Hello's address is trusted, or handshakes have time left.
+    fn may_compute(&self) -> bool {
+        let now = self.around.now.instant;
+        self.gate.queue.front().is_some_and(|waiting| {
+            self.admission.is_trusted(waiting.arrival.remote.ip())
+                || self.admission.has_time(now, self.limits.handshake_cpu_percent)
+        })
+    }
+
+    /// When the next Hello that waits will be computed.
+    pub(super) fn next_handshake(&self) -> Option<Instant> {
+        let now = self.around.now.instant;
+        let waits = !self.gate.is_idle();
+        waits.then(|| if self.may_compute() { now } else { now + self.admission.window_left(now) })
+    }
+
     /// Computes handshakes that wait: one after a batch that had data, else a few.
     pub(super) fn work_handshakes(&mut self) {
         let turns = if self.batch_had_data { 1 } else { 8 };
         self.batch_had_data = false;
         for _ in 0..turns {
+            if !self.may_compute() {
+                return;
+            }
             let Some(Waiting { arrival, hello }) = self.gate.queue.pop_front() else { return };
             let result = self.compute_hello(&arrival, &hello);
             if let Err(reason) = result {

@@ -63,7 +63,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 if let Err(reason) = result {
                     self.around.stats.count_drop(reason);
                 }
-                self.around.pool.give(datagram);
+                self.around.pool.adopt(datagram);
             }
             Mail::Strike { e } => {
                 let struck = self.responders.strike(&e, from, self.around.now.instant);

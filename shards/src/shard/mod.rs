@@ -87,6 +87,8 @@ pub enum Timer {
     Session,
     /// A handshake waits for its turn.
     Handshake,
+    /// Letters that found their ring full are to be sent again.
+    Mail,
 }
 
 /// One core's worth of protocol.
@@ -110,6 +112,9 @@ pub struct Shard<C: Crypto, E: Entropy> {
     replies: VecDeque<(Arrival, Reply)>,
     /// Since when blocks in use take more than their share of memory.
     short_since: Option<Instant>,
+    /// Letters that found their ring full and must arrive: they are sent again later.
+    postponed: VecDeque<(Destination, Mail)>,
+    postponed_until: Instant,
     batch_had_data: bool,
     batch_fresh: bool,
     shutting_down: bool,
@@ -150,6 +155,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             resets: HashMap::default(),
             replies: VecDeque::new(),
             short_since: None,
+            postponed: VecDeque::new(),
+            postponed_until: Instant::ZERO,
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
@@ -281,6 +288,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
         block.copy_from_slice(datagram);
+        self.around.pool.disown(block.capacity());
         self.around.stats.misrouted += 1;
         let arrival = Arrival { segment_len: datagram.len(), ..*arrival };
         self.around.mail.push_back((to, Mail::Misrouted { arrival, datagram: block }));
@@ -295,6 +303,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_slot_timeout(id);
         }
         self.expire_responders();
+        if self.postponed_until <= now.instant {
+            self.around.mail.append(&mut self.postponed);
+        }
     }
 
     fn on_slot_timeout(&mut self, id: SessionId) {
@@ -406,11 +417,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// When `handle_timeout` is to be called, and for what; None: not before something else happens.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        if !self.gate.is_idle() {
-            return Some((self.around.now.instant, Timer::Handshake));
-        }
+        let waiting = self.next_handshake().map(|at| (at, Timer::Handshake));
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
-        sessions.into_iter().chain(responders).min_by_key(|(at, _)| *at)
+        let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
+        sessions.into_iter().chain(responders).chain(waiting).chain(postponed).min_by_key(|(at, _)| *at)
     }
 }

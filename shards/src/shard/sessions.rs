@@ -11,8 +11,8 @@ use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::SHORT_OF_MEMORY_MAX;
-use crate::mail::Mail;
+use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, SHORT_OF_MEMORY_MAX};
+use crate::mail::{Destination, Mail};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
 use crate::session::crypto::Crypto;
@@ -79,7 +79,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             settings,
             secrets_since: now,
             last_heard: now,
-            last_eliciting_sent: None,
+            owed_since: None,
             last_roam: Instant::ZERO,
             highest: None,
             unmatched: 0,
@@ -89,7 +89,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     pub(super) fn sender_limits(&self) -> SenderLimits {
-        SenderLimits { message_len_max: self.limits.message_len_max, ..SenderLimits::default() }
+        SenderLimits {
+            message_len_max: self.limits.message_len_max,
+            queue_len_max: self.limits.send_buffer_max,
+            ..SenderLimits::default()
+        }
     }
 
     fn receiver_limits(&self) -> ReceiverLimits {
@@ -190,7 +194,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if shard == self.config.index {
             self.on_shard_mail(shard, mail);
         } else {
-            self.around.mail.push_back((crate::mail::Destination::Shard(shard), mail));
+            self.around.mail.push_back((Destination::Shard(shard), mail));
         }
     }
 
@@ -258,12 +262,30 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// A letter found its ring full: what it owned is taken back, what it asked is taken as refused.
+    /// A letter found its ring full: what it owned is taken back, what it asked is taken as refused; what must arrive is sent
+    /// again a little later.
     pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
         self.begin(now);
+        let shard = match &mail {
+            Mail::SessionUp(listing) | Mail::SessionDown(listing) => {
+                self.config.placement.of_key(&listing.peer.0).0
+            }
+            Mail::Retire { session, .. } | Mail::Probe { session, .. } | Mail::Inherit { session, .. } => {
+                session.shard()
+            }
+            _ => return self.take_back(mail),
+        };
+        if self.postponed.len() >= POSTPONED_MAX {
+            return self.take_back(mail);
+        }
+        self.postponed.push_back((Destination::Shard(shard), mail));
+        self.postponed_until = now.instant + POSTPONED_FOR;
+    }
+
+    fn take_back(&mut self, mail: Mail) {
         self.around.stats.count_drop(DropReason::MailFull);
         match mail {
-            Mail::Misrouted { datagram, .. } => self.around.pool.give(datagram),
+            Mail::Misrouted { datagram, .. } => self.around.pool.adopt(datagram),
             Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
             Mail::Inherit { session, message } => self.return_message(session, message),
             _ => {}

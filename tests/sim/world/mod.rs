@@ -26,10 +26,11 @@ use dunlin_shards::time::nanos_of;
 use crate::ledger::Ledger;
 use crate::link::{Cause, Conditions, Link};
 use crate::node::{Node, NodeSettings};
+use crate::place::NodeIndex;
 use crate::tap::Tap;
 use crate::trace::{Line, Trace, What};
 
-pub use checks::Coverage;
+pub use checks::{Coverage, name_of, name_of_cause};
 
 /// What frames and buffers are filled with before and after use: it must never be seen.
 const POISON: u8 = 0xDB;
@@ -39,10 +40,6 @@ const EVENTS_SHOWN: usize = 8;
 
 /// A world with stand-in cryptography that counts.
 pub type World = WorldOf<Counting>;
-
-/// A node's name in its world.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct NodeIndex(pub usize);
 
 /// A train on its way.
 pub(crate) struct Flight {

@@ -9,6 +9,7 @@ use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::time::nanos_of;
 
 use crate::application::Note;
+use crate::glass;
 use crate::ledger::Ledger;
 use crate::link::{Carried, Cause, Link};
 use crate::trace::What;
@@ -215,7 +216,9 @@ impl<C: Crypto> WorldOf<C> {
     fn poll_train(&mut self, node: NodeIndex, shard: u8) -> Option<Transmit> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
+        glass::lie_with(owner.lie);
         let transmit = owner.cores[usize::from(shard)].shard.poll_transmit(now, &mut self.frame);
+        glass::lie_with(None);
         self.check_sealed(node);
         transmit
     }

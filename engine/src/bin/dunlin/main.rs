@@ -12,6 +12,9 @@ mod key;
 mod node;
 mod output;
 mod ping;
+mod progress;
+mod receive;
+mod send;
 mod signals;
 
 use std::process::ExitCode;
@@ -40,6 +43,10 @@ enum Command {
     Key(key::Command),
     /// Measures round trips to a node
     Ping(ping::Arguments),
+    /// Sends files to a node that receives them; what was broken off goes on where it stopped
+    Send(send::Arguments),
+    /// Runs a node that takes files into a folder
+    Receive(receive::Arguments),
     /// Shows or checks the configuration
     #[command(subcommand)]
     Config(configuration::Command),
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Command::Node(arguments) => node::run(&arguments),
         Command::Key(command) => key::run(&command),
         Command::Ping(arguments) => ping::run(&arguments),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Receive(arguments) => receive::run(&arguments),
         Command::Config(command) => configuration::run(&command),
     };
     if let Err(error) = guarded {

@@ -37,7 +37,10 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     signals::on_stop(move || {
         let _ = sender.send(());
     })?;
-    announce(&engine);
+    log_start(&engine);
+    for uri in uris(&engine) {
+        output::line(uri);
+    }
     watch(engine.clone())?;
     // The sender is gone only after it has sent.
     let _ = stopped.recv();
@@ -46,12 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Ok(())
 }
 
-/// Prints the node's URIs and logs how it runs.
-pub(crate) fn announce(engine: &Engine) {
+/// Logs how the node runs.
+pub(crate) fn log_start(engine: &Engine) {
     tracing::info!("listening on {}, steered by {}", engine.local_addr(), steering(engine));
-    for uri in uris(engine) {
-        output::line(uri);
-    }
 }
 
 /// The node's URI for each address under which it is reached.
@@ -82,6 +82,7 @@ fn watch(engine: Engine) -> Result<(), Failure> {
                     tracing::debug!("{} opened a session from {}", peer.id(), peer.remote())
                 }
                 Event::Closed { peer, reason } => tracing::debug!("{} is gone: {reason}", peer.id()),
+                Event::Stopped => return,
                 other => tracing::debug!("{other:?}"),
             }
         }

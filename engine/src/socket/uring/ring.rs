@@ -323,7 +323,7 @@ mod tests {
         match Ring::new(socket.as_fd(), doorbell.event(), template(32, 208)) {
             Ok(ring) => Some(ring),
             Err(error) => {
-                println!("SKIPPED uring: {error}");
+                println!("SKIPPED io_uring: the uring back end: {error}");
                 None
             }
         }

@@ -1,0 +1,223 @@
+//! How sessions end, and how two become one.
+
+use dunlin_shards::arq::sender::Outcome;
+use dunlin_shards::event::{CloseReason, Event};
+use dunlin_shards::limits::IDLE_TIMEOUT;
+use dunlin_tests::World;
+use dunlin_tests::ledger::Manner;
+use dunlin_tests::lies::{self, Lie};
+use dunlin_tests::node::NodeSettings;
+
+use crate::{millis, plain_pair, seconds, seed};
+
+/// Both call each other at the same moment: one session stays, and no message is lost, repeated or returned.
+/// spec: atp/one-session
+#[test]
+fn simultaneous_open_ends_in_one_session() {
+    for round in 0..200 {
+        let mut world = World::from_seed(seed() * 1_000 + round);
+        let shards = 1 + round as usize % 3;
+        let settings = NodeSettings { shards, ..NodeSettings::default() };
+        let near = world.add_node_with(settings.clone());
+        let far = world.add_node_with(settings);
+        world.everywhere(|conditions| {
+            conditions.loss_permille = if round % 2 == 0 { 0 } else { 150 };
+            conditions.jitter = millis(round % 7);
+        });
+        for n in 0..40u32 {
+            world.send(near, far, &vec![n as u8; 500]);
+            world.run_for(millis(round % 5));
+            world.send(far, near, &vec![n as u8; 700]);
+        }
+        let is_done = world.run_until(seconds(60), |world| {
+            world.is_settled() && world.session_count(near) == 1 && world.session_count(far) == 1
+        });
+        assert!(is_done, "round {round}: {} open", world.ledger().open());
+        // The second one may come up to 30 s later, and the one that yields stays for 10 s.
+        world.run_for(seconds(45));
+        let sessions = |world: &World, node| -> usize {
+            world.node(node).cores.iter().map(|core| core.shard.sessions()).sum()
+        };
+        assert_eq!((sessions(&world, near), sessions(&world, far)), (1, 1), "round {round}");
+        for node in [near, far] {
+            let numbers: Vec<u8> = world.received(node).iter().map(|message| message[0]).collect();
+            assert_eq!(numbers, (0..40).collect::<Vec<u8>>(), "round {round}");
+            assert_eq!(world.close_reasons(node), [], "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_close_is_heard_by_both() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.send(near, far, b"before");
+    world.run_for(millis(100));
+    assert!(world.close(near, far));
+    world.run_for(millis(20));
+    assert_eq!(world.close_reasons(near), [CloseReason::Local]);
+    assert!(matches!(world.close_reasons(far)[..], [CloseReason::Peer { code: 0, .. }]));
+    world.run_for(seconds(5));
+    assert_eq!(world.node(near).cores[0].shard.sessions(), 0);
+    assert_eq!(world.node(far).cores[0].shard.sessions(), 0);
+}
+
+/// CLOSE is sent again to a peer that has not heard it and goes on.
+#[test]
+fn a_lost_close_is_said_again() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.link(near, far).drop_nth(1);
+    world.close(near, far);
+    world.run_for(millis(50));
+    assert_eq!(world.close_reasons(far), []);
+    let entry = world.send(far, near, b"too late");
+    world.run_for(millis(50));
+    assert!(matches!(world.close_reasons(far)[..], [CloseReason::Peer { .. }]));
+    assert_eq!(world.outcome(entry), Some(Outcome::Abandoned));
+}
+
+/// A node that shuts down closes when everything was acknowledged, and not before.
+#[test]
+fn a_shutdown_drains_first() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.both(near, far, |conditions| conditions.rate = Some(10_000_000));
+    for n in 0..20 {
+        world.send(near, far, &vec![n; 100_000]);
+    }
+    world.shut_down(near);
+    world.run_for(seconds(30));
+    assert!(world.node(near).cores[0].shard.is_drained());
+    // What the application had not handed over yet stays with it; all that the shard had taken has arrived.
+    let taken = world.stats(near).messages_sent;
+    assert!(taken > 1);
+    assert_eq!(world.received(far).len() as u64, taken);
+    assert!(matches!(world.close_reasons(far)[..], [CloseReason::Peer { code: 3, .. }]));
+}
+
+/// Nothing is heard: both ends give up, each by its own clock.
+#[test]
+fn a_silent_session_ends() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.run_for(IDLE_TIMEOUT - seconds(2));
+    assert_eq!((world.session_count(near), world.session_count(far)), (1, 1));
+    world.run_for(seconds(4));
+    for node in [near, far] {
+        assert_eq!(world.close_reasons(node), [CloseReason::Idle]);
+        assert_eq!(world.node(node).cores[0].shard.sessions(), 0);
+    }
+}
+
+/// A keepalive keeps it open, with at most one exchange in its interval (I14).
+#[test]
+fn a_keepalive_keeps_a_quiet_session() {
+    let mut world = World::from_seed(seed());
+    let mut settings = NodeSettings::default();
+    settings.sessions.keepalive = Some(seconds(20));
+    let near = world.add_node_with(settings);
+    let far = world.add_node();
+    world.join(near, far);
+    let before = (world.stats(near).datagrams_out, world.stats(far).datagrams_out);
+    world.run_for(seconds(3_000));
+    assert_eq!((world.session_count(near), world.session_count(far)), (1, 1));
+    let sent = (world.stats(near).datagrams_out - before.0, world.stats(far).datagrams_out - before.1);
+    assert!((149..=180).contains(&sent.0) && sent.1 <= sent.0, "{sent:?} datagrams in 150 intervals");
+}
+
+/// A peer that owes an answer and is not there any more is given up long before the idle timeout.
+#[test]
+fn a_peer_that_stopped_answering_is_given_up() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.set_cut(near, far, true);
+    let entry = world.send(near, far, b"anybody?");
+    world.run_for(seconds(60));
+    assert_eq!(world.close_reasons(near), [CloseReason::Unresponsive]);
+    assert_eq!(world.outcome(entry), Some(Outcome::Abandoned));
+}
+
+/// A pause of 20 s costs one burst of probes, not one for each that was missed (I12).
+#[test]
+fn a_pause_costs_one_probe_burst() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.both(near, far, |conditions| conditions.rate = Some(20_000_000));
+    for n in 0..20 {
+        world.send(near, far, &vec![n; 50_000]);
+    }
+    world.run_for(millis(100));
+    let before = world.stats(near).probe_timeouts;
+    world.pause(near, seconds(20));
+    world.run_for(seconds(20) + millis(5));
+    assert!(world.stats(near).probe_timeouts <= before + 1);
+    assert!(world.run_until(seconds(10), World::is_settled));
+    assert_eq!(world.received(far).len(), 20);
+}
+
+/// An acknowledgement of a number that was skipped: the peer lies, and the session ends (T4).
+/// spec: atp/false-ack
+#[test]
+fn a_false_acknowledgement_closes_the_session() {
+    for lie in [lies::acknowledge_ahead as Lie, lies::acknowledge_gaps] {
+        let mut world = World::from_seed(seed());
+        let (near, far) = plain_pair(&mut world);
+        world.node_mut(far).lie = Some(lie);
+        world.node_mut(near).application.connects = false;
+        for n in 0..50 {
+            world.send(near, far, &vec![n; 20_000]);
+        }
+        world.run_for(seconds(10));
+        assert_eq!(
+            world.close_reasons(near),
+            [CloseReason::Violation("an acknowledgement of what was never sent")]
+        );
+        assert!(matches!(world.close_reasons(far)[..], [CloseReason::Peer { code: 1, .. }]));
+    }
+}
+
+/// Messages marked `once` go back to the application when their session dies; others may be sent again.
+#[test]
+fn messages_of_a_closed_session_come_back() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.set_cut(near, far, true);
+    let entries: Vec<_> = (0..5u8).map(|n| world.send(near, far, &[n; 100])).collect();
+    world.run_for(millis(1));
+    world.close(near, far);
+    world.run_for(seconds(5));
+    for entry in entries {
+        assert_eq!(world.outcome(entry), Some(Outcome::Abandoned));
+    }
+}
+
+/// Round trips are told, and cost one packet each way.
+#[test]
+fn a_ping_tells_the_round_trip() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    assert!(world.ping(near, far));
+    world.run_for(millis(100));
+    let trips: Vec<_> = world
+        .events(near)
+        .filter_map(|event| match event {
+            Event::Pong { round_trip, .. } => Some(*round_trip),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(trips, [millis(10)]);
+}
+
+/// Messages of different channels, told apart at the other end.
+#[test]
+fn channels_are_told_apart() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    for channel in 16..80 {
+        world.send_with(near, far, Manner::default().on(channel), &channel.to_be_bytes());
+    }
+    world.run_until_idle();
+    assert_eq!(world.received(far).len(), 64);
+    assert!(world.ledger().records().iter().all(|record| record.delivered == 1));
+}
