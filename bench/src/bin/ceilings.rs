@@ -106,7 +106,8 @@ impl Bound {
                 block_on(driver.run(&mut *socket))
             })),
             Self::Shard(group, io) => {
-                let options = RuntimeOptions { io, cores: Some(vec![core]), oversubscribe: false };
+                let options =
+                    RuntimeOptions { io, cores: Some(vec![core]), oversubscribe: false, roaming: false };
                 let mut driver = Some(driver);
                 let make = |_| driver.take().expect("one shard");
                 Started::Shard(runtime::start(group, clock, &options, make)?)

@@ -83,6 +83,9 @@ pub struct StopSending {
     peer: Arc<Mutex<Option<Peer>>>,
 }
 
+/// The threads that read files, and where each file's answers go.
+type Readers = (Vec<JoinHandle<()>>, Vec<Sender<Answer>>);
+
 impl StopSending {
     /// Ends it; the receiver keeps what it has for another try.
     pub fn stop(&self) {
@@ -189,11 +192,7 @@ impl Sending {
         ready
     }
 
-    fn start_channels(
-        &self,
-        peer: &Peer,
-        offered: Vec<Prepared>,
-    ) -> Result<(Vec<JoinHandle<()>>, Vec<Sender<Answer>>), SendFilesError> {
+    fn start_channels(&self, peer: &Peer, offered: Vec<Prepared>) -> Result<Readers, SendFilesError> {
         let mut offered = offered.into_iter();
         let (mut threads, mut senders) = (Vec::new(), Vec::new());
         for index in 0..FILES_AT_ONCE.min(self.order.files.len()) as u32 {

@@ -59,7 +59,7 @@ impl Coverage {
 
 /// A cause's name.
 #[must_use]
-pub(super) fn name_of_cause(cause: Cause) -> &'static str {
+pub fn name_of_cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Loss => "loss",
         Cause::Burst => "burst",
@@ -78,7 +78,7 @@ pub(super) fn name_of_cause(cause: Cause) -> &'static str {
 
 /// An event's name.
 #[must_use]
-pub(super) fn name_of(event: &Event) -> &'static str {
+pub fn name_of(event: &Event) -> &'static str {
     match event {
         Event::Connected { .. } => "Connected",
         Event::ConnectFailed { .. } => "ConnectFailed",
