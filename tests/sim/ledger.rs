@@ -96,6 +96,8 @@ pub struct Record {
     pub may_repeat: bool,
     /// Its fate is known to nobody any more: an end was restarted.
     pub is_void: bool,
+    /// Its receiver crashed while it was under way: an acknowledgement from before proves nothing, until it is sent again.
+    pub is_excused: bool,
     /// When it was sent and when it arrived first, in nanoseconds of the world.
     pub sent_at: u64,
     /// See `sent_at`.
@@ -146,6 +148,7 @@ impl Ledger {
             delivered: 0,
             may_repeat: false,
             is_void: false,
+            is_excused: false,
             sent_at: now,
             arrived_at: None,
         });
@@ -177,6 +180,7 @@ impl Ledger {
     pub fn on_sent_again(&mut self, entry: Entry) {
         let record = &mut self.records[entry.0];
         record.may_repeat = true;
+        record.is_excused = false;
         if record.outcome.take().is_some() {
             self.open += usize::from(record.manner.reliable && !record.is_void);
         }
@@ -184,7 +188,9 @@ impl Ledger {
 
     /// It may arrive in more than one session.
     pub fn allow_repeat(&mut self, entry: Entry) {
-        self.records[entry.0].may_repeat = true;
+        let record = &mut self.records[entry.0];
+        record.may_repeat = true;
+        record.is_excused = false;
     }
 
     /// Nobody will learn what became of it.
@@ -205,6 +211,7 @@ impl Ledger {
                 self.on_void(Entry(entry));
             } else if record.to == node {
                 record.may_repeat = true;
+                record.is_excused = true;
             }
         }
     }
@@ -258,7 +265,8 @@ impl Ledger {
     #[must_use]
     pub fn acknowledged_and_lost(&self) -> Vec<Entry> {
         let is_lost = |record: &Record| {
-            record.manner.reliable && record.is_acked() && record.delivered == 0 && !record.is_void
+            let is_binding = !record.is_void && !record.is_excused;
+            record.manner.reliable && record.is_acked() && record.delivered == 0 && is_binding
         };
         let lost = self.records.iter().enumerate().filter(|(_, record)| is_lost(record));
         lost.map(|(entry, _)| Entry(entry)).collect()
