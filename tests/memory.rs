@@ -190,7 +190,7 @@ impl Star {
     fn run_for(&mut self, time: Duration) {
         let until = self.now.instant + time;
         while self.now.instant < until {
-            self.now.instant = self.now.instant + STEP;
+            self.now.instant += STEP;
             self.now.wall.0 += STEP.as_millis() as u64;
             loop {
                 let busy = (0..self.nodes.len()).fold(false, |busy, node| self.carry(node) | busy);
