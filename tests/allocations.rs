@@ -28,6 +28,9 @@ const DATAGRAM_MAX: u64 = 1_200;
 /// Buffers that may still find that they have to be longer than ever before, however many datagrams go: a block more under
 /// way, the first segment that has to be sent again.
 const GROWTH_MAX: u64 = 64;
+/// The same after the short warm-up of the everyday test, on a machine that is busy with other tests: queues still find their length
+/// while some 100,000 datagrams go.
+const GROWTH_SHORT_MAX: u64 = 512;
 /// Allocations each time that a core sleeps on `uring`: the executor makes new sources for the timer and the doorbell.
 const URING_PER_SLEEP: u64 = 10;
 
@@ -184,7 +187,8 @@ fn measure(backend: Backend, [warm_up, wanted]: [Duration; 2], datagrams: u64) {
         // The counters of sleeps may lag behind by a tenth of a second.
         let asleep =
             if backend == Backend::Uring { URING_PER_SLEEP * (sleeps + sleeps / 4 + 100) } else { 0 };
-        let allowed = GROWTH_MAX + asleep;
+        let growth = if wanted == SHORT[1] { GROWTH_SHORT_MAX } else { GROWTH_MAX };
+        let allowed = growth + asleep;
         assert!(made <= allowed, "{made} allocations, {allowed} are allowed in {sleeps} sleeps");
     }
 }
