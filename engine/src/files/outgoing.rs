@@ -302,12 +302,24 @@ impl Outgoing {
                 Err(error) => self.abort(channel, &error),
             };
             self.block = block;
-            said?;
+            match said {
+                Ok(()) => {}
+                Err(Setback::Session(why)) => return self.last_word(why).map(Some),
+                Err(setback) => return Err(setback),
+            }
             position += len as u64;
             self.desk.watch.on_news(&prepared.transfer, News::Moved { position });
         }
         self.tell(channel, &FileMessage::Done { length })?;
         Ok(None)
+    }
+
+    /// The session has ended while we were sending: the receiver may have said why before.
+    fn last_word(&self, why: String) -> Result<Answer, Setback> {
+        match self.answers.recv() {
+            Ok(Answer::Ended(_)) | Err(_) => Err(Setback::Session(why)),
+            Ok(answer) => Ok(answer),
+        }
     }
 
     /// The file cannot be read to its end: the receiver is told, and has the last word.

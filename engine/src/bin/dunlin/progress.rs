@@ -15,6 +15,9 @@ use crate::output;
 /// How often a machine is told how far a file is.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
+/// The longest text in a receiver's answer, in bytes.
+const TEXT_LEN_MAX: usize = dunlin_codec::file::TEXT_LEN_MAX;
+
 const TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
 
 /// Shows transfers.
@@ -183,9 +186,11 @@ fn name_of(transfer: &Transfer) -> String {
     transfer.name.escape_debug().to_string()
 }
 
-/// Whether the file has another name at the receiver than in its path here.
+/// Whether the file has another name at the receiver than in its path here. A long name comes back cut.
 fn is_renamed(path: &str, stored: &str) -> bool {
-    path.rsplit('/').next() != Some(stored)
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_cut = stored.len() > TEXT_LEN_MAX - 4;
+    !(stored == name || is_cut && name.starts_with(stored))
 }
 
 fn size(bytes: u64) -> String {

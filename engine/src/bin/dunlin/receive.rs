@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dunlin::Engine;
-use dunlin::files::{ReceiveError, ReceiveOptions, Receiving};
+use dunlin::files::{ReceiveOptions, Receiving};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -46,10 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let ended = receiving.run();
     // The last words of transfers travel before the end.
     engine.shutdown(DRAIN);
-    let received = ended.map_err(|error| match error {
-        ReceiveError::Folder { .. } => Failure::usage(error),
-        _ => Failure::new(error),
-    })?;
+    let received = ended.map_err(Failure::new)?;
     if arguments.json {
         output::line(json!({
             "event": "summary", "stored": received.stored, "skipped": received.skipped, "failed": received.failed,
