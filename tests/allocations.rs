@@ -6,16 +6,15 @@
 //!
 //! The short test runs with the others; the full one, ten seconds and a million datagrams each way, with `--ignored`.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dunlin::config::{Backend, ByteSize};
 use dunlin::{Config, Engine, Event, Peer};
+use dunlin_tests::allocator;
 
 /// Set for the process that is the far side, to its back end.
 const FAR: &str = "DUNLIN_TEST_ALLOCATIONS_FAR";
@@ -29,41 +28,14 @@ const DATAGRAM_MAX: u64 = 1_200;
 /// Buffers that may still find that they have to be longer than ever before, however many datagrams go: a block more under
 /// way, the first segment that has to be sent again.
 const GROWTH_MAX: u64 = 64;
+/// The same after the short warm-up of the everyday test, on a machine that is busy with other tests: queues still find their length
+/// while some 100,000 datagrams go.
+const GROWTH_SHORT_MAX: u64 = 512;
 /// Allocations each time that a core sleeps on `uring`: the executor makes new sources for the timer and the doorbell.
 const URING_PER_SLEEP: u64 = 10;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came; counting touches no memory of theirs.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(block, layout, len) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: allocator::Counting = allocator::Counting;
 
 /// A node for loopback.
 fn engine(backend: Backend) -> Engine {
@@ -84,9 +56,9 @@ struct Marks {
 
 impl Marks {
     fn now(engine: &Engine) -> Self {
-        let before_look = ALLOCATIONS.load(Ordering::Relaxed);
+        let before_look = allocator::allocations();
         let sleeps = engine.stats().shards.iter().map(|shard| shard.socket.sleeps).sum();
-        Self { before_look, after_look: ALLOCATIONS.load(Ordering::Relaxed), sleeps }
+        Self { before_look, after_look: allocator::allocations(), sleeps }
     }
 
     fn to_bytes(self) -> [u8; MARK_LEN] {
@@ -215,7 +187,8 @@ fn measure(backend: Backend, [warm_up, wanted]: [Duration; 2], datagrams: u64) {
         // The counters of sleeps may lag behind by a tenth of a second.
         let asleep =
             if backend == Backend::Uring { URING_PER_SLEEP * (sleeps + sleeps / 4 + 100) } else { 0 };
-        let allowed = GROWTH_MAX + asleep;
+        let growth = if wanted == SHORT[1] { GROWTH_SHORT_MAX } else { GROWTH_MAX };
+        let allowed = growth + asleep;
         assert!(made <= allowed, "{made} allocations, {allowed} are allowed in {sleeps} sleeps");
     }
 }

@@ -262,7 +262,7 @@ impl Engine {
     /// # Errors
     /// What was wrong; the engine goes on.
     pub fn connect_with(&self, uri: &DunlinUri, options: &ConnectOptions) -> Result<Connected, ConnectError> {
-        crate::wait::block_on(self.connect_async(uri, options))
+        crate::runtime::block_on(self.connect_async(uri, options))
     }
 
     /// The same for any async runtime. A host name is looked up on a thread of its own.

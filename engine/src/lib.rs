@@ -13,7 +13,6 @@ mod mailbox;
 pub mod runtime;
 pub mod socket;
 mod start;
-mod wait;
 
 pub use api::*;
 pub use config::Config;

@@ -51,7 +51,8 @@ impl Directory {
     // spec: atp/one-session
     pub fn on_up(&mut self, new: Listing, mut tell: impl FnMut(Mail, SessionId)) {
         let own = self.own;
-        let listings = self.peers.entry(new.peer).or_default();
+        // Nearly every identity has one session: a default vector would hold four.
+        let listings = self.peers.entry(new.peer).or_insert_with(|| Vec::with_capacity(1));
         listings.retain(|old| old.session != new.session);
         let mut newest_is_loser = None;
         for old in listings.iter() {

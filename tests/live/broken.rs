@@ -65,6 +65,7 @@ impl Place {
     }
 }
 
+/// spec: atp/file-resume
 #[test]
 fn a_killed_sender_goes_on_where_it_stopped() {
     for io in backends("a_killed_sender_goes_on_where_it_stopped") {

@@ -4,6 +4,7 @@
 //! Out:   what arrived, what was counted, and a panic as soon as something that must hold does not.
 //! Holds: the production shard runs here, in virtual time: no clock, no thread, no hash order that shows.
 
+pub mod allocator;
 pub mod application;
 #[path = "../capability.rs"]
 pub mod capability;

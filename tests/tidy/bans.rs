@@ -200,7 +200,7 @@ mod tests {
             source("codec/src/lib.rs", "#![forbid(unsafe_code)]\n// unsafe is forbidden\n"),
             source("engine/src/driver.rs", "fn a() {}\nunsafe { b() }\n"),
             source("engine/src/socket/uring.rs", "unsafe { b() }\n"),
-            source("tests/allocations.rs", "unsafe impl GlobalAlloc for Counting {}\n"),
+            source("tests/sim/allocator.rs", "unsafe impl GlobalAlloc for Counting {}\n"),
             source("tests/live/second.rs", "unsafe impl GlobalAlloc for Another {}\n"),
         ]);
         let places: Vec<String> = findings.iter().map(|f| format!("{}:{}", f.path, f.line)).collect();

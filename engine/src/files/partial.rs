@@ -41,6 +41,7 @@ pub(crate) struct Record {
 
 impl Partial {
     /// Opens what there is of a file of `length` bytes, and cuts off what is not to be believed.
+    // spec: atp/file-resume
     pub(crate) fn open(folder: &Folder, (part, record): (&str, &str), length: u64) -> io::Result<Self> {
         let file = folder.open_own(part)?;
         let record = folder.open_own(record)?;

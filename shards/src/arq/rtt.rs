@@ -119,6 +119,12 @@ impl Rtt {
         once.saturating_mul(1 << backoff.min(BACKOFF_MAX)).min(PROBE_TIMEOUT_MAX.max(once))
     }
 
+    /// The same when the peer was asked to answer at once: its delay does not count.
+    #[must_use]
+    pub fn prompt_probe_timeout(&self, backoff: u32) -> Duration {
+        self.probe_timeout(backoff).saturating_sub(ACK_DELAY_MAX)
+    }
+
     /// The distance between two losses, with nothing acknowledged between, that says the path carries next to nothing.
     #[must_use]
     pub fn persistent_congestion(&self) -> Duration {

@@ -27,6 +27,8 @@ pub(crate) const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 const PACKET_LEN_MIN: usize = 64;
 /// What CLOSE says of a session for which another carries on.
 pub(crate) const YIELDS: &str = "another session stays";
+/// Windows of at most so many datagrams ask for an answer with their last packet.
+const PROMPT_WINDOW_MAX: usize = 32;
 /// A packet that lacks at most this many bytes of its train's datagram length is filled up, so that the train goes on.
 const FILL_MAX: usize = 160;
 
@@ -159,13 +161,17 @@ impl<C: Crypto> Session<C> {
         let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
         let number = ticket.number();
         let mut contents = Contents::default();
-        let body_len = frame.len() - OVERHEAD;
+        let frame_len = frame.len();
+        let body_len = frame_len - OVERHEAD;
         let mut out = Writer::new(&mut frame[HEADER_LEN..HEADER_LEN + body_len]);
         if ack_due || self.acknowledgements.is_wanted() {
             self.control.ping |= self.acknowledgements.is_ping_wanted();
             self.write_acknowledgement(now, &mut out, &mut contents);
         }
         let before = out.len();
+        let is_last = data
+            && self.is_last_of_window(*allowed, frame_len)
+            && Frame::ImmediateAck.write(&mut out).is_ok();
         self.write_control(now, &mut out, &mut contents, number);
         if data {
             contents.span = self.sender.write_frames(&mut out);
@@ -184,7 +190,16 @@ impl<C: Crypto> Session<C> {
         *allowed = allowed.saturating_sub(len as u64);
         let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
         self.on_packet_sent(now, (number, len), kind, contents);
+        if is_last && eliciting {
+            self.recovery.on_prompt();
+        }
         Some(len)
+    }
+
+    /// A small window is used up with this packet: it asks for an answer at once.
+    fn is_last_of_window(&self, allowed: u64, frame_len: usize) -> bool {
+        let window = self.recovery.congestion().window;
+        window <= (PROMPT_WINDOW_MAX * frame_len) as u64 && allowed < 2 * frame_len as u64
     }
 
     fn on_packet_sent(

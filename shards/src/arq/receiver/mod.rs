@@ -445,6 +445,8 @@ impl State {
         self.open.shrink();
         self.ready.shrink_to_fit();
         self.due.shrink_to_fit();
+        self.table.shrink();
+        self.channels.shrink_to_fit();
         for channel in &mut self.channels {
             channel.ahead.shrink_to_fit();
             channel.held.shrink_to_fit();

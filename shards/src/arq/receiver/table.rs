@@ -37,6 +37,11 @@ impl ChannelTable {
         self.sorted.insert(at, self.last);
         place
     }
+
+    /// Gives memory back that was taken for channels to come.
+    pub(crate) fn shrink(&mut self) {
+        self.sorted.shrink_to_fit();
+    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,8 @@ pub struct Recovery<T> {
     loss_at: Option<Instant>,
     /// From when the probe timeout counts: the last packet that asks for an answer, the last answer, or the last timeout.
     quiet_since: Instant,
+    /// The last packet that asks for an answer asked for it at once.
+    is_prompt: bool,
     probe_count: u32,
     probes_owed: u8,
 
@@ -132,6 +134,7 @@ impl<T: Copy> Recovery<T> {
             episode: Episode::default(),
             loss_at: None,
             quiet_since: Instant::ZERO,
+            is_prompt: false,
             probe_count: 0,
             probes_owed: 0,
             told: AckFrequency { sequence: 0, bytes: ACK_BYTES_DEFAULT },
@@ -164,6 +167,7 @@ impl<T: Copy> Recovery<T> {
         self.bytes_in_flight += u64::from(self.ring.get(packet.number.0).bytes);
         self.peaks[0] = self.peaks[0].max(self.bytes_in_flight);
         self.quiet_since = now;
+        self.is_prompt = false;
         self.probes_owed = self.probes_owed.saturating_sub(1);
         self.pacer.on_sent(now, packet.bytes);
     }
@@ -183,10 +187,23 @@ impl<T: Copy> Recovery<T> {
         self.set_pace();
     }
 
+    /// The packet just sent asks for an answer at once, as the window is used up: a probe need not wait for the peer's delay. A small
+    /// window would else stand still for that delay whenever its last packet is lost.
+    pub fn on_prompt(&mut self) {
+        self.is_prompt = self.rtt.is_measured();
+    }
+
     /// The moment to call [`Self::on_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probe_at = || self.quiet_since + self.rtt.probe_timeout(self.probe_count);
+        let probe_at = || {
+            let wait = if self.is_prompt {
+                self.rtt.prompt_probe_timeout(self.probe_count)
+            } else {
+                self.rtt.probe_timeout(self.probe_count)
+            };
+            self.quiet_since + wait
+        };
         self.loss_at.or_else(|| (self.open_count > 0).then(probe_at))
     }
 

@@ -240,6 +240,8 @@ impl State {
     pub(super) fn shrink(&mut self) {
         self.shared.shrink();
         self.schedule.shrink();
+        self.table.shrink();
+        self.channels.shrink_to_fit();
         self.channels.iter_mut().for_each(Channel::shrink);
     }
 
