@@ -36,9 +36,8 @@ fn uri_of(engine: &Engine) -> String {
 #[track_caller]
 fn accepted(engine: &Engine) -> Peer {
     loop {
-        match engine.event_timeout(DEADLINE).expect("a session") {
-            Event::Accepted(peer) => return peer,
-            _ => {}
+        if let Event::Accepted(peer) = engine.event_timeout(DEADLINE).expect("a session") {
+            return peer;
         }
     }
 }
@@ -345,4 +344,25 @@ fn a_message_that_is_too_long_is_refused_and_the_session_goes_on() {
     assert!(matches!(peer.send(&[0; 10_001]), Err(SendError::TooLong { len: 10_001, max: 10_000 })));
     peer.send(&[1; 10_000]).unwrap();
     assert_eq!(peer.recv_timeout(DEADLINE).unwrap()[..], [1; 10_000]);
+}
+
+/// A reader that takes its time holds its sender up; the session lives on, however long that is.
+#[test]
+fn a_slow_reader_does_not_end_the_session() {
+    let mut config = config("mmsg", 1);
+    config.transport.idle_timeout = Duration::from_secs(2);
+    let (server, client) = (start(config.clone()), start(config));
+    let peer = client.connect(&uri_of(&server)).unwrap();
+    let sending = thread::spawn(move || {
+        for seed in 0..40 {
+            peer.send(&noise(1 << 20, seed)).unwrap();
+        }
+        assert!(peer.flush(DEADLINE));
+    });
+    let reader = accepted(&server);
+    thread::sleep(Duration::from_secs(5));
+    for seed in 0..40 {
+        assert!(reader.recv_timeout(DEADLINE).unwrap()[..] == noise(1 << 20, seed), "message {seed}");
+    }
+    sending.join().unwrap();
 }

@@ -317,7 +317,7 @@ impl<C: Crypto> Session<C> {
         if self.may_send() {
             consider(self.acknowledgements.deadline());
             consider(self.pacing_until);
-            let quiet = self.settings.keepalive.filter(|_| self.is_quiet());
+            let quiet = self.keepalive().filter(|_| self.is_quiet());
             consider(quiet.map(|interval| self.last_heard + interval));
         }
         consider(self.receiver.deadline());
@@ -376,8 +376,15 @@ impl<C: Crypto> Session<C> {
         self.on_renewal_timer(around);
     }
 
+    /// After so long a silence the peer is asked for an answer. A sender that waits for a slow reader's credit asks whatever the
+    /// settings: the reader may take its time, but it must be there.
+    fn keepalive(&self) -> Option<Duration> {
+        let waiting = self.sender.is_credit_blocked().then_some(self.settings.idle_timeout / 3);
+        [self.settings.keepalive, waiting].into_iter().flatten().min()
+    }
+
     fn on_keepalive(&mut self, now: Instant) {
-        let Some(interval) = self.settings.keepalive else { return };
+        let Some(interval) = self.keepalive() else { return };
         if self.is_quiet() && self.last_heard + interval <= now {
             self.control.ping = true;
         }
