@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use dunlin_tests::impair::{Impairment, Link, Proxy};
 
-use crate::process::{Ended, Node, Process, free_port, part_len, run, wait_until};
+use crate::process::{Ended, Node, Process, command, free_port, part_len, run, wait_until};
 use crate::scratch::Scratch;
 use crate::{backends, noise};
 
@@ -39,7 +39,10 @@ impl Place {
 
     fn sender(&self, node: &Node) -> Process {
         let uri = node.uri_at(self.proxy.address().port());
-        Process::dunlin(&self.scratch, &["send", &uri, &self.file, "--json", "--io", self.io])
+        let mut send = command(&self.scratch, ["send", &uri, &self.file, "--json", "--io", self.io]);
+        // A receiver that is gone for good need not be waited for long.
+        send.env("DUNLIN_TRANSPORT_IDLE_TIMEOUT", "6s");
+        Process::start(send)
     }
 
     fn folder(&self) -> PathBuf {
