@@ -11,7 +11,7 @@ use super::licences::is_accepted;
 
 const LOCK: &str = "Cargo.lock";
 const CRATES_MAX: usize = 220;
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+const REGISTRY: &str = "registry+";
 
 /// The oldest version of a crate that has no known fault, from the advisory database; one per line of versions.
 const FLOORS: [(&str, &[&str]); 19] = [
@@ -87,7 +87,7 @@ fn check_lock_text(text: &str) -> Vec<Finding> {
     let crates = locked(text);
     let mut findings = Vec::new();
     for one in &crates {
-        if one.source.as_deref().is_some_and(|source| source != REGISTRY) {
+        if one.source.as_deref().is_some_and(|source| !source.starts_with(REGISTRY)) {
             let what = format!("{} comes from {}", one.name, one.source.as_deref().unwrap_or_default());
             findings.push(Finding::new(LOCK, one.line, what, "take it from the registry"));
         }
