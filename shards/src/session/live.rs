@@ -317,7 +317,7 @@ impl<C: Crypto> Session<C> {
         if self.may_send() {
             consider(self.acknowledgements.deadline());
             consider(self.pacing_until);
-            let quiet = self.keepalive().filter(|_| self.is_quiet());
+            let quiet = self.is_quiet().then(|| self.keepalive()).flatten();
             consider(quiet.map(|interval| self.last_heard + interval));
         }
         consider(self.receiver.deadline());
@@ -384,8 +384,10 @@ impl<C: Crypto> Session<C> {
     }
 
     fn on_keepalive(&mut self, now: Instant) {
-        let Some(interval) = self.keepalive() else { return };
-        if self.is_quiet() && self.last_heard + interval <= now {
+        if !self.is_quiet() {
+            return;
+        }
+        if self.keepalive().is_some_and(|interval| self.last_heard + interval <= now) {
             self.control.ping = true;
         }
     }
