@@ -93,6 +93,8 @@ pub enum Timer {
     Handshake,
     /// Letters that found their ring full are to be sent again.
     Mail,
+    /// Free blocks are looked at: a shard that was quiet gives them back.
+    Memory,
 }
 
 /// One core's worth of protocol.
@@ -118,6 +120,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     replies: VecDeque<(Arrival, Reply)>,
     /// Since when blocks in use take more than their share of memory.
     short_since: Option<Instant>,
+    /// When free blocks are looked at, and how many had been taken before.
+    rest_at: Option<(Instant, u64)>,
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
@@ -162,6 +166,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             adopted: HashMap::with_hasher(config.hash_key()),
             replies: VecDeque::new(),
             short_since: None,
+            rest_at: None,
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
             batch_had_data: false,
@@ -321,6 +326,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_slot_timeout(id);
         }
         self.expire_responders();
+        self.check_rest();
         if self.postponed_until <= now.instant {
             self.around.mail.append(&mut self.postponed);
         }
@@ -439,6 +445,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
-        sessions.into_iter().chain(responders).chain(waiting).chain(postponed).min_by_key(|(at, _)| *at)
+        let rest = self.rest_at.map(|(at, _)| (at, Timer::Memory));
+        let others = responders.into_iter().chain(waiting).chain(postponed).chain(rest);
+        sessions.into_iter().chain(others).min_by_key(|(at, _)| *at)
     }
 }

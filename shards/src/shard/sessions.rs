@@ -9,7 +9,7 @@ use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, SHORT_OF_MEMORY_MAX};
+use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, QUIET_TAKES_MAX, SHORT_OF_MEMORY_MAX, SHRINK_AFTER};
 use crate::mail::{Destination, Mail};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
@@ -199,6 +199,19 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             (true, None) => self.set_short_of_memory(Some(now)),
             (false, Some(_)) => self.set_short_of_memory(None),
+        }
+        if self.rest_at.is_none() && self.around.pool.free_bytes() > 0 {
+            self.rest_at = Some((now + SHRINK_AFTER, self.around.pool.taken()));
+        }
+    }
+
+    /// A shard that was quiet for a while gives back the blocks that a burst left behind.
+    pub(super) fn check_rest(&mut self) {
+        let Some((_, before)) = self.rest_at.take_if(|(at, _)| *at <= self.around.now.instant) else {
+            return;
+        };
+        if self.around.pool.taken() - before <= QUIET_TAKES_MAX {
+            self.around.pool.shrink();
         }
     }
 
