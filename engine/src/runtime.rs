@@ -9,22 +9,19 @@
 //! ([`prepare`]); it registers 10 MiB per executor unless told otherwise.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::panic;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use dunlin_shards::placement::ShardIndex;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement as Cores};
-use rustix::thread::{
-    CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
-};
+use rustix::thread::{CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_setaffinity};
 
 pub use crate::bell::block_on;
 use crate::clock::Clock;
 use crate::socket::Socket;
 use crate::socket::group::{Bound, Group};
-use crate::socket::mmsg::{MmsgSocket, TIMER_SLACK};
+use crate::socket::mmsg::MmsgSocket;
 use crate::socket::probe::{self, Backend, IoChoice, IoReport};
 use crate::socket::uring::UringSocket;
 
@@ -235,9 +232,13 @@ impl Start {
     }
 
     async fn run_mmsg<D: Driver>(self, driver: D) -> Option<D::Output> {
-        // Timers of this thread fire when they are due, not up to 50 us later for the sake of others.
-        let _ = set_current_timer_slack(NonZeroU64::new(TIMER_SLACK.as_nanos() as u64));
-        let mut socket = MmsgSocket::new(self.bound, self.clock);
+        let mut socket = match MmsgSocket::new(self.bound, self.clock) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return None;
+            }
+        };
         let _ = self.ready.send(Ok(self.report));
         self.gate.recv().ok()?;
         Some(driver.run(&mut socket).await)
