@@ -18,23 +18,23 @@ use crate::process::Node;
 use crate::scratch::Scratch;
 use crate::{DEADLINE, backends, noise};
 
-fn config(io: &str, shards: usize) -> Config {
+pub(crate) fn config(io: &str, shards: usize) -> Config {
     let backend = if io == "uring" { Backend::Uring } else { Backend::Mmsg };
     let mut config = Config::default().listen("127.0.0.1:0".parse().unwrap()).cores(shards).backend(backend);
     config.node.allow_more_shards = true;
     config
 }
 
-fn start(config: Config) -> Engine {
+pub(crate) fn start(config: Config) -> Engine {
     Engine::builder(config).ephemeral().start().unwrap()
 }
 
-fn uri_of(engine: &Engine) -> String {
+pub(crate) fn uri_of(engine: &Engine) -> String {
     format!("dunlin://{}@{}", engine.id(), engine.local_addr())
 }
 
 #[track_caller]
-fn accepted(engine: &Engine) -> Peer {
+pub(crate) fn accepted(engine: &Engine) -> Peer {
     loop {
         if let Event::Accepted(peer) = engine.event_timeout(DEADLINE).expect("a session") {
             return peer;
@@ -101,6 +101,41 @@ fn plain_threads_exchange_messages_of_all_sizes() {
             assert!(server.shutdown(DEADLINE));
         }
     }
+}
+
+/// Being woken for a message that another thread took is no reason to give up waiting.
+#[test]
+fn readers_that_share_a_peer_wait_as_long_as_they_said() {
+    const COUNT: usize = 3_000;
+    let (server, client) = (start(config("mmsg", 1)), start(config("mmsg", 1)));
+    let peer = client.connect(&uri_of(&server)).unwrap();
+    let shared = accepted(&server);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (shared, taken) = (shared.clone(), taken.clone());
+            thread::spawn(move || {
+                loop {
+                    match shared.recv_timeout(DEADLINE) {
+                        Ok(_) => taken.fetch_add(1, Ordering::Relaxed),
+                        Err(RecvError::Closed(_)) => return,
+                        Err(error) => panic!("{error}"),
+                    };
+                }
+            })
+        })
+        .collect();
+    for number in 0..COUNT {
+        peer.send(&number.to_be_bytes()).unwrap();
+        // Pauses, so that the readers fall asleep again and again.
+        if number % 3 == 0 {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+    assert!(peer.flush(DEADLINE));
+    peer.close(0);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert_eq!(taken.load(Ordering::Relaxed), COUNT);
 }
 
 #[test]

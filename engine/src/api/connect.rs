@@ -112,7 +112,7 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
-    if engine.process != std::process::id() {
+    if engine.is_forked() {
         return Err(ConnectError::Forked);
     }
     let ticket = engine.next_ticket();
