@@ -92,7 +92,8 @@ impl<H> EngineBuilder<H> {
         let placement = Placement::new(shards, seeds);
         let listen = self.config.node.listen;
         let buffers = KernelBuffers { joining: self.config.io.gro, ..KernelBuffers::default() };
-        let options = GroupOptions { segmentation: self.config.io.gso, buffers, ..GroupOptions::default() };
+        let io = &self.config.io;
+        let options = GroupOptions { segmentation: io.gso, buffers, steering: io.steering };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
         let clock = Clock::start();

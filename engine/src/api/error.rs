@@ -86,6 +86,9 @@ pub enum ConnectError {
         /// Why.
         reason: CloseReason,
     },
+    /// The ID that was dialled is this node's own.
+    #[error("this ID is the caller's own: call another node, or call with another key")]
+    OwnId,
     /// This process was forked from the one that started the engine, and has none of its threads.
     #[error("the engine was started in another process: start one after the fork")]
     Forked,
