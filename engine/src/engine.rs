@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::bell::Bell;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 use dunlin_shards::stats::Stats;
-use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::connect::{self, ConnectOptions, Connected};
 use crate::api::error::{ConnectError, StartError};
@@ -112,7 +112,7 @@ impl<H> EngineBuilder<H> {
             placement,
             requests: Mutex::new(HashMap::new()),
             events: Mutex::new(VecDeque::new()),
-            happened: Bell::new(),
+            happened: Bell::default(),
             instances: Mutex::new(HashMap::new()),
             peers: Mutex::new(HashMap::new()),
             tickets: AtomicU64::new(1),
@@ -263,7 +263,7 @@ impl Engine {
     /// # Errors
     /// What was wrong; the engine goes on.
     pub fn connect_with(&self, uri: &DunlinUri, options: &ConnectOptions) -> Result<Connected, ConnectError> {
-        crate::runtime::block_on(self.connect_async(uri, options))
+        crate::bell::block_on(self.connect_async(uri, options))
     }
 
     /// The same for any async runtime. A host name is looked up on a thread of its own.
@@ -294,7 +294,7 @@ impl Engine {
             if let Some(event) = self.try_event() {
                 return event;
             }
-            listener!(self.shared.happened => listener);
+            let listener = self.shared.happened.listen();
             if let Some(event) = self.try_event() {
                 return event;
             }
@@ -313,7 +313,7 @@ impl Engine {
         }
         let clock = Clock::start();
         loop {
-            listener!(self.shared.happened => listener);
+            let listener = self.shared.happened.listen();
             if let Some(event) = self.try_event() {
                 return Some(event);
             }

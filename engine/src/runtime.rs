@@ -11,11 +11,8 @@
 use std::io;
 use std::num::NonZeroU64;
 use std::panic;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 
 use dunlin_shards::placement::ShardIndex;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement as Cores};
@@ -23,6 +20,7 @@ use rustix::thread::{
     CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
 };
 
+pub use crate::bell::block_on;
 use crate::clock::Clock;
 use crate::socket::Socket;
 use crate::socket::group::{Bound, Group};
@@ -270,25 +268,6 @@ fn executor() -> io::Result<LocalExecutor> {
     let builder =
         LocalExecutorBuilder::new(Cores::Unbound).io_memory(GLOMMIO_MEMORY).ring_depth(GLOMMIO_DEPTH);
     builder.make().map_err(io::Error::from)
-}
-
-/// Runs a future on this thread, which sleeps while the future is not ready.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //!
 //! Load is the queue's length, or the processor time that handshakes took: a shard has no clock, so the
 //! time is the number of handshakes begun in the last 100 ms times what one costs (`HANDSHAKE_COST`).
+//! The time makes untrusted addresses prove that they are there; a trusted one needs no proof, and is not charged a round
+//! trip for being busy. A long queue asks everybody.
 
 use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
@@ -96,7 +98,10 @@ pub struct Admission {
     cookies: Buckets,
     window_started: Instant,
     window_handshakes: u64,
-    loaded_until: Instant,
+    /// The queue was long until then, and a while after.
+    crowded_until: Instant,
+    /// Handshakes took too much of the core until then, and a while after.
+    busy_until: Instant,
 }
 
 impl Admission {
@@ -112,7 +117,8 @@ impl Admission {
             cookies: Buckets::per_second(COOKIES_PER_SECOND, COOKIES_PER_SECOND / 10),
             window_started: Instant::ZERO,
             window_handshakes: 0,
-            loaded_until: Instant::ZERO,
+            crowded_until: Instant::ZERO,
+            busy_until: Instant::ZERO,
         }
     }
 
@@ -131,7 +137,7 @@ impl Admission {
         self.window_handshakes += 1;
         let spent = HANDSHAKE_COST.saturating_mul(u32::try_from(self.window_handshakes).unwrap_or(u32::MAX));
         if spent * 100 > WINDOW * HANDSHAKE_CPU_LOAD_PERCENT {
-            self.loaded_until = now + HANDSHAKE_LOAD_HOLD;
+            self.busy_until = now + HANDSHAKE_LOAD_HOLD;
         }
     }
 
@@ -139,15 +145,17 @@ impl Admission {
     #[must_use]
     pub fn has_time(&self, now: Instant, percent: u32) -> bool {
         let spent = HANDSHAKE_COST.saturating_mul(u32::try_from(self.window_handshakes).unwrap_or(u32::MAX));
-        now >= self.loaded_until || now.since(self.window_started) >= WINDOW || spent * 100 < WINDOW * percent
+        now >= self.busy_until.max(self.crowded_until)
+            || now.since(self.window_started) >= WINDOW
+            || spent * 100 < WINDOW * percent
     }
 
-    /// Hellos must carry a cookie now.
-    pub fn is_under_load(&mut self, now: Instant, queued: usize) -> bool {
+    /// Hellos from there must carry a cookie now.
+    pub fn is_under_load(&mut self, now: Instant, queued: usize, from: IpAddr) -> bool {
         if queued >= HANDSHAKE_QUEUE_LOAD {
-            self.loaded_until = now + HANDSHAKE_LOAD_HOLD;
+            self.crowded_until = now + HANDSHAKE_LOAD_HOLD;
         }
-        now < self.loaded_until
+        now < self.crowded_until || (now < self.busy_until && !self.is_trusted(from))
     }
 
     /// The prefix has a handshake left. Asked only under load, for addresses that are not trusted.
@@ -231,24 +239,31 @@ mod tests {
     fn load_has_hysteresis() {
         let mut gate = gate();
         let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
-        assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1));
-        assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD));
-        assert!(gate.is_under_load(at(900), 0));
-        assert!(!gate.is_under_load(at(1100), 0));
+        let anybody = "198.51.100.7".parse().unwrap();
+        assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1, anybody));
+        assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD, anybody));
+        assert!(gate.is_under_load(at(900), 0, anybody));
+        assert!(gate.is_under_load(at(900), 0, "127.0.0.1".parse().unwrap()), "a long queue asks everybody");
+        assert!(!gate.is_under_load(at(1100), 0, anybody));
     }
 
     #[test]
-    fn many_handshakes_in_a_window_are_load() {
+    fn many_handshakes_in_a_window_are_load_for_untrusted_addresses() {
         let mut gate = gate();
+        let anybody = "198.51.100.7".parse().unwrap();
         let now = Instant::from_nanos(5_000_000_000);
         let enough =
             WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
         for _ in 0..enough {
             gate.on_handshake(now);
         }
-        assert!(!gate.is_under_load(now, 0));
+        assert!(!gate.is_under_load(now, 0, anybody));
         gate.on_handshake(now);
         gate.on_handshake(now);
-        assert!(gate.is_under_load(now, 0));
+        assert!(gate.is_under_load(now, 0, anybody));
+        assert!(
+            !gate.is_under_load(now, 0, "10.1.2.3".parse().unwrap()),
+            "a trusted address has nothing to prove"
+        );
     }
 }

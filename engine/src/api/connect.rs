@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use crate::bell::Bell;
 use dunlin_codec::hello::{EARLY_LEN_MIN, overhead_len};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::payload::HelloPayload;
@@ -12,7 +13,6 @@ use dunlin_codec::suite::Pattern;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::event::EarlyData;
 use dunlin_shards::mail::{Connect, Mail};
-use event_listener::Event as Bell;
 
 use crate::api::error::ConnectError;
 use crate::api::peer::{Peer, SendOptions, outgoing};
@@ -82,7 +82,7 @@ struct Lookup {
 impl Lookup {
     fn complete(&self, found: io::Result<Vec<SocketAddr>>) {
         *lock(&self.found) = Some(found);
-        self.done.notify(usize::MAX);
+        self.done.ring();
     }
 
     async fn wait(&self) -> io::Result<Vec<SocketAddr>> {

@@ -10,7 +10,6 @@ use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::Block;
 use dunlin_shards::event::CloseReason;
 use dunlin_shards::mail::Mail;
-use event_listener::{Listener, listener};
 
 use crate::api::error::{RecvError, SendError};
 use crate::api::message::Message;
@@ -123,7 +122,7 @@ impl Peer {
             if self.shared.engine.is_forked() {
                 return Err(SendError::Forked);
             }
-            listener!(self.shared.room => listener);
+            let listener = self.shared.room.listen();
             match self.try_send_with(bytes, options) {
                 Err(SendError::WouldBlock) => {
                     // The ring being full is not announced: look again soon.
@@ -225,7 +224,7 @@ impl Peer {
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
-            listener!(self.shared.arrived => listener);
+            let listener = self.shared.arrived.listen();
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
@@ -244,7 +243,7 @@ impl Peer {
         }
         let clock = Clock::start();
         loop {
-            listener!(self.shared.arrived => listener);
+            let listener = self.shared.arrived.listen();
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
@@ -339,7 +338,7 @@ impl Peer {
             if left.is_zero() {
                 return false;
             }
-            listener!(self.shared.room => listener);
+            let listener = self.shared.room.listen();
             if self.queued() > 0 {
                 listener.wait_timeout(step.min(left));
             }

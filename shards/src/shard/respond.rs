@@ -224,7 +224,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let proven = responder.remote_static().ok_or(DropReason::HandshakeFailed)?;
         self.check_identity(&payload.identity, proven)?;
         let now = self.around.now;
-        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len());
+        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len(), arrival.remote.ip());
         let trusted = self.admission.is_trusted(arrival.remote.ip());
         if loaded && !trusted && !self.admission.take_key(&proven.0, now.instant) {
             return Err(DropReason::HandshakeRate);
