@@ -519,7 +519,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if half_open || len <= reset::LEN {
             return Err(DropReason::UnknownSession);
         }
-        if !self.admission.take_reply(arrival.remote, self.around.now.instant) {
+        if !self.admission.take_reset(arrival.remote, self.around.now.instant) {
             return Err(DropReason::ReplyRate);
         }
         let mut bytes = [0; reset::LEN];
