@@ -92,7 +92,8 @@ impl<H> EngineBuilder<H> {
         let placement = Placement::new(shards, seeds);
         let listen = self.config.node.listen;
         let buffers = KernelBuffers { joining: self.config.io.gro, ..KernelBuffers::default() };
-        let options = GroupOptions { segmentation: self.config.io.gso, buffers, ..GroupOptions::default() };
+        let io = &self.config.io;
+        let options = GroupOptions { segmentation: io.gso, buffers, steering: io.steering };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
         let clock = Clock::start();
@@ -297,6 +298,9 @@ impl Engine {
             if let Some(event) = self.try_event() {
                 return event;
             }
+            if self.shared.is_forked() {
+                return Event::Stopped;
+            }
             listener.wait();
         }
     }
@@ -307,12 +311,19 @@ impl Engine {
         if let Some(event) = self.try_event() {
             return Some(event);
         }
-        let listener = self.shared.happened.listen();
-        if let Some(event) = self.try_event() {
-            return Some(event);
+        let clock = Clock::start();
+        loop {
+            let listener = self.shared.happened.listen();
+            if let Some(event) = self.try_event() {
+                return Some(event);
+            }
+            let left = wait.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            // Being woken is a hint: another thread may have taken what happened.
+            listener.wait_timeout(left);
         }
-        listener.wait_timeout(wait);
-        self.try_event()
     }
 
     /// The next thing that happened to a peer, if something did.
@@ -327,6 +338,9 @@ impl Engine {
             let listener = self.shared.happened.listen();
             if let Some(event) = self.try_event() {
                 return event;
+            }
+            if self.shared.is_forked() {
+                return Event::Stopped;
             }
             listener.await;
         }
@@ -349,8 +363,11 @@ impl Engine {
     }
 
     /// Sends what is queued, closes every session, stops the shards. Sessions that do not get their acknowledgements in time
-    /// are cut off. True: everything was acknowledged.
+    /// are cut off. True: everything was acknowledged. In a forked child nothing happens: the parent's engine runs on.
     pub fn shutdown(self, wait: Duration) -> bool {
+        if self.shared.is_forked() {
+            return false;
+        }
         for port in &self.shared.ports {
             let _ = port.post(Mail::Shutdown);
         }
@@ -366,6 +383,11 @@ impl Engine {
     }
 
     fn stop(&self) {
+        if self.shared.is_forked() {
+            // The threads are the parent's, and so is their ending; joining what is not there would take for ever.
+            std::mem::forget(lock(&self.running).take());
+            return;
+        }
         self.shared.stopping.store(true, Ordering::SeqCst);
         for port in &self.shared.ports {
             port.ring();

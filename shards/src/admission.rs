@@ -17,6 +17,7 @@ use crate::hash::HashKey;
 use crate::limits::{
     COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_COST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_LOAD_HOLD,
     HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX,
+    RESETS_PER_SECOND,
 };
 use crate::time::{Instant, nanos_of};
 
@@ -96,6 +97,7 @@ pub struct Admission {
     keys: Buckets,
     replies: Buckets,
     cookies: Buckets,
+    resets: Buckets,
     window_started: Instant,
     window_handshakes: u64,
     /// The queue was long until then, and a while after.
@@ -115,6 +117,7 @@ impl Admission {
             keys: Buckets::per_second(HANDSHAKES_PER_SECOND_KEY, HANDSHAKE_BURST),
             replies: Buckets::per_second(REPLIES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX),
             cookies: Buckets::per_second(COOKIES_PER_SECOND, COOKIES_PER_SECOND / 10),
+            resets: Buckets::per_second(RESETS_PER_SECOND, RESETS_PER_SECOND / 10),
             window_started: Instant::ZERO,
             window_handshakes: 0,
             crowded_until: Instant::ZERO,
@@ -184,6 +187,11 @@ impl Admission {
         self.cookies.take(1, now)
     }
 
+    /// Another Reset may go there. Trusted addresses have a bound too: a flood from one must not be answered at its own rate.
+    pub fn take_reset(&mut self, remote: SocketAddr, now: Instant) -> bool {
+        self.take_reply(remote, now) && self.resets.take(1, now)
+    }
+
     /// How long until the window of handshakes ends.
     #[must_use]
     pub fn window_left(&self, now: Instant) -> Duration {
@@ -223,6 +231,22 @@ mod tests {
         assert_eq!(burst as u64, HANDSHAKE_BURST);
         let later = (0..20).filter(|_| gate.take_prefix(remote, at(100))).count();
         assert_eq!(later as u64, HANDSHAKES_PER_SECOND_PREFIX / 10);
+    }
+
+    /// T1: whoever floods with packets for nobody is not answered at the flood's rate, loopback or not.
+    #[test]
+    fn resets_have_a_rate_for_everybody() {
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        for remote in ["127.0.0.1:9", "10.1.0.1:9"] {
+            let (mut gate, remote) = (gate(), remote.parse().unwrap());
+            let once = (0..10_000).filter(|_| gate.take_reset(remote, at(0))).count() as u64;
+            assert_eq!(once, RESETS_PER_SECOND / 10);
+            let second = (0..10_000).filter(|n| gate.take_reset(remote, at(1 + n / 10))).count() as u64;
+            assert!((RESETS_PER_SECOND * 9 / 10..=RESETS_PER_SECOND * 11 / 10).contains(&second), "{second}");
+        }
+        let (mut gate, stranger) = (gate(), "198.51.100.7:9".parse().unwrap());
+        let once = (0..10_000).filter(|_| gate.take_reset(stranger, at(0))).count() as u64;
+        assert!(once <= REPLIES_PER_SECOND_PREFIX, "{once}");
     }
 
     #[test]

@@ -112,13 +112,12 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
-    if engine.process != std::process::id() {
+    if engine.is_forked() {
         return Err(ConnectError::Forked);
     }
-    let ticket = engine.next_ticket();
-    let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
-    let request = Arc::new(Request::with_room(room));
-    lock(&engine.requests).insert(ticket, request.clone());
+    if id == Some(engine.id) {
+        return Err(ConnectError::OwnId);
+    }
     let shard = engine.placement.of_address(remote);
     let port = &engine.ports[usize::from(shard.0)];
     let mut early = Vec::with_capacity(options.early.len());
@@ -128,6 +127,10 @@ pub(crate) async fn open(
         message.idempotent = true;
         early.push(message);
     }
+    let ticket = engine.next_ticket();
+    let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
+    let request = Arc::new(Request::with_room(room));
+    lock(&engine.requests).insert(ticket, request.clone());
     let instance = id.and_then(|id| lock(&engine.instances).get(&id).copied());
     let instance = instance.unwrap_or_default();
     let connect = Connect { ticket, id, remote, early, instance };

@@ -126,6 +126,12 @@ const PEERS_SWEEP: usize = 1_024;
 const EVENTS_MAX: usize = 65_536;
 
 impl EngineShared {
+    /// This process was forked from the engine's: nobody would ever answer. A system call: not for every message.
+    // spec: atp/fork
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     pub(crate) fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }

@@ -516,11 +516,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let half_open = matches!(self.table.get_mut(id), Some(Slot::Connecting(_) | Slot::Finishing(_)));
-        if half_open || len <= reset::LEN {
+        let is_answered = !half_open && len > reset::LEN;
+        if !is_answered || !self.admission.take_reset(arrival.remote, self.around.now.instant) {
             return Err(DropReason::UnknownSession);
-        }
-        if !self.admission.take_reply(arrival.remote, self.around.now.instant) {
-            return Err(DropReason::ReplyRate);
         }
         let mut bytes = [0; reset::LEN];
         let token = self.responders.reset_token(id);
