@@ -148,6 +148,7 @@ fn shard_of(number: u64) -> Shard<Watched, SeededEntropy> {
     let config = ShardConfig {
         index: 0,
         placement: dunlin_shards::placement::Placement::new(1, Default::default()),
+        steered: true,
         network: settings.network,
         suite: settings.suite,
         instance: InstanceId::default(),

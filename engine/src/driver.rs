@@ -352,6 +352,8 @@ impl<H: Handler> Driver<H> {
                 let peer = self.new_peer(peer, session, remote);
                 self.publish(Event::Accepted(Peer::new(peer)));
             }
+            // The application has its handle; the old session's end makes it point here.
+            ShardEvent::Adopted { session, peer, remote } => drop(self.new_peer(peer, session, remote)),
             ShardEvent::Pong { ticket, round_trip, .. } => {
                 self.answer(ticket, Answer::Pong(round_trip));
             }
@@ -409,6 +411,8 @@ impl<H: Handler> Driver<H> {
         let Some(peer) = self.peer(from).cloned() else { return };
         if from != to {
             self.peers[from.slot()] = None;
+            // Its shard may not have told its application yet, and a handle without sessions is closed.
+            peer.add_session(to);
             peer.move_to(to);
             peer.remove_session(from, &CloseReason::Local);
         }

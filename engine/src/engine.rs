@@ -123,7 +123,8 @@ impl<H> EngineBuilder<H> {
             process: std::process::id(),
         });
         let steering = group.steering().clone();
-        let template = start::shard_config(&self.config, &keys, placement, group.local_addr());
+        let steered = steering == Steering::Program;
+        let template = start::shard_config(&self.config, &keys, (placement, steered), group.local_addr());
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
         let io = match self.config.io.backend {

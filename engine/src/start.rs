@@ -69,7 +69,7 @@ pub(crate) fn shard_count(config: &Config) -> Result<usize, StartError> {
 pub(crate) fn shard_config(
     config: &Config,
     keys: &Keys,
-    placement: Placement,
+    (placement, steered): (Placement, bool),
     local: SocketAddr,
 ) -> ShardConfig {
     let keepalive = match config.transport.keepalive {
@@ -91,6 +91,7 @@ pub(crate) fn shard_config(
     ShardConfig {
         index: 0,
         placement,
+        steered,
         network: Sha256::digest(config.node.network.as_bytes()).into(),
         suite,
         instance: InstanceId(OsEntropy.array()),

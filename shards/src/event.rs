@@ -105,6 +105,15 @@ pub enum Event {
         /// From where.
         remote: SocketAddr,
     },
+    /// A session that the application knows goes on as this one, which another shard owns; `PeerRestarted` of the old one follows.
+    Adopted {
+        /// The session.
+        session: SessionId,
+        /// Who.
+        peer: NodeId,
+        /// From where.
+        remote: SocketAddr,
+    },
     /// A message arrived. Its block goes home by `Mail::Consumed`, which lets the peer send more.
     Message {
         /// The session.

@@ -171,7 +171,9 @@ impl Limits {
 }
 /// A peer that owes an acknowledgement and says nothing for this long is given up.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
-/// Quiet time after which a session frees the buffers that a burst left behind.
+/// Quiet time after which a session frees the buffers that a burst left behind, and a shard its free blocks.
 pub const SHRINK_AFTER: Duration = Duration::from_secs(5);
+/// Blocks that a quiet shard takes in that time at most: one that takes more keeps its free blocks, and so asks for no memory.
+pub const QUIET_TAKES_MAX: u64 = 64;
 /// How long a shard may be short of memory before it closes a session.
 pub const SHORT_OF_MEMORY_MAX: Duration = Duration::from_secs(1);

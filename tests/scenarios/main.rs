@@ -14,6 +14,7 @@ mod restart;
 mod roaming;
 mod sessions;
 mod shards;
+mod unsteered;
 mod world;
 
 use core::time::Duration;

@@ -254,7 +254,7 @@ impl PeerShared {
     }
 
     /// Another session with the same peer. False: the handle is closed for good.
-    fn add_session(&self, session: SessionId) -> bool {
+    pub(crate) fn add_session(&self, session: SessionId) -> bool {
         let mut sessions = lock(&self.sessions);
         if sessions.is_empty() {
             return false;

@@ -131,6 +131,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Agreement {
     pub(crate) id: SessionId,
+    /// The id that the peer writes: ours, or the one of the shard that began the handshake and handed the session over.
+    pub(crate) wire_id: SessionId,
     pub(crate) peer_session: SessionId,
     pub(crate) peer: NodeId,
     pub(crate) peer_static: StaticPublic,
