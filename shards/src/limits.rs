@@ -74,6 +74,8 @@ pub const HANDSHAKE_BURST: u64 = 5;
 pub const COOKIES_PER_SECOND: u64 = 5_000;
 /// Stateless replies to one /24 or /48 a second at most.
 pub const REPLIES_PER_SECOND_PREFIX: u64 = 100;
+/// Resets a second and shard at most, to whomever: sending one takes longer than dropping ten packets.
+pub const RESETS_PER_SECOND: u64 = 1_000;
 /// The first wait before a Hello is sent again; doubles.
 pub const HELLO_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait before a Hello is sent again.

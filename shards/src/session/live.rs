@@ -403,6 +403,8 @@ impl<C: Crypto> Session<C> {
             self.receiver.shrink();
             self.recovery.shrink();
             self.acknowledgements.shrink();
+            self.send_keys.rest();
+            self.receive_keys.rest();
             self.responses.shrink_to_fit();
             self.pings.shrink_to_fit();
             self.forward.shrink_to_fit();

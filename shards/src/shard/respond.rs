@@ -223,7 +223,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let proven = responder.remote_static().ok_or(DropReason::HandshakeFailed)?;
         self.check_identity(&payload.identity, proven)?;
         let now = self.around.now;
-        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len());
+        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len(), arrival.remote.ip());
         let trusted = self.admission.is_trusted(arrival.remote.ip());
         if loaded && !trusted && !self.admission.take_key(&proven.0, now.instant) {
             return Err(DropReason::HandshakeRate);
@@ -517,11 +517,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let half_open = matches!(self.table.get_mut(id), Some(Slot::Connecting(_) | Slot::Finishing(_)));
-        if half_open || len <= reset::LEN {
+        let is_answered = !half_open && len > reset::LEN;
+        if !is_answered || !self.admission.take_reset(arrival.remote, self.around.now.instant) {
             return Err(DropReason::UnknownSession);
-        }
-        if !self.admission.take_reply(arrival.remote, self.around.now.instant) {
-            return Err(DropReason::ReplyRate);
         }
         let mut bytes = [0; reset::LEN];
         let token = self.responders.reset_token(id);
