@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::mailbox::lock;
 
 /// What is rung.
@@ -86,11 +87,10 @@ impl Listener<'_> {
 
     /// Sleeps until the bell is rung, at most so long.
     pub(crate) fn wait_timeout(mut self, wait: Duration) {
-        // A time that no clock can hold is for ever.
-        let Some(end) = Instant::now().checked_add(wait) else { return self.wait() };
+        let clock = Clock::start();
         with_waker(|waker| {
             while self.poll_with(waker).is_pending() {
-                let left = end.saturating_duration_since(Instant::now());
+                let left = wait.saturating_sub(clock.elapsed());
                 if left.is_zero() {
                     break;
                 }
