@@ -1,60 +1,134 @@
 //! The far side: takes load and checks it, echoes, and tells its numbers.
 //!
-//! In:    sessions, one at a time.
+//! In:    sessions.
 //! Out:   a ledger for each `BEGIN` and `END`; echoes.
 //! Holds: it ends when its input does, so that none is left behind.
 
 use std::io::{Read, Write};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use dunlin::{Channel, Engine, Event, Handler, Host, Peer, Reply, SendError, Verdict};
 
 use crate::Fault;
 use crate::ledger::Ledger;
-use crate::messages::{BEGIN, ECHO, ECHO_ON_CORE, END, LOAD, NOTHING, Tally};
+use crate::messages::{
+    BEGIN, BEGIN_ON_CORE, ECHO, ECHO_ON_CORE, END, END_ON_CORE, LOAD, NOTHING, PACED, PACED_ON_CORE, TICK,
+    Tally,
+};
 use crate::near::{cores, pin_to};
 use crate::options::{FarOptions, NodeOptions};
+use crate::rally::lock;
+
+/// All nodes of this process, for their ledger; known when all have started.
+type Nodes = Arc<OnceLock<Vec<Engine>>>;
 
 pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault> {
-    let [_, core] = cores(node)?;
-    pin_to(core)?;
-    let builder = Engine::builder(node.config(options.listen)).ephemeral();
-    let engine = builder.on_message(|| Wall).start()?;
-    let host = match options.listen {
-        std::net::SocketAddr::V4(address) => Host::V4(*address.ip()),
-        std::net::SocketAddr::V6(address) => Host::V6(*address.ip()),
-    };
-    let mut output = std::io::stdout();
-    writeln!(output, "{}", engine.uri(host))?;
-    output.flush()?;
+    pin_to(&cores(node)?.far)?;
+    if options.nodes == 0 {
+        return Err("--nodes 0 leaves nobody to answer".into());
+    }
+    let nodes = Nodes::default();
+    let mut engines = Vec::new();
+    for _ in 0..options.nodes {
+        let listen =
+            if engines.is_empty() { options.listen } else { SocketAddr::new(options.listen.ip(), 0) };
+        let wall = Wall { nodes: nodes.clone() };
+        let builder = Engine::builder(node.config(listen, node.shards.max(1))).ephemeral();
+        engines.push(builder.on_message(move || wall.clone()).start()?);
+    }
+    let engines = nodes.get_or_init(|| engines);
+    print_uris(engines, options.listen)?;
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+    let workers = Workers { nodes: nodes.clone(), idle: Arc::default() };
+    for engine in engines.iter().skip(1).cloned() {
+        let workers = workers.clone();
+        let is_lean = options.lean;
+        std::thread::spawn(move || welcome(&engine, &workers, is_lean));
+    }
+    welcome(&engines[0], &workers, options.lean);
+    Ok(())
+}
+
+fn print_uris(engines: &[Engine], listen: SocketAddr) -> Result<(), Fault> {
+    let host = match listen {
+        SocketAddr::V4(address) => Host::V4(*address.ip()),
+        SocketAddr::V6(address) => Host::V6(*address.ip()),
+    };
+    let mut output = std::io::stdout();
+    for engine in engines {
+        writeln!(output, "{}", engine.uri(host.clone()))?;
+    }
+    Ok(output.flush()?)
+}
+
+/// Every session of a node gets a thread, unless handlers do all the work.
+fn welcome(engine: &Engine, workers: &Workers, is_lean: bool) {
     loop {
-        if let Event::Accepted(peer) = engine.next_event()
-            && let Err(error) = serve(&engine, &peer)
-        {
-            eprintln!("dunlin-loadgen far: {error}");
+        match engine.next_event() {
+            Event::Accepted(peer) if !is_lean => workers.serve(peer),
+            Event::Stopped => return,
+            _ => {}
+        }
+    }
+}
+
+/// Threads that serve sessions, those without one waiting for the next.
+#[derive(Clone)]
+struct Workers {
+    nodes: Nodes,
+    idle: Arc<Mutex<Vec<Sender<Peer>>>>,
+}
+
+impl Workers {
+    fn serve(&self, peer: Peer) {
+        let waiting = lock(&self.idle).pop();
+        let given = match waiting {
+            Some(worker) => worker.send(peer).map_err(|unsent| unsent.0),
+            None => Err(peer),
+        };
+        let Err(peer) = given else { return };
+        let workers = self.clone();
+        std::thread::spawn(move || workers.work(peer));
+    }
+
+    fn work(&self, first: Peer) {
+        let (sender, sessions) = channel();
+        let mut peer = Ok(first);
+        while let Ok(current) = peer {
+            if let Err(error) = serve(&self.nodes, &current) {
+                eprintln!("dunlin-loadgen far: {error}");
+            }
+            lock(&self.idle).push(sender.clone());
+            peer = sessions.recv();
         }
     }
 }
 
 /// Until the session ends.
-fn serve(engine: &Engine, peer: &Peer) -> Result<(), SendError> {
+fn serve(nodes: &Nodes, peer: &Peer) -> Result<(), SendError> {
     let mut tally = Tally::default();
     let mut began = Instant::now();
     while let Ok(message) = peer.recv() {
         match message.first().copied().unwrap_or(NOTHING) {
             LOAD => tally.add(&message),
-            ECHO => peer.send(&message)?,
-            kind @ (BEGIN | END) => {
+            ECHO | PACED => peer.send(&message)?,
+            kind @ (BEGIN | END | TICK) => {
                 if kind == BEGIN {
                     tally = Tally::default();
                     began = Instant::now();
                 }
-                let ledger = Ledger::now(engine, tally, began.elapsed());
-                peer.send(&serde_json::to_vec(&ledger).expect("numbers can always be written"))?;
+                let elapsed = began.elapsed();
+                let ledger = match nodes.get() {
+                    Some(nodes) if kind != TICK => Ledger::now(nodes, tally, elapsed),
+                    _ => Ledger { tally, elapsed_ns: elapsed.as_nanos() as u64, ..Ledger::default() },
+                };
+                peer.send(&written(&ledger))?;
             }
             _ => {}
         }
@@ -62,18 +136,27 @@ fn serve(engine: &Engine, peer: &Peer) -> Result<(), SendError> {
     Ok(())
 }
 
+fn written(ledger: &Ledger) -> Vec<u8> {
+    serde_json::to_vec(ledger).expect("numbers can always be written")
+}
+
 /// Answers on the core.
-struct Wall;
+#[derive(Clone)]
+struct Wall {
+    nodes: Nodes,
+}
 
 impl Handler for Wall {
     fn on_message(&mut self, _channel: Channel, bytes: &[u8], reply: &mut Reply<'_>) -> Verdict {
         match bytes.first().copied() {
-            Some(ECHO_ON_CORE) => {
-                let _ = reply.send(bytes);
-                Verdict::Handled
+            Some(ECHO_ON_CORE | PACED_ON_CORE) => drop(reply.send(bytes)),
+            Some(NOTHING) => {}
+            Some(BEGIN_ON_CORE | END_ON_CORE) => {
+                let nodes = self.nodes.get().map(Vec::as_slice).unwrap_or_default();
+                reply.send(&written(&Ledger::now(nodes, Tally::default(), Duration::ZERO)));
             }
-            Some(NOTHING) => Verdict::Handled,
-            _ => Verdict::Pass,
+            _ => return Verdict::Pass,
         }
+        Verdict::Handled
     }
 }

@@ -7,7 +7,7 @@ use dunlin::{ConnectOptions, Early, EarlyData, SendOptions};
 use crate::Fault;
 use crate::messages::{NOTHING, message};
 use crate::near::Near;
-use crate::rally::histogram;
+use crate::recorder::histogram;
 use crate::report::Report;
 
 /// Handshakes before counting begins.
@@ -47,7 +47,7 @@ pub(crate) fn run(near: &mut Near, rounds: u32, zero_rtt: bool, report: &mut Rep
     if zero_rtt {
         report.add("early_accepted", f64::from(accepted) * 100.0 / f64::from(rounds), "%");
     }
-    report.add_times(&times);
+    report.add_times("closed", &times);
     report.add_used(&used, seconds);
     Ok(())
 }
@@ -55,10 +55,10 @@ pub(crate) fn run(near: &mut Near, rounds: u32, zero_rtt: bool, report: &mut Rep
 /// One handshake: how long `connect` took, and what became of the early message.
 fn shake(near: &Near, options: &ConnectOptions) -> Result<(Duration, EarlyData), Fault> {
     let start = Instant::now();
-    let connected = near.engine.connect_with(&near.uri, options)?;
+    let connected = near.engines[0].connect_with(&near.uris[0], options)?;
     let took = start.elapsed();
     connected.peer.close(0);
     // Events of ours that nobody asks for go away here.
-    while near.engine.try_event().is_some() {}
+    while near.engines[0].try_event().is_some() {}
     Ok((took, connected.early))
 }

@@ -12,7 +12,8 @@ use crate::Fault;
 use crate::messages::{ECHO, ECHO_ON_CORE, message, number, set_number};
 use crate::near::Near;
 use crate::options::Over;
-use crate::rally::{MESSAGE_MAX, Rally, histogram, lock};
+use crate::rally::{MESSAGE_MAX, Rally, lock};
+use crate::recorder::histogram;
 use crate::report::Report;
 
 /// Round trips before counting begins.
@@ -36,7 +37,7 @@ pub(crate) fn run(
         let seconds = start.elapsed().as_secs_f64();
         let (_, used) = near.end(&peer)?;
         report.section(over.name());
-        report.add_times(&times);
+        report.add_times("closed", &times);
         report.add_used(&used, seconds);
     }
     peer.close(0);

@@ -1,18 +1,18 @@
 //! What a process used and counted so far, to be told to the other side and subtracted from later.
 
-use std::fs;
 use std::time::Duration;
 
 use dunlin::Engine;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::host;
 use crate::messages::Tally;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Numbers that only grow.
         #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+        #[serde(default)]
         pub(crate) struct Counts { $($(#[doc = $doc])+ pub(crate) $name: u64,)+ }
 
         impl Counts {
@@ -39,6 +39,10 @@ counts! {
     datagrams_out,
     /// Trains sent.
     trains_out,
+    /// Bytes of UDP payload received.
+    bytes_in,
+    /// Bytes of UDP payload sent.
+    bytes_out,
     /// Datagrams that came to a shard which did not own them.
     misrouted,
     /// Packets found lost.
@@ -49,86 +53,106 @@ counts! {
     dropped,
     /// Datagrams that the kernel dropped as the socket's queue was full.
     queue_drops,
+    /// Handshakes completed.
+    handshakes,
+    /// Callers that were asked for a cookie.
+    cookies,
+    /// io_uring: bursts that ate every provided buffer.
+    buffers_exhausted,
+    /// io_uring: receive requests armed anew.
+    rearmed,
+    /// io_uring: completions that found their queue full.
+    completions_overflowed,
+    /// Times that the kernel would take no more.
+    send_blocked,
+    /// Trains that went out datagram by datagram.
+    unsegmented,
+    /// Times that a core slept.
+    sleeps,
+    /// Sleeps that the doorbell ended or prevented.
+    doorbells,
 }
 
 /// One side's numbers at a moment.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct Ledger {
     pub(crate) counts: Counts,
     /// Load taken since `BEGIN`.
     pub(crate) tally: Tally,
     /// Nanoseconds since `BEGIN`.
     pub(crate) elapsed_ns: u64,
+    /// Memory of the process in RAM, in bytes.
+    pub(crate) resident_bytes: u64,
+    /// Bytes of message blocks of all shards.
+    pub(crate) allocated_bytes: u64,
 }
 
 impl Ledger {
     /// The process's numbers now.
-    pub(crate) fn now(engine: &Engine, tally: Tally, elapsed: Duration) -> Self {
-        Self { counts: counts(engine), tally, elapsed_ns: elapsed.as_nanos() as u64 }
+    pub(crate) fn now(engines: &[Engine], tally: Tally, elapsed: Duration) -> Self {
+        let shards = engines.iter().flat_map(|engine| engine.stats().shards);
+        Self {
+            counts: counts(engines),
+            tally,
+            elapsed_ns: elapsed.as_nanos() as u64,
+            resident_bytes: host::resident_bytes(),
+            allocated_bytes: shards.map(|shard| shard.allocated_bytes as u64).sum(),
+        }
     }
 }
 
 /// This process's numbers; the shards' are those of their last pause.
-pub(crate) fn counts(engine: &Engine) -> Counts {
+pub(crate) fn counts(engines: &[Engine]) -> Counts {
+    let [switches_voluntary, switches_involuntary] = host::switches();
+    let mut counts =
+        Counts { cpu_ns: host::cpu_ns(), switches_voluntary, switches_involuntary, ..Counts::default() };
+    for engine in engines {
+        add_engine(&mut counts, engine);
+    }
+    counts
+}
+
+fn add_engine(counts: &mut Counts, engine: &Engine) {
     let stats = engine.stats();
     let protocol = stats.protocol();
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
-    let [switches_voluntary, switches_involuntary] = switches();
-    Counts {
-        cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64,
-        switches_voluntary,
-        switches_involuntary,
-        datagrams_in: protocol.datagrams_in,
-        trains_in: protocol.trains_in,
-        datagrams_out: protocol.datagrams_out,
-        trains_out: protocol.trains_out,
-        misrouted: protocol.misrouted,
-        lost: protocol.packets_lost,
-        resent: protocol.segments_resent,
-        dropped: protocol.drops_total(),
-        queue_drops: stats.shards.iter().map(|shard| shard.socket.receive_queue_drops).sum(),
+    counts.datagrams_in += protocol.datagrams_in;
+    counts.trains_in += protocol.trains_in;
+    counts.datagrams_out += protocol.datagrams_out;
+    counts.trains_out += protocol.trains_out;
+    counts.bytes_in += protocol.bytes_in;
+    counts.bytes_out += protocol.bytes_out;
+    counts.misrouted += protocol.misrouted;
+    counts.lost += protocol.packets_lost;
+    counts.resent += protocol.segments_resent;
+    counts.dropped += protocol.drops_total();
+    counts.handshakes += protocol.handshakes_completed;
+    counts.cookies += protocol.cookies_sent;
+    for shard in &stats.shards {
+        let socket = &shard.socket;
+        counts.queue_drops += socket.receive_queue_drops;
+        counts.buffers_exhausted += socket.buffers_exhausted;
+        counts.rearmed += socket.rearmed;
+        counts.completions_overflowed += socket.completions_overflowed;
+        counts.send_blocked += socket.send_blocked;
+        counts.unsegmented += socket.sent_unsegmented;
+        counts.sleeps += socket.sleeps;
+        counts.doorbells += socket.doorbells;
     }
 }
 
-/// Context switches of all threads: of their own accord, and forced.
-fn switches() -> [u64; 2] {
-    let mut sums = [0; 2];
-    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        for (sum, key) in sums.iter_mut().zip(["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]) {
-            let value = status.lines().find_map(|line| line.strip_prefix(key));
-            *sum += value.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    sums
+/// What both sides used and counted while measuring.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) near: Counts,
+    pub(crate) far: Counts,
+    /// The machine's, by the kernel's names.
+    pub(crate) udp_errors: Vec<(String, u64)>,
 }
 
-/// UDP datagrams that the kernel dropped on this machine for want of room in a socket, so far.
-pub(crate) fn receive_buffer_errors() -> u64 {
-    find_receive_buffer_errors(&fs::read_to_string("/proc/net/snmp").unwrap_or_default()).unwrap_or(0)
-}
-
-/// `text`: a line of names, then a line of values, each beginning with the protocol's name.
-fn find_receive_buffer_errors(text: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let column = lines.next()?.split(' ').position(|name| name == "RcvbufErrors")?;
-    lines.next()?.split(' ').nth(column)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_table_is_read() {
-        let text = "Tcp: A RcvbufErrors\nTcp: 1 2\nUdp: InDatagrams RcvbufErrors X\nUdp: 5 77 9\nUdpLite: RcvbufErrors\n";
-        assert_eq!(find_receive_buffer_errors(text), Some(77));
-        assert_eq!(find_receive_buffer_errors("Udp: InDatagrams\nUdp: 5\n"), None);
-    }
-
-    #[test]
-    fn this_process_has_switched() {
-        std::thread::sleep(Duration::from_millis(1));
-        assert!(switches()[0] > 0);
-    }
+/// The machine's UDP errors since `before`.
+pub(crate) fn udp_errors_since(before: &[(String, u64)]) -> Vec<(String, u64)> {
+    let was = |name: &str| before.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count);
+    let since = |(name, count): (String, u64)| (count.saturating_sub(was(&name)), name);
+    host::udp_errors().into_iter().map(since).map(|(count, name)| (name, count)).collect()
 }

@@ -1,28 +1,35 @@
 //! The command `dunlin-loadgen`: how fast a node is, counted at whoever receives.
 //!
 //! In:    a mode and, unless `--self` starts one, the URI of a far side (`dunlin-loadgen far`).
-//! Out:   figures for people, or JSON.
-//! Holds: each process stays on one core, its shard and its application threads together.
+//! Out:   figures for people, JSON, HdrHistogram's formats, a page with charts; an exit code.
+//! Holds: each process stays on its cores, its shards and its application threads together; whatever was found before
+//!        something went wrong is told, and marked as partial.
 
 mod far;
 mod handshakes;
+mod host;
+mod interrupt;
 mod latency;
 mod ledger;
+mod live;
+mod machine;
+mod measure;
 mod messages;
 mod near;
 mod options;
+mod paced;
+mod plan;
 mod rally;
+mod recorder;
 mod report;
 mod throughput;
+mod writing;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 
-use crate::near::Near;
 use crate::options::{Command, Options};
-use crate::report::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,7 +39,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fault) => {
             eprintln!("dunlin-loadgen: {fault}");
             ExitCode::FAILURE
@@ -40,29 +47,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<(), Fault> {
-    let near_options = match &options.command {
-        Command::Far(far) => return far::run(&options.node, far),
-        Command::Throughput { near, .. } | Command::Messages { near, .. } => near,
-        Command::Latency { near, .. } | Command::Handshakes { near, .. } | Command::Idle { near } => near,
-    };
-    let mut near = Near::start(&options.node, near_options)?;
-    let seconds = Duration::from_secs_f64(near_options.seconds);
-    let mut report = Report::new(&options.node, &near);
+fn run(options: &Options) -> Result<ExitCode, Fault> {
     match &options.command {
-        Command::Throughput { size, .. } => {
-            throughput::run(&mut near, "throughput", *size, seconds, &mut report)?
+        Command::Far(far) => far::run(&options.node, far)?,
+        _ => {
+            interrupt::listen();
+            measure::run(options)?;
         }
-        Command::Messages { size, .. } => {
-            throughput::run(&mut near, "messages", *size, seconds, &mut report)?
-        }
-        Command::Latency { over, size, .. } => latency::run(&mut near, over, *size, seconds, &mut report)?,
-        Command::Handshakes { rounds, zero_rtt, .. } => {
-            handshakes::run(&mut near, *rounds, *zero_rtt, &mut report)?;
-        }
-        Command::Idle { .. } => throughput::idle(&mut near, seconds, &mut report)?,
-        Command::Far(_) => {}
     }
-    report.print(near_options.json);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

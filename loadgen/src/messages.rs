@@ -21,6 +21,19 @@ pub(crate) const ECHO: u8 = 3;
 pub(crate) const ECHO_ON_CORE: u8 = 4;
 /// Taken by the far side's handler and forgotten.
 pub(crate) const NOTHING: u8 = 5;
+/// The far application answers with its tally so far, after all that came before.
+pub(crate) const TICK: u8 = 6;
+/// As `BEGIN`, answered by the handler: for sessions that no application serves.
+pub(crate) const BEGIN_ON_CORE: u8 = 7;
+/// As `END`, answered by the handler.
+pub(crate) const END_ON_CORE: u8 = 8;
+/// As `ECHO`, with the times of a schedule in it.
+pub(crate) const PACED: u8 = 9;
+/// As `ECHO_ON_CORE`, with the times of a schedule in it.
+pub(crate) const PACED_ON_CORE: u8 = 10;
+
+/// Bytes of the shortest message with the times of a schedule: a head and when it left.
+pub(crate) const PACED_LEN: usize = HEAD_LEN + 8;
 
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -41,6 +54,18 @@ pub(crate) fn set_number(message: &mut [u8], number: u64) {
 /// The head's number; 0 for what is too short.
 pub(crate) fn number(message: &[u8]) -> u64 {
     message.get(8..HEAD_LEN).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Writes when the message was meant to leave and when it did.
+pub(crate) fn set_times(message: &mut [u8], intended: u64, sent: u64) {
+    set_number(message, intended);
+    message[HEAD_LEN..PACED_LEN].copy_from_slice(&sent.to_le_bytes());
+}
+
+/// When the message was meant to leave and when it did; zeros for what is too short.
+pub(crate) fn times(message: &[u8]) -> (u64, u64) {
+    let sent = message.get(HEAD_LEN..PACED_LEN).and_then(|bytes| bytes.try_into().ok());
+    (number(message), sent.map_or(0, u64::from_le_bytes))
 }
 
 /// A sum over all bytes in their order. Changing one word always changes it.
@@ -100,6 +125,14 @@ mod tests {
         }
         assert_eq!(sent, taken);
         assert_eq!((taken.messages, taken.bytes), (10, 10_000));
+    }
+
+    #[test]
+    fn a_schedules_times_travel() {
+        let mut paced = message(PACED, PACED_LEN);
+        set_times(&mut paced, 7, u64::MAX);
+        assert_eq!((paced[0], times(&paced)), (PACED, (7, u64::MAX)));
+        assert_eq!(times(&paced[..HEAD_LEN]), (7, 0));
     }
 
     #[test]

@@ -6,98 +6,172 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dunlin::{DunlinUri, Engine, Host, Peer};
+use dunlin::{ConnectOptions, DunlinUri, Engine, Host, Peer};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Fault;
-use crate::ledger::{self, Counts, Ledger};
-use crate::messages::{BEGIN, END, message};
+use crate::host;
+use crate::ledger::{self, Counts, Ledger, Used};
+use crate::messages::{BEGIN, BEGIN_ON_CORE, END, END_ON_CORE, message};
 use crate::options::{NearOptions, NodeOptions};
-use crate::rally::{Rally, Striker};
+use crate::rally::{Course, Rally, Striker};
+use crate::recorder::Recorder;
 
 /// How long the far side may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// More cores than this are not looked for.
 const CORES_MAX: usize = 1_024;
 
-/// A node that measures.
+/// Nodes that measure.
 pub(crate) struct Near {
-    pub(crate) engine: Engine,
-    pub(crate) uri: DunlinUri,
+    /// Each with an identity, a shard and a source port of its own.
+    pub(crate) engines: Vec<Engine>,
+    /// The far side's nodes.
+    pub(crate) uris: Vec<DunlinUri>,
     pub(crate) rally: Arc<Mutex<Rally>>,
-    /// Near core, far core.
-    pub(crate) cores: [usize; 2],
+    /// Of each engine.
+    pub(crate) courses: Vec<Course>,
+    pub(crate) cores: Cores,
+    is_lean: bool,
     before: Option<Marks>,
-    _far: Option<FarProcess>,
+    far: Option<FarProcess>,
+}
+
+/// Which cores each side runs on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Cores {
+    pub(crate) near: usize,
+    pub(crate) far: Vec<usize>,
+}
+
+/// How many of each there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crew {
+    /// Engines of the near side.
+    pub(crate) engines: usize,
+    /// Nodes of a far side that we start.
+    pub(crate) nodes: usize,
+    /// Whether the far side's handlers alone answer.
+    pub(crate) is_lean: bool,
+}
+
+impl Default for Crew {
+    fn default() -> Self {
+        Self { engines: 1, nodes: 1, is_lean: false }
+    }
 }
 
 /// The state of both sides when measuring began.
 struct Marks {
     near: Counts,
     far: Counts,
-    receive_buffer_errors: u64,
-}
-
-/// What both sides used and counted while measuring.
-#[derive(Debug)]
-pub(crate) struct Used {
-    pub(crate) near: Counts,
-    pub(crate) far: Counts,
-    pub(crate) receive_buffer_errors: u64,
+    udp_errors: Vec<(String, u64)>,
 }
 
 impl Near {
-    /// Starts our node, and the far side's process where it is ours.
-    pub(crate) fn start(node: &NodeOptions, options: &NearOptions) -> Result<Self, Fault> {
+    /// Starts our nodes, and the far side's process where it is ours.
+    pub(crate) fn start(node: &NodeOptions, options: &NearOptions, crew: Crew) -> Result<Self, Fault> {
+        if !(options.seconds.is_finite() && options.seconds > 0.0) {
+            return Err(format!("--seconds {} is no time to measure", options.seconds).into());
+        }
         let cores = cores(node)?;
-        let (far, uri) = match &options.uri {
-            Some(uri) => (None, target(uri, options.i_own_this_target)?),
-            None => FarProcess::start(node).map(|(far, uri)| (Some(far), uri))?,
+        let (far, uris) = if options.uri.is_empty() {
+            FarProcess::start(node, crew).map(|(far, uris)| (Some(far), uris))?
+        } else {
+            let uris = options.uri.iter().map(|uri| target(uri, options.i_own_this_target));
+            (None, uris.collect::<Result<_, _>>()?)
         };
-        pin_to(cores[0])?;
-        let unspecified = match uri.host {
-            Host::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
-            _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        };
+        pin_to(&[cores.near])?;
         let rally = Arc::new(Mutex::new(Rally::default()));
-        let striker = rally.clone();
-        let builder = Engine::builder(node.config(unspecified)).ephemeral();
-        let engine = builder.on_message(move || Striker(striker.clone())).start()?;
-        Ok(Self { engine, uri, rally, cores, before: None, _far: far })
+        let start = Instant::now();
+        let (mut engines, mut courses) = (Vec::new(), Vec::new());
+        for _ in 0..crew.engines.max(1) {
+            let recorder = Arc::new(Mutex::new(Recorder::default()));
+            let striker = Striker { rally: rally.clone(), course: Course { start, recorder } };
+            courses.push(striker.course.clone());
+            let mut config = node.config(unspecified(&uris), 1);
+            config.transport.handshake_deadline = HANDSHAKE;
+            engines.push(Engine::builder(config).ephemeral().on_message(move || striker.clone()).start()?);
+        }
+        Ok(Self { engines, uris, rally, courses, cores, is_lean: crew.is_lean, before: None, far })
     }
 
+    /// A session of the first engine with the first node.
     pub(crate) fn connect(&self) -> Result<Peer, Fault> {
-        Ok(self.engine.connect_with(&self.uri, &dunlin::ConnectOptions::default())?.peer)
+        self.connect_to(&self.engines[0], &self.uris[0])
+    }
+
+    /// A session of each engine with the first node.
+    pub(crate) fn connect_each_engine(&self) -> Result<Vec<Peer>, Fault> {
+        self.engines.iter().map(|engine| self.connect_to(engine, &self.uris[0])).collect()
+    }
+
+    /// A session of the first engine with each node.
+    pub(crate) fn connect_each_node(&self) -> Result<Vec<Peer>, Fault> {
+        self.uris.iter().map(|uri| self.connect_to(&self.engines[0], uri)).collect()
+    }
+
+    fn connect_to(&self, engine: &Engine, uri: &DunlinUri) -> Result<Peer, Fault> {
+        Ok(engine.connect_with(uri, &ConnectOptions::default())?.peer)
+    }
+
+    /// The far side's process, if it is ours.
+    pub(crate) fn far_process(&self) -> Option<u32> {
+        self.far.as_ref().map(|far| far.0.id())
+    }
+
+    /// What went wrong, and whether the far side has died of it.
+    pub(crate) fn explain(&mut self, fault: &Fault) -> String {
+        // A process that is killed is seen to have ended a moment later than its socket.
+        std::thread::sleep(Duration::from_millis(20));
+        match self.far.as_mut().and_then(|far| far.0.try_wait().ok().flatten()) {
+            Some(status) => format!("the far side has ended in the middle ({status}): {fault}"),
+            None => fault.to_string(),
+        }
     }
 
     /// Counting begins on both sides.
     pub(crate) fn begin(&mut self, peer: &Peer) -> Result<(), Fault> {
-        let far = ask(peer, BEGIN)?;
-        let near = ledger::counts(&self.engine);
-        let receive_buffer_errors = ledger::receive_buffer_errors();
-        self.before = Some(Marks { near, far: far.counts, receive_buffer_errors });
+        let far = ask(peer, if self.is_lean { BEGIN_ON_CORE } else { BEGIN })?;
+        let near = ledger::counts(&self.engines);
+        self.before = Some(Marks { near, far: far.counts, udp_errors: host::udp_errors() });
         Ok(())
     }
 
     /// Everything sent so far has been counted: the far side's ledger, and what was used since `begin`.
     pub(crate) fn end(&mut self, peer: &Peer) -> Result<(Ledger, Used), Fault> {
-        let far = ask(peer, END)?;
-        let near = ledger::counts(&self.engine);
+        let far = ask(peer, if self.is_lean { END_ON_CORE } else { END })?;
+        let near = ledger::counts(&self.engines);
         let before = self.before.take().ok_or("nothing was begun")?;
         let used = Used {
             near: near.since(&before.near),
             far: far.counts.since(&before.far),
-            receive_buffer_errors: ledger::receive_buffer_errors() - before.receive_buffer_errors,
+            udp_errors: ledger::udp_errors_since(&before.udp_errors),
         };
         Ok((far, used))
+    }
+}
+
+/// Any port of any address of the kind that the far side has.
+fn unspecified(uris: &[DunlinUri]) -> SocketAddr {
+    match uris.first().map(|uri| &uri.host) {
+        Some(Host::V6(_)) => SocketAddr::from(([0_u16; 8], 0)),
+        _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
     }
 }
 
 /// Asks the far application; the answer comes after everything that was sent before.
 fn ask(peer: &Peer, kind: u8) -> Result<Ledger, Fault> {
     peer.send(&message(kind, 0))?;
+    read_ledger(peer)
+}
+
+/// The far side's next answer.
+pub(crate) fn read_ledger(peer: &Peer) -> Result<Ledger, Fault> {
     let answer =
         peer.recv_timeout(ANSWER).map_err(|error| format!("the far side does not answer: {error}"))?;
     Ok(serde_json::from_slice(&answer)
@@ -108,17 +182,21 @@ fn ask(peer: &Peer, kind: u8) -> Result<Ledger, Fault> {
 struct FarProcess(Child);
 
 impl FarProcess {
-    fn start(node: &NodeOptions) -> Result<(Self, DunlinUri), Fault> {
+    fn start(node: &NodeOptions, crew: Crew) -> Result<(Self, Vec<DunlinUri>), Fault> {
         let program = std::env::current_exe()?;
         let mut command = Command::new(program);
-        command.arg("far").args(node.to_arguments()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("far").args(node.to_arguments()).args(["--nodes", &crew.nodes.to_string()]);
+        command.args(crew.is_lean.then_some("--lean"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut far = Self(command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?);
-        let mut line = String::new();
-        if let Some(output) = far.0.stdout.take() {
-            BufReader::new(output).read_line(&mut line)?;
+        let output = far.0.stdout.take().ok_or("the far side has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let mut uris = Vec::new();
+        for _ in 0..crew.nodes {
+            let line = lines.next().transpose()?.unwrap_or_default();
+            uris.push(line.trim().parse().map_err(|error| format!("the far side did not start: {error}"))?);
         }
-        let uri = line.trim().parse().map_err(|error| format!("the far side did not start: {error}"))?;
-        Ok((far, uri))
+        Ok((far, uris))
     }
 }
 
@@ -165,25 +243,35 @@ fn is_near(address: IpAddr) -> bool {
     }
 }
 
-/// The near core and the far core: those asked for, else the first two that we may run on.
-pub(crate) fn cores(node: &NodeOptions) -> Result<[usize; 2], Fault> {
-    if let [near, far] = node.cores[..] {
-        return Ok([near, far]);
+/// The cores that were asked for, else the first ones that we may run on: one near, the others far, as far as there are any.
+pub(crate) fn cores(node: &NodeOptions) -> Result<Cores, Fault> {
+    let listed = match node.cores.len() {
+        1 => return Err("--cores wants the near side's core and then the far side's".into()),
+        0 => {
+            let allowed = sched_getaffinity(None)?;
+            (0..CORES_MAX).filter(|core| allowed.is_set(*core)).collect()
+        }
+        _ => node.cores.clone(),
+    };
+    let near = listed.first().copied().unwrap_or(0);
+    let limit = if node.cores.is_empty() { node.shards.max(1) } else { CORES_MAX };
+    let mut far: Vec<usize> = listed.into_iter().skip(1).take(limit).collect();
+    if far.is_empty() {
+        far.push(near);
     }
-    if !node.cores.is_empty() {
-        return Err("--cores wants two: the near side's and the far side's".into());
-    }
-    let allowed = sched_getaffinity(None)?;
-    let mut cores = (0..CORES_MAX).filter(|core| allowed.is_set(*core));
-    let near = cores.next().unwrap_or(0);
-    Ok([near, cores.next().unwrap_or(near)])
+    Ok(Cores { near, far })
 }
 
-/// This thread, and those that it starts from now on, run on that core only.
-pub(crate) fn pin_to(core: usize) -> Result<(), Fault> {
+/// This thread, and those that it starts from now on, run on these cores only.
+pub(crate) fn pin_to(cores: &[usize]) -> Result<(), Fault> {
     let mut set = CpuSet::new();
-    set.set(core);
-    Ok(sched_setaffinity(None, &set).map_err(|error| format!("cannot run on core {core}: {error}"))?)
+    for core in cores {
+        if *core >= CpuSet::MAX_CPU {
+            return Err(format!("there is no core {core}").into());
+        }
+        set.set(*core);
+    }
+    Ok(sched_setaffinity(None, &set).map_err(|error| format!("cannot run on cores {cores:?}: {error}"))?)
 }
 
 #[cfg(test)]

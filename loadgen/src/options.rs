@@ -1,14 +1,15 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin::Config;
-use dunlin::config::{Backend, ByteSize, Spin};
+use dunlin::config::{Backend, ByteSize, Spin, SuiteChoice};
 
-/// Measures Dunlin between two processes, each on a core of its own.
+/// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_long_help = crate::report::SCHEMA_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
@@ -28,7 +29,19 @@ pub(crate) struct NodeOptions {
     /// The longest datagram, in bytes of UDP payload.
     #[arg(long, global = true, default_value_t = 1_200, value_name = "BYTES")]
     pub(crate) datagram: u64,
-    /// The cores that near and far side run on; the first two by default.
+    /// The cipher of sessions that the near side opens.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) suite: Cipher,
+    /// The kernel does not cut one send into many datagrams.
+    #[arg(long, global = true)]
+    pub(crate) no_gso: bool,
+    /// The kernel does not join datagrams that came in one behind the other.
+    #[arg(long, global = true)]
+    pub(crate) no_gro: bool,
+    /// Shards of the far side.
+    #[arg(long, global = true, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) shards: usize,
+    /// The cores that near and far side run on, the far side on one or more; the first ones by default.
     #[arg(long, global = true, value_delimiter = ',', value_name = "NEAR,FAR")]
     pub(crate) cores: Vec<usize>,
 }
@@ -40,67 +53,218 @@ pub(crate) enum Command {
     Throughput {
         #[command(flatten)]
         near: NearOptions,
-        /// Bytes of a message.
-        #[arg(long, default_value_t = 65_536)]
-        size: usize,
+        /// Bytes of a message; several are measured one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "65536", value_name = "BYTES")]
+        size: Vec<usize>,
     },
     /// Small reliable messages a second, one way, one session.
     Messages {
         #[command(flatten)]
         near: NearOptions,
-        /// Bytes of a message.
-        #[arg(long, default_value_t = 64)]
-        size: usize,
+        /// Bytes of a message; several are measured one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "64", value_name = "BYTES")]
+        size: Vec<usize>,
     },
-    /// Round trips: one at a time.
+    /// Round trips: one at a time, or with --rate on a schedule.
     Latency {
         #[command(flatten)]
         near: NearOptions,
-        /// Who answers; each is measured in turn.
-        #[arg(long, value_enum, value_delimiter = ',', default_value = "core,api,ping")]
+        #[command(flatten)]
+        paced: PacedOptions,
+        /// Messages a second, whatever comes back; several are measured one after the other.
+        #[arg(long, value_delimiter = ',', value_name = "RATE")]
+        rate: Vec<f64>,
+        /// Who answers; each is measured in turn. With --rate: core and api, core by default.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "WHO")]
         over: Vec<Over>,
-        /// Bytes of a message.
-        #[arg(long, default_value_t = 64)]
-        size: usize,
     },
-    /// Sessions opened and closed, one at a time: rate, and CPU of both sides together.
+    /// Round trips at rising rates, until the knee: the highest rate that still holds.
+    Ladder {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        paced: PacedOptions,
+        /// The first rate.
+        #[arg(long, default_value_t = 1_000.0, value_name = "RATE")]
+        from: f64,
+        /// No rate beyond this.
+        #[arg(long, default_value_t = 1_000_000.0, value_name = "RATE")]
+        to: f64,
+        /// Each rate is so many times the one before.
+        #[arg(long, default_value_t = 2.0)]
+        factor: f64,
+        /// Steps between the last rate that held and the first that did not.
+        #[arg(long, default_value_t = 3, value_name = "COUNT")]
+        halvings: u32,
+        /// A rate holds while p99, from the intended time, stays below so many microseconds.
+        #[arg(long, default_value_t = 10_000.0, value_name = "MICROSECONDS")]
+        p99_max: f64,
+        /// Who answers.
+        #[arg(long, value_enum, default_value = "core", value_name = "WHO")]
+        over: Over,
+    },
+    /// Sessions opened and closed: rate, and CPU of both sides.
     Handshakes {
         #[command(flatten)]
         near: NearOptions,
-        /// How many.
-        #[arg(long, default_value_t = 5_000)]
-        rounds: u32,
-        /// With a message in the first datagram.
-        #[arg(long)]
-        zero_rtt: bool,
+        #[command(flatten)]
+        shaking: ShakingOptions,
+    },
+    /// One message to many peers: until each and until the last of them has answered.
+    Fanout {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        paced: PacedOptions,
+        /// Peers that --self starts.
+        #[arg(long, default_value_t = 16, value_name = "COUNT")]
+        peers: usize,
+        /// Rounds a second, each one message to every peer.
+        #[arg(long, default_value_t = 500.0, value_name = "RATE")]
+        rate: f64,
+    },
+    /// A steady schedule for hours: whether memory stays bounded and latency where it was.
+    Soak {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        paced: PacedOptions,
+        /// Messages a second.
+        #[arg(long, default_value_t = 1_000.0, value_name = "RATE")]
+        rate: f64,
+        /// Memory in RAM, of either side, may grow so much from the run's first quarter to its last.
+        #[arg(long, default_value_t = 16.0, value_name = "MIB")]
+        growth_max: f64,
+        /// The median of latency may rise so much from the run's first quarter to its last.
+        #[arg(long, default_value_t = 50.0, value_name = "PERCENT")]
+        drift_max: f64,
     },
     /// What a node with one quiet session takes of a core.
     Idle {
         #[command(flatten)]
         near: NearOptions,
     },
-    /// The other side: prints its URI and serves until its input ends.
+    /// Two runs' JSON, figure by figure. Exit code 0: nothing worse; 1: something is; 2: they cannot be compared.
+    Compare {
+        /// The run before.
+        before: PathBuf,
+        /// The run after.
+        after: PathBuf,
+        /// A figure is worse when its median is worse by more than this and the runs' ranges do not meet.
+        #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+        threshold: f64,
+    },
+    /// The same work with one thing at a time switched, in alternating rounds: what each is worth.
+    Ablate(AblateOptions),
+    /// Whether this generator is faster than what it measures: its own ceilings beside a bare UDP echo.
+    Selftest {
+        /// How long each step takes.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// Prints JSON, or writes it to a file.
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "-", value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// The other side: prints its URIs and serves until its input ends.
     Far(FarOptions),
 }
 
 /// Whom to measure against, how long, and how to tell.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NearOptions {
-    /// The far side.
+    /// The far side; `fanout` takes several.
     #[arg(required_unless_present = "own", value_name = "URI")]
-    pub(crate) uri: Option<String>,
+    pub(crate) uri: Vec<String>,
     /// Starts the far side as a second process on this machine.
     #[arg(long = "self", id = "own", conflicts_with = "uri")]
     pub(crate) own: bool,
     /// How long each figure is measured.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) seconds: f64,
-    /// Prints JSON.
+    /// Measures everything so often; the medians count.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) repeat: u32,
+    /// Prints JSON, or writes it to a file.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "-", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Writes the latencies of each interval as an HdrHistogram log.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// Writes the latencies' percentiles as HdrHistogram's plotter reads them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+    /// Writes one page with charts and the environment.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// No progress.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) quiet: bool,
     /// Allows a target that is neither on this machine nor in a private network.
     #[arg(long)]
     pub(crate) i_own_this_target: bool,
+}
+
+/// How a schedule is kept.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PacedOptions {
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 64, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Gaps as independent callers leave them, instead of equal ones.
+    #[arg(long)]
+    pub(crate) poisson: bool,
+    /// Sessions, each with an identity, an engine and a source port of its own.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) sessions: usize,
+    /// Time at the start that does not count.
+    #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
+    pub(crate) warm_up: f64,
+    /// A message is late that leaves so long after its time.
+    #[arg(long, default_value_t = 1_000.0, value_name = "MICROSECONDS")]
+    pub(crate) late_after: f64,
+    /// A run is void when more than this left late or not at all.
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
+    pub(crate) late_max: f64,
+    /// Where Poisson gaps come from.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// Which handshakes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ShakingOptions {
+    /// How many.
+    #[arg(long, default_value_t = 5_000, value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// With a message in the first datagram.
+    #[arg(long)]
+    pub(crate) zero_rtt: bool,
+    /// Without the far side's ID, so that it asks for a cookie first and three more datagrams travel.
+    #[arg(long, conflicts_with = "zero_rtt")]
+    pub(crate) cookies: bool,
+    /// Handshakes under way at once, each of another identity; 1 is one engine through its API.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) parallel: usize,
+}
+
+/// What is switched, and how often.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AblateOptions {
+    /// How long each figure is measured.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// How often each variant is measured.
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// The work.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "throughput,messages,latency")]
+    pub(crate) work: Vec<Work>,
+    /// Shard counts of the far side to try beside one.
+    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "COUNT")]
+    pub(crate) shard_counts: Vec<usize>,
+    /// Prints JSON, or writes it to a file.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "-", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Where the far side is.
@@ -109,6 +273,12 @@ pub(crate) struct FarOptions {
     /// Where it listens.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
+    /// Nodes, each with an identity, an engine and a port of its own.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) nodes: usize,
+    /// No application thread waits for sessions: handlers alone answer.
+    #[arg(long)]
+    pub(crate) lean: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -125,6 +295,16 @@ pub(crate) enum Waiting {
     Busy,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Cipher {
+    /// AES where the CPU has it.
+    Auto,
+    /// AES-256-GCM.
+    Aes,
+    /// ChaCha20-Poly1305.
+    Chacha,
+}
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Over {
@@ -134,6 +314,17 @@ pub(crate) enum Over {
     Api,
     /// The shards: a PING frame.
     Ping,
+}
+
+/// What `ablate` measures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Work {
+    /// Bulk goodput.
+    Throughput,
+    /// Small messages a second.
+    Messages,
+    /// Closed-loop round trips between handlers.
+    Latency,
 }
 
 impl Over {
@@ -148,7 +339,7 @@ impl Over {
 
 impl NodeOptions {
     /// The defaults, but for what was asked.
-    pub(crate) fn config(&self, listen: SocketAddr) -> Config {
+    pub(crate) fn config(&self, listen: SocketAddr, shards: usize) -> Config {
         let backend = match self.io {
             Io::Auto => Backend::Auto,
             Io::Uring => Backend::Uring,
@@ -159,7 +350,15 @@ impl NodeOptions {
             Waiting::Off => Spin::Off,
             Waiting::Busy => Spin::Busy,
         };
-        let mut config = Config::default().listen(listen).cores(1).backend(backend).spin(spin);
+        let mut config = Config::default().listen(listen).cores(shards).backend(backend).spin(spin);
+        config.node.allow_more_shards = true;
+        config.transport.suite = match self.suite {
+            Cipher::Auto => SuiteChoice::Auto,
+            Cipher::Aes => SuiteChoice::Aes,
+            Cipher::Chacha => SuiteChoice::Chacha,
+        };
+        config.io.gso = !self.no_gso;
+        config.io.gro = !self.no_gro;
         config.io.datagram_max = ByteSize(self.datagram);
         config
     }
@@ -172,6 +371,11 @@ impl NodeOptions {
         let mut arguments = vec!["--io".to_owned(), name(self.io.to_possible_value())];
         arguments.extend(["--spin".to_owned(), name(self.spin.to_possible_value())]);
         arguments.extend(["--datagram".to_owned(), self.datagram.to_string()]);
+        arguments.extend(["--suite".to_owned(), name(self.suite.to_possible_value())]);
+        arguments.extend(["--shards".to_owned(), self.shards.to_string()]);
+        for (flag, is_set) in [("--no-gso", self.no_gso), ("--no-gro", self.no_gro)] {
+            arguments.extend(is_set.then(|| flag.to_owned()));
+        }
         if !self.cores.is_empty() {
             let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
             arguments.extend(["--cores".to_owned(), cores.join(",")]);
@@ -189,13 +393,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound_and_goes_through() {
         Options::command().debug_assert();
-        let line = ["x", "throughput", "--self", "--io", "mmsg", "--spin", "off", "--cores", "1,0"];
+        let line =
+            ["x", "throughput", "--self", "--io", "mmsg", "--spin", "off", "--cores", "1,0", "--no-gso"];
         let options = Options::try_parse_from(line).unwrap();
         let mut far = vec!["x".to_owned(), "far".to_owned()];
         far.extend(options.node.to_arguments());
         let far = Options::try_parse_from(far).unwrap().node;
         assert_eq!(far.to_arguments(), options.node.to_arguments());
         assert_eq!(far.cores, [1, 0]);
+        assert!(far.no_gso && !far.no_gro);
     }
 
     #[test]
@@ -203,5 +409,23 @@ mod tests {
         assert!(Options::try_parse_from(["x", "idle"]).is_err());
         assert!(Options::try_parse_from(["x", "idle", "--self", "127.0.0.1:1"]).is_err());
         assert!(Options::try_parse_from(["x", "idle", "127.0.0.1:1"]).is_ok());
+    }
+
+    #[test]
+    fn json_goes_to_the_output_or_to_a_file() {
+        let json_of = |line: &[&str]| match Options::try_parse_from(line).unwrap().command {
+            Command::Idle { near } => (near.json, near.uri),
+            _ => (None, Vec::new()),
+        };
+        let target = vec!["127.0.0.1:1".to_owned()];
+        assert_eq!(json_of(&["x", "idle", "--json", "127.0.0.1:1"]), (Some("-".into()), target.clone()));
+        assert_eq!(json_of(&["x", "idle", "--json=a.json", "127.0.0.1:1"]), (Some("a.json".into()), target));
+    }
+
+    /// The help says what the JSON holds.
+    #[test]
+    fn the_long_help_documents_the_schema() {
+        let help = Options::command().render_long_help().to_string();
+        assert!(help.contains(crate::report::SCHEMA) && help.contains("timeline"), "{help}");
     }
 }

@@ -1,4 +1,4 @@
-//! A ball between two handlers: each round trip is timed on the core that owns the peer.
+//! The near side's handler: a ball between two handlers, and answers to a schedule, timed on the core that owns the peer.
 //!
 //! Holds: the handler takes the lock that nobody else wants while the rally is on.
 
@@ -8,20 +8,12 @@ use std::time::Instant;
 use dunlin::{Channel, Handler, Reply, Verdict};
 use hdrhistogram::Histogram;
 
-use crate::messages::{ECHO_ON_CORE, number, set_number};
+use crate::messages::{ECHO_ON_CORE, PACED_ON_CORE, number, set_number, times};
+use crate::recorder::{Recorder, histogram};
 
-/// The longest round trip that is told apart.
-const LONGEST_NS: u64 = 60_000_000_000;
-/// Decimal places that are told apart.
-const PLACES: u8 = 3;
-
-/// An empty histogram of nanoseconds; counting never allocates.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, PLACES).expect("the bounds are in order")
-}
-
-pub(crate) fn lock(rally: &Mutex<Rally>) -> MutexGuard<'_, Rally> {
-    rally.lock().unwrap_or_else(PoisonError::into_inner)
+/// Takes a lock whose holder cannot have left anything half done.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the near side's handler and the measuring thread share.
@@ -44,27 +36,53 @@ impl Rally {
     }
 }
 
-/// The near side's handler: counts what comes back and sends the next.
-pub(crate) struct Striker(pub(crate) Arc<Mutex<Rally>>);
+/// Answers to a schedule, of one engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    /// What the schedule's times count from.
+    pub(crate) start: Instant,
+    pub(crate) recorder: Arc<Mutex<Recorder>>,
+}
+
+impl Course {
+    /// An answer has arrived.
+    pub(crate) fn on_answer(&self, message: &[u8]) {
+        let now = self.start.elapsed().as_nanos() as u64;
+        lock(&self.recorder).on_answer(times(message), now);
+    }
+}
+
+/// The near side's handler: strikes back what comes, and counts it.
+#[derive(Clone)]
+pub(crate) struct Striker {
+    pub(crate) rally: Arc<Mutex<Rally>>,
+    pub(crate) course: Course,
+}
 
 impl Handler for Striker {
     fn on_message(&mut self, _channel: Channel, bytes: &[u8], reply: &mut Reply<'_>) -> Verdict {
-        if bytes.first() != Some(&ECHO_ON_CORE) {
-            return Verdict::Pass;
+        match bytes.first().copied() {
+            Some(ECHO_ON_CORE) => strike(&self.rally, bytes, reply),
+            Some(PACED_ON_CORE) => self.course.on_answer(bytes),
+            _ => return Verdict::Pass,
         }
-        let mut rally = lock(&self.0);
-        let now = rally.now();
-        rally.times.saturating_record(now.saturating_sub(number(bytes)));
-        let mut ball = [0; MESSAGE_MAX];
-        let Some(ball) = ball.get_mut(..bytes.len()).filter(|_| rally.is_on) else {
-            rally.is_over = true;
-            return Verdict::Handled;
-        };
-        ball.copy_from_slice(bytes);
-        set_number(ball, now);
-        rally.is_over = !reply.send(ball);
         Verdict::Handled
     }
+}
+
+/// Counts what came back and sends the next.
+fn strike(rally: &Mutex<Rally>, bytes: &[u8], reply: &mut Reply<'_>) {
+    let mut rally = lock(rally);
+    let now = rally.now();
+    rally.times.saturating_record(now.saturating_sub(number(bytes)));
+    let mut ball = [0; MESSAGE_MAX];
+    let Some(ball) = ball.get_mut(..bytes.len()).filter(|_| rally.is_on) else {
+        rally.is_over = true;
+        return;
+    };
+    ball.copy_from_slice(bytes);
+    set_number(ball, now);
+    rally.is_over = !reply.send(ball);
 }
 
 /// The longest message that the handler strikes back.
