@@ -46,9 +46,8 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
         std::process::exit(0);
     });
     let workers = Workers { nodes: nodes.clone(), idle: Arc::default() };
-    for engine in engines.iter().skip(1).cloned() {
-        let workers = workers.clone();
-        let is_lean = options.lean;
+    for engine in engines.iter().skip(1) {
+        let (engine, workers, is_lean) = (engine.clone(), workers.clone(), options.lean);
         std::thread::spawn(move || welcome(&engine, &workers, is_lean));
     }
     welcome(&engines[0], &workers, options.lean);

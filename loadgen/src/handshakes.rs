@@ -1,64 +1,149 @@
-//! Sessions opened and closed one after the other: from `connect` to the first event on both sides.
+//! Sessions opened and closed: from the call to the session, one after the other or many callers side by side.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use dunlin::{ConnectOptions, Early, EarlyData, SendOptions};
+use dunlin::{ConnectOptions, DunlinUri, Early, EarlyData, Host, SendOptions};
+use dunlin_codec::suite::Suite;
+use hdrhistogram::Histogram;
 
 use crate::Fault;
+use crate::callers::{Callers, Calls};
+use crate::interrupt;
 use crate::messages::{NOTHING, message};
 use crate::near::Near;
+use crate::options::{Cipher, NodeOptions, ShakingOptions};
 use crate::recorder::histogram;
 use crate::report::Report;
 
-/// Handshakes before counting begins.
-const WARM_UP: u32 = 50;
+/// Handshakes of each caller before counting begins, but at least so many in all.
+const WARM_UP: u64 = 50;
 /// Bytes of the message in the first datagram.
 const EARLY_LEN: usize = 64;
 
-pub(crate) fn run(near: &mut Near, rounds: u32, zero_rtt: bool, report: &mut Report) -> Result<(), Fault> {
-    let mut options = ConnectOptions::default();
-    if zero_rtt {
-        options.early.push(Early { bytes: message(NOTHING, EARLY_LEN), options: SendOptions::default() });
-    }
-    let mut times = histogram();
-    let mut accepted = 0;
-    for _ in 0..WARM_UP {
-        shake(near, &options)?;
-    }
+/// What the handshakes came to.
+struct Shaken {
+    times: Histogram<u64>,
+    early_accepted: u64,
+    result: Result<(), Fault>,
+}
+
+pub(crate) fn run(
+    near: &mut Near,
+    node: &NodeOptions,
+    options: &ShakingOptions,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let mut callers = match options.parallel {
+        0 => return Err("--parallel 0 leaves nobody to call".into()),
+        1 => None,
+        count => Some(Callers::new(calls(near, node, options)?, count)?),
+    };
+    let warm_up = WARM_UP.max(options.parallel as u64);
+    shake(near, callers.as_mut(), (options, warm_up))?.result?;
     let peer = near.connect()?;
     near.begin(&peer)?;
     peer.close(0);
     let start = Instant::now();
-    for _ in 0..rounds {
-        let (took, early) = shake(near, &options)?;
-        times.saturating_record(took.as_nanos() as u64);
-        accepted += u32::from(early == EarlyData::Accepted);
-    }
+    let shaken = shake(near, callers.as_mut(), (options, options.rounds.into()))?;
     let seconds = start.elapsed().as_secs_f64();
+    let count = shaken.times.len() as f64;
+    report.section(name_of(options));
+    report.add("rate", count / seconds, "/s");
+    report.add_times("closed", &shaken.times);
+    if options.zero_rtt {
+        report.add("early_accepted", shaken.early_accepted as f64 * 100.0 / count.max(1.0), "%");
+    }
+    shaken.result?;
     let peer = near.connect()?;
     let (_, used) = near.end(&peer)?;
     peer.close(0);
-    report.section(if zero_rtt { "handshakes_0rtt" } else { "handshakes" });
-    report.add("rate", f64::from(rounds) / seconds, "/s");
-    let cpu_us = |cpu_ns: u64| cpu_ns as f64 * 1e-3 / f64::from(rounds);
+    let cpu_us = |cpu_ns: u64| cpu_ns as f64 * 1e-3 / count.max(1.0);
     report.add("cpu_both", cpu_us(used.near.cpu_ns + used.far.cpu_ns), "us");
     report.add("cpu_near", cpu_us(used.near.cpu_ns), "us");
     report.add("cpu_far", cpu_us(used.far.cpu_ns), "us");
-    if zero_rtt {
-        report.add("early_accepted", f64::from(accepted) * 100.0 / f64::from(rounds), "%");
-    }
-    report.add_times("closed", &times);
+    report.add("far_busy", used.far.cpu_ns as f64 * 1e-7 / seconds, "% of a core");
+    report.add("cookies", used.far.cookies as f64, "");
     report.add_used(&used, seconds);
-    Ok(())
+    match options.cookies && used.far.cookies < options.rounds.into() {
+        true => Err(format!("only {} of {} callers were asked for a cookie", used.far.cookies, count).into()),
+        false => Ok(()),
+    }
 }
 
-/// One handshake: how long `connect` took, and what became of the early message.
-fn shake(near: &Near, options: &ConnectOptions) -> Result<(Duration, EarlyData), Fault> {
+fn name_of(options: &ShakingOptions) -> &'static str {
+    match (options.zero_rtt, options.cookies) {
+        (true, _) => "handshakes_0rtt",
+        (_, true) => "handshakes_cookies",
+        _ => "handshakes",
+    }
+}
+
+fn calls(near: &Near, node: &NodeOptions, options: &ShakingOptions) -> Result<Calls, Fault> {
+    let uri = &near.uris[0];
+    let remote = match uri.host {
+        Host::V4(address) => SocketAddr::from((address, uri.port)),
+        Host::V6(address) => SocketAddr::from((address, uri.port)),
+        Host::Name(_) => return Err("the far side's name was not looked up".into()),
+    };
+    let suite = if matches!(node.suite, Cipher::Chacha) { Suite::ChaChaPoly } else { Suite::AesGcm };
+    let early = options.zero_rtt.then(|| message(NOTHING, EARLY_LEN));
+    Ok(Calls { id: uri.id.filter(|_| !options.cookies), remote, early, suite })
+}
+
+fn shake(
+    near: &Near,
+    callers: Option<&mut Callers>,
+    (options, count): (&ShakingOptions, u64),
+) -> Result<Shaken, Fault> {
+    let Some(callers) = callers else { return Ok(shake_alone(near, options, count)) };
+    let called = callers.run(count)?;
+    let result = match &called.why {
+        Some(why) => Err(format!("{} of {count} calls failed, the first as {why}", called.failed).into()),
+        None => Ok(()),
+    };
+    Ok(Shaken { times: called.times, early_accepted: called.early_accepted, result })
+}
+
+/// One engine, one call after the other.
+fn shake_alone(near: &Near, options: &ShakingOptions, count: u64) -> Shaken {
+    let mut connect = ConnectOptions::default();
+    if options.zero_rtt {
+        connect.early.push(Early { bytes: message(NOTHING, EARLY_LEN), options: SendOptions::default() });
+    }
+    let mut uri = near.uris[0].clone();
+    uri.id = uri.id.filter(|_| !options.cookies);
+    let mut shaken = Shaken { times: histogram(), early_accepted: 0, result: Ok(()) };
+    for _ in 0..count {
+        if interrupt::is_asked() {
+            break;
+        }
+        match shake_once(near, &uri, &connect) {
+            Ok((took, early)) => {
+                shaken.times.saturating_record(took.as_nanos() as u64);
+                shaken.early_accepted += u64::from(early == EarlyData::Accepted);
+            }
+            Err(fault) => {
+                shaken.result = Err(fault);
+                break;
+            }
+        }
+    }
+    shaken
+}
+
+/// How long `connect` took, and what became of the early message.
+fn shake_once(
+    near: &Near,
+    uri: &DunlinUri,
+    options: &ConnectOptions,
+) -> Result<(Duration, EarlyData), Fault> {
+    let engine = &near.engines[0];
     let start = Instant::now();
-    let connected = near.engines[0].connect_with(&near.uris[0], options)?;
+    let connected = engine.connect_with(uri, options)?;
     let took = start.elapsed();
     connected.peer.close(0);
     // Events of ours that nobody asks for go away here.
-    while near.engines[0].try_event().is_some() {}
+    while engine.try_event().is_some() {}
     Ok((took, connected.early))
 }

@@ -37,6 +37,13 @@ pub(crate) fn resident_bytes_of(process: u32) -> Option<u64> {
     Some(field_of(&status, "VmRSS:") * 1_024)
 }
 
+/// Whether a process runs; one that has ended and was not waited for does not.
+pub(crate) fn is_alive(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
+}
+
 /// The first number behind `key` at a line's start.
 fn field_of(status: &str, key: &str) -> u64 {
     let value = status.lines().find_map(|line| line.strip_prefix(key));
@@ -112,6 +119,12 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert!(switches()[0] > 0);
         assert!(resident_bytes() > 4_096 && cpu_ns() > 0);
+        assert!(is_alive(std::process::id()));
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        while is_alive(ended.id()) {
+            std::thread::yield_now();
+        }
+        ended.wait().unwrap();
     }
 
     #[test]

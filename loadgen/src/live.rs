@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use dunlin::Peer;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,6 +26,8 @@ const SAMPLES: u32 = 40;
 const EVERY_MIN: Duration = Duration::from_millis(250);
 /// The longest.
 const EVERY_MAX: Duration = Duration::from_secs(10);
+/// How often the far side's process is looked for.
+const ALIVE_EVERY: Duration = Duration::from_millis(250);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -70,8 +73,10 @@ pub(crate) struct Scene {
     pub(crate) is_quiet: bool,
     /// Their answers are what arrives, where there are any.
     pub(crate) recorders: Vec<Arc<Mutex<Recorder>>>,
-    /// The far side's process, if it is on this machine.
+    /// The far side's process, if it is ours.
     pub(crate) far: Option<u32>,
+    /// Closed when that process dies, so that nobody waits for it.
+    pub(crate) peers: Vec<Peer>,
 }
 
 /// A run that is being watched.
@@ -156,7 +161,10 @@ impl Watcher {
             if is_over {
                 break;
             }
-            std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            if self.scene.far.is_some_and(|process| !host::is_alive(process)) {
+                self.scene.peers.drain(..).for_each(|peer| peer.close(0));
+            }
+            std::thread::park_timeout(next.saturating_duration_since(Instant::now()).min(ALIVE_EVERY));
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -240,6 +248,7 @@ mod tests {
             is_quiet: true,
             recorders: vec![recorder.clone()],
             far: Some(std::process::id()),
+            peers: Vec::new(),
         };
         let watch = Watch::start(scene);
         lock(&recorder).on_answer((1_000, 2_000), 51_000);

@@ -5,10 +5,15 @@
 //! Holds: each process stays on its cores, its shards and its application threads together; whatever was found before
 //!        something went wrong is told, and marked as partial.
 
+mod ablate;
+mod callers;
+mod compare;
+mod fanout;
 mod far;
 mod handshakes;
 mod host;
 mod interrupt;
+mod ladder;
 mod latency;
 mod ledger;
 mod live;
@@ -22,9 +27,12 @@ mod plan;
 mod rally;
 mod recorder;
 mod report;
+mod selftest;
+mod soak;
 mod throughput;
 mod writing;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,6 +44,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Whatever went wrong, in one line for people.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// The exit code of a comparison that proves nothing.
+const NOT_COMPARABLE: u8 = 2;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -50,10 +61,30 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<ExitCode, Fault> {
     match &options.command {
         Command::Far(far) => far::run(&options.node, far)?,
+        Command::Compare { before, after, threshold } => return compare_runs(before, after, *threshold),
+        Command::Ablate(ablation) => {
+            interrupt::listen();
+            ablate::run(&options.node, ablation)?;
+        }
+        Command::Selftest { seconds, json } => selftest::run(&options.node, *seconds, json.as_deref())?,
         _ => {
             interrupt::listen();
             measure::run(options)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// 0: nothing is worse; 1: something is; 2: they cannot be compared.
+fn compare_runs(before: &Path, after: &Path, threshold: f64) -> Result<ExitCode, Fault> {
+    match compare::run(before, after, threshold) {
+        Ok(comparison) => {
+            writing::say(&comparison.to_text())?;
+            Ok(if comparison.is_worse() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(fault) => {
+            eprintln!("dunlin-loadgen: {fault}");
+            Ok(ExitCode::from(NOT_COMPARABLE))
+        }
+    }
 }

@@ -5,14 +5,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::Fault;
+use crate::fanout;
 use crate::handshakes;
 use crate::interrupt;
+use crate::ladder::{self, Climb};
 use crate::latency;
 use crate::machine;
 use crate::near::{Crew, Near};
 use crate::options::{Command, NearOptions, NodeOptions, Options, Over, PacedOptions};
 use crate::paced::{self, Load};
 use crate::report::{Report, State};
+use crate::soak::{self, Bounds};
 use crate::throughput::{self, Flood};
 use crate::writing;
 
@@ -27,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
             report.setup = setup(&options.node, &near);
             report.environment.insert("settings".to_owned(), settings(&options.node, &near).into());
             for _ in 0..near_options.repeat.max(1) {
-                let result = measure(&options.command, &mut near, &mut report);
+                let result = measure(options, &mut near, &mut report);
                 if let Err(fault) = &result {
                     report.mark_partial(near.explain(fault));
                 } else if interrupt::is_asked() {
@@ -65,14 +68,18 @@ fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
         Command::Throughput { near, .. } => ("throughput", near, crew),
         Command::Messages { near, .. } => ("messages", near, crew),
         Command::Latency { near, paced, .. } => ("latency", near, Crew { engines: paced.sessions, ..crew }),
-        Command::Handshakes { near, .. } => ("handshakes", near, crew),
+        Command::Ladder { near, paced, .. } => ("ladder", near, Crew { engines: paced.sessions, ..crew }),
+        Command::Soak { near, paced, .. } => ("soak", near, Crew { engines: paced.sessions, ..crew }),
+        Command::Fanout { near, peers, .. } => ("fanout", near, Crew { nodes: *peers, ..crew }),
+        Command::Handshakes { near, .. } => ("handshakes", near, Crew { is_lean: true, ..crew }),
         Command::Idle { near } => ("idle", near, crew),
         _ => return None,
     })
 }
 
-fn measure(command: &Command, near: &mut Near, report: &mut Report) -> Result<(), Fault> {
-    match command {
+fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<(), Fault> {
+    let node = &options.node;
+    match &options.command {
         Command::Throughput { near: options, size } => flood(near, ("throughput", size), options, report),
         Command::Messages { near: options, size } => flood(near, ("messages", size), options, report),
         Command::Latency { near: options, paced, rate, over } if rate.is_empty() => {
@@ -84,8 +91,19 @@ fn measure(command: &Command, near: &mut Near, report: &mut Report) -> Result<()
             let over = if over.is_empty() { &[Over::Core] } else { over.as_slice() };
             paced::measure(near, &loads(over, rate, (options, paced)), report)
         }
-        Command::Handshakes { shaking, .. } => {
-            handshakes::run(near, shaking.rounds, shaking.zero_rtt, report)
+        Command::Handshakes { shaking, .. } => handshakes::run(near, node, shaking, report),
+        Command::Ladder { near: options, paced, from, to, factor, halvings, p99_max, over } => {
+            let climb =
+                Climb { from: *from, to: *to, factor: *factor, halvings: *halvings, p99_max: *p99_max };
+            ladder::run(near, &climb, &load("ladder", (*over, *from), (options, paced)), report)
+        }
+        Command::Fanout { near: options, paced, rate, .. } => {
+            let load = load("fanout", (Over::Core, *rate), (options, paced));
+            fanout::run(near, &Load { is_fanned: true, ..load }, report)
+        }
+        Command::Soak { near: options, paced, rate, growth_max, drift_max } => {
+            let bounds = Bounds { growth_max: *growth_max, drift_max: *drift_max };
+            soak::run(near, &bounds, &load("soak", (Over::Core, *rate), (options, paced)), report)
         }
         Command::Idle { near: options } => throughput::idle(near, span(options), report),
         _ => Err("this command measures nothing".into()),
@@ -110,22 +128,25 @@ fn flood(
     Ok(())
 }
 
-fn loads<'a>(
-    over: &[Over],
-    rates: &[f64],
-    (options, paced): (&NearOptions, &'a PacedOptions),
-) -> Vec<Load<'a>> {
+fn loads<'a>(over: &[Over], rates: &[f64], options: (&NearOptions, &'a PacedOptions)) -> Vec<Load<'a>> {
     let each = over.iter().flat_map(|over| rates.iter().map(move |rate| (*over, *rate)));
-    each.map(|(over, rate)| Load {
-        section: format!("{} at {rate}/s", over.name()),
+    each.map(|(over, rate)| load(&format!("{} at {rate}/s", over.name()), (over, rate), options)).collect()
+}
+
+fn load<'a>(
+    section: &str,
+    (over, rate): (Over, f64),
+    (options, paced): (&NearOptions, &'a PacedOptions),
+) -> Load<'a> {
+    Load {
+        section: section.to_owned(),
         over,
         rate,
         span: span(options),
         is_fanned: false,
         is_quiet: options.quiet,
         options: paced,
-    })
-    .collect()
+    }
 }
 
 /// One line for people.

@@ -111,7 +111,7 @@ pub(crate) fn run(
         late_after_ns: seconds(options.late_after * 1e-6, "--late-after")?.as_nanos() as u64,
         given_up_at_ns: (whole + (whole / GRACE_PART).max(GRACE_MIN)).as_nanos() as u64,
     };
-    let watch = Watch::start(scene(near, load, whole));
+    let watch = Watch::start(scene(near, peers, (load, whole)));
     let mut wire = Wire {
         start: near.courses[0].start,
         base,
@@ -143,13 +143,14 @@ pub(crate) fn run(
     Ok((outcome, result))
 }
 
-fn scene(near: &Near, load: &Load<'_>, whole: Duration) -> Scene {
+fn scene(near: &Near, peers: &[Peer], (load, whole): (&Load<'_>, Duration)) -> Scene {
     Scene {
         section: load.section.clone(),
         span: whole,
         is_quiet: load.is_quiet,
         recorders: near.courses.iter().map(|course| course.recorder.clone()).collect(),
         far: near.far_process(),
+        peers: peers.to_vec(),
     }
 }
 

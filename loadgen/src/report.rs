@@ -46,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) sections: Vec<Section>,
     pub(crate) spectra: Vec<Spectrum>,
     pub(crate) timeline: Vec<Sample>,
+    /// Text for people that stands below the figures.
+    pub(crate) tables: Vec<String>,
     current: usize,
     void: Vec<String>,
     faults: Vec<String>,
@@ -239,6 +241,9 @@ impl Report {
                 }
                 text = text.trim_end().to_owned() + "\n";
             }
+        }
+        for table in &self.tables {
+            text += &format!("\n{table}");
         }
         if self.state() != State::Complete {
             text += &format!("this run is {}: {}\n", self.state().name(), self.notes().join("; "));

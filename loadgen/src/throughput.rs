@@ -46,6 +46,7 @@ pub(crate) fn run(near: &mut Near, flood: &Flood, report: &mut Report) -> Result
         span: flood.span,
         is_quiet: flood.is_quiet,
         far: near.far_process(),
+        peers: vec![peer.clone()],
         ..Scene::default()
     };
     let watch = Watch::start(scene);

@@ -1,0 +1,272 @@
+//! The command as its users meet it: what it prints, what it writes, how it ends.
+//!
+//! Holds: nothing here depends on how fast the machine is: rates are low, and what is late is allowed.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn command(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"));
+    command.args(line.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+fn run(line: &str) -> Output {
+    command(line).output().unwrap()
+}
+
+fn errors_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The JSON of a run that went well.
+fn json_of(line: &str) -> Value {
+    let output = run(line);
+    assert_eq!(output.status.code(), Some(0), "{line}: {}", errors_of(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["schema"], &json["state"]), (&json!("dunlin-loadgen/1"), &json!("complete")));
+    json
+}
+
+fn value(json: &Value, section: &str, figure: &str) -> f64 {
+    let value = &json["figures"][section][figure]["value"];
+    value.as_f64().unwrap_or_else(|| panic!("{section}/{figure} in {}", json["figures"]))
+}
+
+/// A folder of this test's own, gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("loadgen-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_schedule_over_several_sessions_is_answered_and_written_in_every_form() {
+    let folder = Folder::new("forms");
+    let files = format!(
+        "--json={} --hlog {} --hgrm {} --html {}",
+        folder.path("a.json"),
+        folder.path("a.hlog"),
+        folder.path("a.hgrm"),
+        folder.path("a.html")
+    );
+    let output = run(&format!(
+        "latency --self --rate 400,800 --poisson --sessions 3 --shards 2 --over core,api --seconds 0.6 --warm-up 0.2 \
+         --late-max 100 --quiet {files}"
+    ));
+    assert_eq!(output.status.code(), Some(0), "{}", errors_of(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("core at 400/s"));
+    let json: Value = serde_json::from_str(&folder.read("a.json")).unwrap();
+    for section in ["core at 400/s", "core at 800/s", "api at 400/s", "api at 800/s"] {
+        let count = |name: &str| value(&json, section, name);
+        assert!(count("planned") > 100.0, "{section}");
+        assert_eq!((count("sent"), count("answered")), (count("answered"), count("count")), "{section}");
+        assert_eq!(count("unanswered"), 0.0, "{section}");
+        assert!(
+            count("p99") >= count("uncorrected_p99"),
+            "{section}: an intended time is never after the sending"
+        );
+        assert!(count("far_cpu_datagram") > 0.0 && count("udp_RcvbufErrors") >= 0.0, "{section}");
+    }
+    assert_eq!(json["environment"]["settings"]["near_engines"], 3);
+    assert!(json["environment"]["kernel"].is_string() && json["environment"]["mtu"]["lo"].is_u64());
+    let samples = json["timeline"].as_array().unwrap();
+    assert!(samples.iter().any(|sample| sample["p50_us"].is_f64() && !sample["cores"][0].is_null()));
+    assert!(folder.read("a.hlog").contains("Tag=core_at_400/s,"), "{}", folder.read("a.hlog"));
+    assert!(folder.read("a.hgrm").contains("#[core at 800/s uncorrected, in microseconds]"));
+    let page = folder.read("a.html");
+    assert!(!page.contains("http:") && !page.contains("https:") && page.contains("core at 800/s"));
+}
+
+#[test]
+fn repeated_runs_tell_each_value() {
+    let json = json_of("throughput --self --size 1000,5000 --seconds 0.3 --repeat 2 --json --quiet");
+    for section in ["throughput of 1000", "throughput of 5000"] {
+        assert_eq!(json["figures"][section]["goodput"]["values"].as_array().unwrap().len(), 2);
+        assert!(value(&json, section, "goodput") > 0.0);
+    }
+}
+
+#[test]
+fn every_kind_of_handshake_is_shaken_by_many_callers() {
+    for (flags, section) in
+        [("", "handshakes"), ("--zero-rtt", "handshakes_0rtt"), ("--cookies", "handshakes_cookies")]
+    {
+        let json = json_of(&format!("handshakes --self --parallel 8 --rounds 64 {flags} --json"));
+        assert_eq!(value(&json, section, "count"), 64.0);
+        assert!(value(&json, section, "cpu_far") > 0.0);
+        if section == "handshakes_0rtt" {
+            assert_eq!(value(&json, section, "early_accepted"), 100.0);
+        }
+        if section == "handshakes_cookies" {
+            assert!(value(&json, section, "cookies") >= 64.0);
+        }
+    }
+    let json = json_of("handshakes --self --rounds 20 --json");
+    assert_eq!(value(&json, "handshakes", "count"), 20.0);
+}
+
+#[test]
+fn a_message_reaches_every_peer() {
+    let json = json_of("fanout --self --peers 4 --rate 50 --seconds 0.6 --late-max 100 --json --quiet");
+    let rounds = value(&json, "fanout", "sent");
+    assert_eq!(value(&json, "fanout", "answered"), rounds * 4.0);
+    assert_eq!(value(&json, "last peer of a round", "count"), rounds);
+}
+
+#[test]
+fn a_ladder_ends_at_its_top_or_at_a_knee() {
+    let json = json_of(
+        "ladder --self --from 100 --to 400 --seconds 0.3 --late-max 100 --p99-max 1e9 --json --quiet --halvings 0",
+    );
+    assert!(value(&json, "ladder", "knee") >= 100.0);
+    assert_eq!(value(&json, "core at 100/s", "unanswered"), 0.0);
+}
+
+#[test]
+fn a_late_generator_makes_the_run_void() {
+    // Nobody sends at the very nanosecond.
+    let output = run("latency --self --rate 200 --seconds 0.4 --late-after 0 --late-max 0 --json --quiet");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &json["state"]), (Some(1), &json!("void")));
+    assert!(errors_of(&output).contains("late"), "{}", errors_of(&output));
+}
+
+#[test]
+fn nobody_there_and_the_wrong_key_are_said() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = run(&format!("idle {}", socket.local_addr().unwrap()));
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(errors_of(&nobody).contains("no answer"), "{}", errors_of(&nobody));
+    assert_eq!(errors_of(&nobody).lines().count(), 1, "{}", errors_of(&nobody));
+
+    let start = |line: &str| {
+        let mut far = Running(command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut uri = String::new();
+        BufReader::new(far.0.stdout.take().unwrap()).read_line(&mut uri).unwrap();
+        (far, uri.trim().to_owned())
+    };
+    let (_first, own) = start("far");
+    let (_second, other) = start("far");
+    let (id, _) = other.split_once('@').unwrap();
+    let (_, address) = own.split_once('@').unwrap();
+    let wrong = run(&format!("idle {id}@{address}"));
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(errors_of(&wrong).contains("the ID or network is another"), "{}", errors_of(&wrong));
+}
+
+#[test]
+fn a_target_that_is_not_ours_is_left_alone() {
+    let output = run("throughput 192.0.2.1:7117");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("--i-own-this-target"), "{}", errors_of(&output));
+}
+
+#[test]
+fn a_full_disk_costs_the_report_and_not_the_figures() {
+    let output = run("idle --self --seconds 0.2 --json=/dev/full");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("cannot write /dev/full: No space left"), "{}", errors_of(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cpu_far"));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command("idle --self --seconds 0.2").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("standard output: No space left"), "{}", errors_of(&output));
+}
+
+/// Processes whose parent this is.
+fn children_of(parent: u32) -> Vec<String> {
+    let wanted = format!("PPid:\t{parent}");
+    let is_child = |folder: &PathBuf| {
+        fs::read_to_string(folder.join("status"))
+            .is_ok_and(|status| status.lines().any(|line| line == wanted))
+    };
+    let folders = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let name = |folder: PathBuf| folder.file_name().unwrap().to_string_lossy().into_owned();
+    folders.filter(is_child).map(name).collect()
+}
+
+#[test]
+fn a_far_side_that_dies_leaves_what_was_known() {
+    for (line, section) in [
+        ("throughput --self --seconds 60 --json", "throughput"),
+        ("latency --self --rate 300 --seconds 60 --late-max 100 --json", "core at 300/s"),
+    ] {
+        let child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut near = Running(child);
+        let mut progress = BufReader::new(near.0.stderr.take().unwrap()).lines();
+        assert!(progress.any(|line| line.unwrap().contains(" arrived")), "there is progress");
+        for far in children_of(near.0.id()) {
+            assert!(Command::new("kill").args(["-9", &far]).status().unwrap().success());
+        }
+        let mut output = String::new();
+        near.0.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+        assert_eq!(near.0.wait().unwrap().code(), Some(1));
+        let json: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(json["state"], "partial");
+        assert!(json["notes"][0].as_str().unwrap().contains("the far side has ended"), "{}", json["notes"]);
+        let figure = if section == "throughput" { "goodput" } else { "answered" };
+        assert!(value(&json, section, figure) > 0.0);
+        assert!(progress.any(|line| line.unwrap().starts_with("dunlin-loadgen: partial: ")));
+    }
+}
+
+#[test]
+fn a_comparison_says_by_its_exit_code() {
+    let folder = Folder::new("compare");
+    let write = |name: &str, goodput: &[f64], state: &str| {
+        let figure = json!({ "value": 0, "unit": "Gbit/s", "values": goodput, "better": "higher" });
+        let figures = json!({ "throughput": { "goodput": figure } });
+        let run =
+            json!({ "schema": "dunlin-loadgen/1", "mode": "throughput", "state": state, "figures": figures });
+        fs::write(folder.0.join(name), run.to_string()).unwrap();
+    };
+    write("plain", &[10.0, 10.5, 9.5], "complete");
+    write("same", &[10.2, 9.9, 10.4], "complete");
+    write("worse", &[8.0, 8.2, 8.1], "complete");
+    write("void", &[8.0], "void");
+    fs::write(folder.0.join("text"), "no JSON").unwrap();
+    let code = |after: &str, more: &str| {
+        run(&format!("compare {} {} {more}", folder.path("plain"), folder.path(after))).status.code()
+    };
+    assert_eq!((code("same", ""), code("worse", "")), (Some(0), Some(1)));
+    assert_eq!(code("worse", "--threshold 30"), Some(0));
+    for unfit in ["void", "text", "absent"] {
+        assert_eq!(code(unfit, ""), Some(2), "{unfit}");
+    }
+    assert_eq!(code("same", "--threshold -1"), Some(2));
+    assert_eq!(run("compare").status.code(), Some(2));
+}
