@@ -8,6 +8,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dunlin::clock::Clock;
@@ -34,6 +35,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Fault;
 use crate::interrupt;
+use crate::live::Live;
 use crate::recorder::histogram;
 
 /// How long a call may take.
@@ -95,7 +97,7 @@ impl Callers {
     }
 
     /// So many calls in all, by all callers side by side.
-    pub(crate) fn run(&mut self, count: u64) -> Result<Called, Fault> {
+    pub(crate) fn run(&mut self, count: u64, live: &Live) -> Result<Called, Fault> {
         let mut called = Called { times: histogram(), early_accepted: 0, failed: 0, why: None };
         let mut left = count;
         for caller in &mut self.callers {
@@ -121,6 +123,8 @@ impl Callers {
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 self.turn_all(&mut called, &mut left)?;
+                live.sent.store(count - left, Ordering::Relaxed);
+                live.arrived.store(called.times.len(), Ordering::Relaxed);
             }
         }
         Ok(called)

@@ -1,6 +1,7 @@
 //! Sessions opened and closed: from the call to the session, one after the other or many callers side by side.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dunlin::{ConnectOptions, DunlinUri, Early, EarlyData, Host, SendOptions};
@@ -10,6 +11,7 @@ use hdrhistogram::Histogram;
 use crate::Fault;
 use crate::callers::{Callers, Calls};
 use crate::interrupt;
+use crate::live::{Live, Scene, Watch};
 use crate::messages::{NOTHING, message};
 use crate::near::Near;
 use crate::options::{Cipher, NodeOptions, ShakingOptions};
@@ -18,6 +20,8 @@ use crate::report::Report;
 
 /// Handshakes of each caller before counting begins, but at least so many in all.
 const WARM_UP: u64 = 50;
+/// What a handshake takes, for the samples' interval.
+const EXPECTED: Duration = Duration::from_micros(400);
 /// Bytes of the message in the first datagram.
 const EARLY_LEN: usize = 64;
 
@@ -31,7 +35,7 @@ struct Shaken {
 pub(crate) fn run(
     near: &mut Near,
     node: &NodeOptions,
-    options: &ShakingOptions,
+    (options, is_quiet): (&ShakingOptions, bool),
     report: &mut Report,
 ) -> Result<(), Fault> {
     let mut callers = match options.parallel {
@@ -40,13 +44,23 @@ pub(crate) fn run(
         count => Some(Callers::new(calls(near, node, options)?, count)?),
     };
     let warm_up = WARM_UP.max(options.parallel as u64);
-    shake(near, callers.as_mut(), (options, warm_up))?.result?;
+    shake(near, callers.as_mut(), (options, warm_up), &Live::default())?.result?;
     let peer = near.connect()?;
     near.begin(&peer)?;
     peer.close(0);
+    let scene = Scene {
+        section: name_of(options).to_owned(),
+        span: EXPECTED * options.rounds,
+        is_quiet,
+        far: near.far_process(),
+        ..Scene::default()
+    };
+    let watch = Watch::start(scene);
     let start = Instant::now();
-    let shaken = shake(near, callers.as_mut(), (options, options.rounds.into()))?;
+    let shaken = shake(near, callers.as_mut(), (options, options.rounds.into()), &watch.live());
     let seconds = start.elapsed().as_secs_f64();
+    report.timeline.extend(watch.stop());
+    let shaken = shaken?;
     let count = shaken.times.len() as f64;
     report.section(name_of(options));
     report.add("rate", count / seconds, "/s");
@@ -95,9 +109,10 @@ fn shake(
     near: &Near,
     callers: Option<&mut Callers>,
     (options, count): (&ShakingOptions, u64),
+    live: &Live,
 ) -> Result<Shaken, Fault> {
-    let Some(callers) = callers else { return Ok(shake_alone(near, options, count)) };
-    let called = callers.run(count)?;
+    let Some(callers) = callers else { return Ok(shake_alone(near, (options, count), live)) };
+    let called = callers.run(count, live)?;
     let result = match &called.why {
         Some(why) => Err(format!("{} of {count} calls failed, the first as {why}", called.failed).into()),
         None => Ok(()),
@@ -106,7 +121,7 @@ fn shake(
 }
 
 /// One engine, one call after the other.
-fn shake_alone(near: &Near, options: &ShakingOptions, count: u64) -> Shaken {
+fn shake_alone(near: &Near, (options, count): (&ShakingOptions, u64), live: &Live) -> Shaken {
     let mut connect = ConnectOptions::default();
     if options.zero_rtt {
         connect.early.push(Early { bytes: message(NOTHING, EARLY_LEN), options: SendOptions::default() });
@@ -121,6 +136,8 @@ fn shake_alone(near: &Near, options: &ShakingOptions, count: u64) -> Shaken {
         match shake_once(near, &uri, &connect) {
             Ok((took, early)) => {
                 shaken.times.saturating_record(took.as_nanos() as u64);
+                live.sent.fetch_add(1, Ordering::Relaxed);
+                live.arrived.fetch_add(1, Ordering::Relaxed);
                 shaken.early_accepted += u64::from(early == EarlyData::Accepted);
             }
             Err(fault) => {

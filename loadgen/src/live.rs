@@ -118,6 +118,7 @@ struct Watcher {
     counted: [u64; 2],
     cores: Vec<CoreTime>,
     times: Histogram<u64>,
+    spare: Histogram<u64>,
     samples: Vec<Sample>,
     bar: Option<ProgressBar>,
     line_at: Instant,
@@ -142,6 +143,7 @@ impl Watcher {
             counted: [0; 2],
             cores: host::core_times(),
             times: histogram(),
+            spare: histogram(),
             samples: Vec::new(),
             bar,
             line_at: now + LINE_EVERY,
@@ -174,10 +176,16 @@ impl Watcher {
 
     fn look(&mut self, now: Instant) {
         self.times.reset();
+        let mut heard = 0;
         for recorder in &self.scene.recorders {
-            lock(recorder).take_interval(&mut self.times);
+            self.spare.reset();
+            let mut recorder = lock(recorder);
+            recorder.swap_interval(&mut self.spare);
+            heard += recorder.heard();
+            drop(recorder);
+            // All histograms have the same bounds.
+            let _ = self.times.add(&self.spare);
         }
-        let heard = self.scene.recorders.iter().map(|recorder| lock(recorder).heard()).sum();
         if !self.scene.recorders.is_empty() {
             self.live.arrived.store(heard, Ordering::Relaxed);
         }

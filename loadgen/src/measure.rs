@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
 
 /// Writes everything; the fault to end with, if there is one.
 fn finish(report: &Report, options: &NearOptions) -> Result<(), Fault> {
-    let is_asked = options.json.is_some() || options.html.is_some() || options.hlog.is_some();
+    let is_asked = options.json.is_some() || options.html.is_some();
     let mut faults: Vec<String> = report.notes().into_iter().map(str::to_owned).collect();
     // Nothing but the fault is worth printing when there are no figures.
     if report.state() != State::Failed || is_asked {
@@ -91,7 +91,9 @@ fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<()
             let over = if over.is_empty() { &[Over::Core] } else { over.as_slice() };
             paced::measure(near, &loads(over, rate, (options, paced)), report)
         }
-        Command::Handshakes { shaking, .. } => handshakes::run(near, node, shaking, report),
+        Command::Handshakes { near: options, shaking } => {
+            handshakes::run(near, node, (shaking, options.quiet), report)
+        }
         Command::Ladder { near: options, paced, from, to, factor, halvings, p99_max, over } => {
             let climb =
                 Climb { from: *from, to: *to, factor: *factor, halvings: *halvings, p99_max: *p99_max };

@@ -75,7 +75,8 @@ struct Marks {
 impl Near {
     /// Starts our nodes, and the far side's process where it is ours.
     pub(crate) fn start(node: &NodeOptions, options: &NearOptions, crew: Crew) -> Result<Self, Fault> {
-        if !(options.seconds.is_finite() && options.seconds > 0.0) {
+        let is_time = Duration::try_from_secs_f64(options.seconds).is_ok_and(|span| !span.is_zero());
+        if !is_time {
             return Err(format!("--seconds {} is no time to measure", options.seconds).into());
         }
         let cores = cores(node)?;

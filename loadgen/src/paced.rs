@@ -96,9 +96,10 @@ pub(crate) fn run(
     };
     let whole = warm_up + load.span;
     let plan = Plan::new(load.rate, whole, spacing)?;
+    let counted_from = warm_up.as_nanos() as u64;
+    let planned = plan.count_from(counted_from);
     near.begin(&peers[0])?;
     let base = near.courses[0].start.elapsed().as_nanos() as u64;
-    let counted_from = warm_up.as_nanos() as u64;
     for course in &near.courses {
         let mut recorder = lock(&course.recorder);
         recorder.count_from(base + counted_from);
@@ -107,6 +108,7 @@ pub(crate) fn run(
         }
     }
     let rules = Rules {
+        planned,
         counted_from_ns: counted_from,
         late_after_ns: seconds(options.late_after * 1e-6, "--late-after")?.as_nanos() as u64,
         given_up_at_ns: (whole + (whole / GRACE_PART).max(GRACE_MIN)).as_nanos() as u64,
@@ -178,8 +180,7 @@ fn gather(near: &Near, load: &Load<'_>, sent: Sent, peers: usize) -> Outcome {
     let options = load.options;
     let void = (sent.late_percent() > options.late_max).then(|| {
         format!(
-            "{}: {:.1} % of the messages left more than {} us late or not at all, {} % is the limit: \
-             the node took them too slowly, or the generator has too little of its core",
+            "{}: {:.1} % of the messages left over {} us late or never, {} % is the limit",
             load.section,
             sent.late_percent(),
             options.late_after,

@@ -83,6 +83,8 @@ pub(crate) trait Field {
 /// From when on messages count, from when on they are late, and when nothing more is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
+    /// How many messages count; counted before the clock starts, as it takes a while.
+    pub(crate) planned: u64,
     /// What is meant for an earlier time warms up.
     pub(crate) counted_from_ns: u64,
     /// A message is late that leaves so long after its time.
@@ -113,7 +115,7 @@ impl Sent {
 
 /// Sends the plan. What was sent until something went wrong is told with it.
 pub(crate) fn drive(plan: Plan, rules: &Rules, field: &mut impl Field) -> (Sent, Result<(), Fault>) {
-    let mut sent = Sent { planned: plan.count_from(rules.counted_from_ns), ..Sent::default() };
+    let mut sent = Sent { planned: rules.planned, ..Sent::default() };
     for intended in plan {
         field.wait_until(intended);
         let now = field.now();
@@ -174,8 +176,14 @@ mod tests {
         Stalling { now: 0, stall, recorder: Recorder::default(), refuses_at: u64::MAX }
     }
 
-    fn rules(counted_from_ns: u64) -> Rules {
-        Rules { counted_from_ns, late_after_ns: MILLISECOND, given_up_at_ns: 20 * SECOND }
+    fn rules(plan: &Plan, counted_from_ns: u64) -> Rules {
+        let planned = plan.count_from(counted_from_ns);
+        Rules { planned, counted_from_ns, late_after_ns: MILLISECOND, given_up_at_ns: 20 * SECOND }
+    }
+
+    fn driven(plan: Plan, counted_from_ns: u64, field: &mut Stalling) -> (Sent, Result<(), Fault>) {
+        let rules = rules(&plan, counted_from_ns);
+        drive(plan, &rules, field)
     }
 
     fn plan(rate: f64, seconds: u64, spacing: Spacing) -> Plan {
@@ -215,7 +223,7 @@ mod tests {
     #[test]
     fn a_stall_shows_in_the_corrected_latency_alone() {
         let mut field = stalling(5 * SECOND..6 * SECOND);
-        let (sent, result) = drive(plan(1_000.0, 10, Spacing::Fixed), &rules(0), &mut field);
+        let (sent, result) = driven(plan(1_000.0, 10, Spacing::Fixed), 0, &mut field);
         result.unwrap();
         let recorder = &field.recorder;
         assert_eq!((sent.planned, sent.sent, recorder.answered()), (10_000, 10_000, 10_000));
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn without_a_stall_nothing_is_late_and_both_figures_agree() {
         let mut field = stalling(0..0);
-        let (sent, _) = drive(plan(1_000.0, 10, Spacing::Fixed), &rules(0), &mut field);
+        let (sent, _) = driven(plan(1_000.0, 10, Spacing::Fixed), 0, &mut field);
         assert_eq!((sent.late, sent.lateness_ns_max), (0, 0));
         assert!(field.recorder.corrected().max() - field.recorder.uncorrected().max() < 3_000);
     }
@@ -241,7 +249,7 @@ mod tests {
     fn what_warms_up_does_not_count() {
         let mut field = stalling(0..SECOND);
         field.recorder.count_from(3 * SECOND);
-        let (sent, _) = drive(plan(1_000.0, 10, Spacing::Fixed), &rules(3 * SECOND), &mut field);
+        let (sent, _) = driven(plan(1_000.0, 10, Spacing::Fixed), 3 * SECOND, &mut field);
         assert_eq!((sent.planned, sent.sent, sent.late), (7_000, 7_000, 0));
         assert_eq!(field.recorder.answered(), 7_000);
         assert!(field.recorder.corrected().max() < MILLISECOND);
@@ -250,13 +258,13 @@ mod tests {
     #[test]
     fn what_is_never_sent_counts_as_late_and_what_was_sent_is_told_with_the_fault() {
         let mut field = stalling(5 * SECOND..60 * SECOND);
-        let (sent, result) = drive(plan(100.0, 10, Spacing::Fixed), &rules(0), &mut field);
+        let (sent, result) = driven(plan(100.0, 10, Spacing::Fixed), 0, &mut field);
         result.unwrap();
         assert_eq!((sent.planned, sent.sent), (1_000, 501));
         assert!(sent.late_percent() > 49.0, "{sent:?}");
         let mut field = stalling(0..0);
         field.refuses_at = 2 * SECOND;
-        let (sent, result) = drive(plan(100.0, 10, Spacing::Fixed), &rules(0), &mut field);
+        let (sent, result) = driven(plan(100.0, 10, Spacing::Fixed), 0, &mut field);
         assert_eq!((sent.sent, result.unwrap_err().to_string()), (200, "gone".to_owned()));
     }
 }

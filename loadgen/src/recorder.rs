@@ -111,11 +111,9 @@ impl Recorder {
         self.rounds.as_ref().map(|rounds| &rounds.whole)
     }
 
-    /// Adds what came since the last look.
-    pub(crate) fn take_interval(&mut self, into: &mut Histogram<u64>) {
-        // Both have the same bounds.
-        let _ = into.add(&self.interval);
-        self.interval.reset();
+    /// Exchanges what came since the last look for an empty histogram: the lock is not held for longer than that.
+    pub(crate) fn swap_interval(&mut self, spare: &mut Histogram<u64>) {
+        std::mem::swap(&mut self.interval, spare);
     }
 }
 
@@ -169,8 +167,10 @@ mod tests {
         let mut recorder = Recorder::default();
         recorder.on_answer((0, 10), 500);
         let mut interval = histogram();
-        recorder.take_interval(&mut interval);
-        recorder.take_interval(&mut interval);
+        recorder.swap_interval(&mut interval);
         assert_eq!((interval.len(), recorder.answered(), recorder.uncorrected().max()), (1, 1, 490));
+        interval.reset();
+        recorder.swap_interval(&mut interval);
+        assert!(interval.is_empty());
     }
 }

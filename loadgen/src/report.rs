@@ -22,7 +22,9 @@ pub(crate) const SCHEMA_HELP: &str = r#"Exit code: 0 when all went well; 1 when 
 JSON (--json): one object
   schema       "dunlin-loadgen/1"
   mode         the command
-  state        "complete"; "void": the generator was late, do not use it; "partial": it ended early; "failed": no figures
+  state        "complete"; "void": messages left late, as the node took them too slowly or the generator had too little
+                 of its core, so do not use it;
+                 "partial": it ended early; "failed": no figures
   notes        why it is not complete: a list of lines
   setup        one line for people
   environment  object: version, revision, compiler, profile, command, time_unix, kernel, cpu, cpu_flags, mtu, settings, ...
@@ -112,14 +114,15 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// Which way a figure is better, where that is plain.
 pub(crate) fn better(name: &str, unit: &str) -> Option<&'static str> {
     const HIGHER: [&str; 6] = ["goodput", "messages", "rate", "achieved", "knee", "deliveries"];
-    const HOST: [&str; 4] = ["us", "us/datagram", "%", "s"];
+    const COSTS: [&str; 3] = ["us", "us/datagram", "%"];
+    const SPEEDS: [&str; 2] = ["Gbit/s", "M/s"];
     match (name, unit) {
         // One slow answer makes it; it tells nothing of a change.
         ("max" | "uncorrected_max" | "lateness_max" | "early_accepted" | "late_share" | "measured", _) => {
             None
         }
-        (name, _) if HIGHER.contains(&name) => Some("higher"),
-        (_, unit) if HOST.contains(&unit) => Some("lower"),
+        (name, unit) if HIGHER.contains(&name) || SPEEDS.contains(&unit) => Some("higher"),
+        (_, unit) if COSTS.contains(&unit) => Some("lower"),
         _ => None,
     }
 }

@@ -23,7 +23,7 @@ use crate::writing;
 
 /// Messages a second that nothing on one core keeps up with.
 const BEYOND: f64 = 100_000_000.0;
-/// Part of a step's time for the schedule's own ceiling: the plan is counted beforehand, which takes as long again.
+/// Part of a step's time for the ceilings: their plans have more messages than can leave.
 const CEILING_PART: u32 = 8;
 /// The rate at which the echo's latency is taken.
 const GENTLE: f64 = 2_000.0;
@@ -81,18 +81,18 @@ fn measure(cores: &Cores, span: Duration, report: &mut Report) -> Result<(), Fau
     }
 }
 
-fn rules(span: Duration) -> Rules {
+fn rules(plan: &Plan, span: Duration) -> Rules {
     let late_after_ns = Duration::from_millis(1).as_nanos() as u64;
-    Rules { counted_from_ns: 0, late_after_ns, given_up_at_ns: span.as_nanos() as u64 }
+    let planned = plan.count_from(0);
+    Rules { planned, counted_from_ns: 0, late_after_ns, given_up_at_ns: span.as_nanos() as u64 }
 }
 
 /// Everything that the generator does for a message, but for the sending: messages a second.
 fn schedule_ceiling(span: Duration) -> Result<f64, Fault> {
     let mut field = Void { start: Instant::now(), ball: message(PACED, LEN), recorder: Recorder::default() };
     let plan = Plan::new(BEYOND, span, Spacing::Fixed)?;
+    let rules = Rules { given_up_at_ns: u64::MAX, ..rules(&plan, span) };
     field.start = Instant::now();
-    let mut rules = rules(span);
-    rules.given_up_at_ns = u64::MAX;
     let (sent, result) = drive(plan, &rules, &mut field);
     result?;
     let answered = field.recorder.answered();
@@ -181,9 +181,10 @@ fn through(echo: &Echo, rate: f64, span: Duration) -> Result<Echoed, Fault> {
     socket.set_read_timeout(Some(LOOK_EVERY))?;
     let recorder = Arc::new(std::sync::Mutex::new(Recorder::default()));
     let done = AtomicBool::new(false);
+    let plan = Plan::new(rate, span, Spacing::Fixed)?;
+    let rules = rules(&plan, span);
     let start = Instant::now();
     let before = echo.echoed.load(Ordering::Relaxed);
-    let plan = Plan::new(rate, span, Spacing::Fixed)?;
     let mut wire = Socket { start, socket: &socket, ball: message(PACED, LEN) };
     let (sent, took, after) = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -197,14 +198,14 @@ fn through(echo: &Echo, rate: f64, span: Duration) -> Result<Echoed, Fault> {
                 }
             }
         });
-        wire.start = start;
-        let (sent, result) = drive(plan, &rules(span), &mut wire);
+        let (sent, result) = drive(plan, &rules, &mut wire);
         let took = start.elapsed().as_secs_f64();
         let after = echo.echoed.load(Ordering::Relaxed);
         std::thread::sleep(LOOK_EVERY * 2);
         done.store(true, Ordering::Relaxed);
         result.map(|()| (sent, took, after))
     })?;
+    // The receiving thread is over.
     let recorder = std::mem::take(&mut *lock(&recorder));
     let sent_per_s = sent.sent as f64 / took;
     Ok(Echoed { sent, recorder, sent_per_s, echoed_per_s: (after - before) as f64 / took })
