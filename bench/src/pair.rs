@@ -219,6 +219,7 @@ fn config(number: u8, shape: &Shape) -> ShardConfig {
     ShardConfig {
         index: 0,
         placement: Placement::new(1, PlacementSeeds::default()),
+        steered: true,
         network: [7; 32],
         suite: Suite::AesGcm,
         instance: InstanceId([number; 8]),

@@ -15,10 +15,10 @@ use dunlin_shards::blocks::Block;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
-use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::event::Event;
 use crate::api::message::Message;
+use crate::bell::Bell;
 use crate::mailbox::{Port, lock};
 use crate::socket::SocketCounters;
 
@@ -41,7 +41,7 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct Request {
     answer: Mutex<Option<Answer>>,
-    answered: Bell,
+    pub(crate) answered: Bell,
     /// What its early messages take of the queue of the peer that it may bring.
     room: usize,
 }
@@ -51,9 +51,8 @@ impl Request {
         Self { room, ..Self::default() }
     }
 
-    pub(crate) fn complete(&self, answer: Answer) {
+    fn complete(&self, answer: Answer) {
         *lock(&self.answer) = Some(answer);
-        self.answered.notify(usize::MAX);
     }
 
     pub(crate) fn take(&self) -> Option<Answer> {
@@ -64,7 +63,7 @@ impl Request {
         if let Some(answer) = self.take() {
             return Some(answer);
         }
-        listener!(self.answered => listener);
+        let listener = self.answered.listen();
         if let Some(answer) = self.take() {
             return Some(answer);
         }
@@ -127,18 +126,23 @@ const PEERS_SWEEP: usize = 1_024;
 const EVENTS_MAX: usize = 65_536;
 
 impl EngineShared {
+    /// This process was forked from the engine's: nobody would ever answer. A system call: not for every message.
+    // spec: atp/fork
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     pub(crate) fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn publish(&self, event: Event) {
+    /// An event for the application; `happened` is still to be rung.
+    pub(crate) fn put_event(&self, event: Event) {
         let mut events = lock(&self.events);
         if events.len() >= EVENTS_MAX {
             events.pop_front();
         }
         events.push_back(event);
-        drop(events);
-        self.happened.notify(1);
     }
 
     /// The peer with this identity, who has another session now; a new handle when there is none or it is closed.
@@ -172,25 +176,24 @@ impl EngineShared {
         let requests: Vec<Arc<Request>> = lock(&self.requests).drain().map(|(_, request)| request).collect();
         for request in requests {
             request.complete(Answer::ConnectFailed(CloseReason::Local));
+            request.answered.ring();
         }
         let peers: Vec<Arc<PeerShared>> = lock(&self.peers).values().filter_map(Weak::upgrade).collect();
         for peer in peers {
             peer.on_closed(CloseReason::Local);
         }
-        self.happened.notify(usize::MAX);
+        self.happened.ring();
     }
 
-    pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
-        let request = lock(&self.requests).remove(&ticket);
-        let known = request.is_some();
-        if let Some(request) = request {
-            if let Answer::Connected { peer, .. } = &answer {
-                // Before the driver gives back what was acknowledged with the answer.
-                peer.queued.fetch_add(request.room, Ordering::AcqRel);
-            }
-            request.complete(answer);
+    /// Answers a request; its bell is still to be rung.
+    pub(crate) fn put_answer(&self, ticket: Ticket, answer: Answer) -> Option<Arc<Request>> {
+        let request = lock(&self.requests).remove(&ticket)?;
+        if let Answer::Connected { peer, .. } = &answer {
+            // Before the driver gives back what was acknowledged with the answer.
+            peer.queued.fetch_add(request.room, Ordering::AcqRel);
         }
-        known
+        request.complete(answer);
+        Some(request)
     }
 }
 
@@ -229,10 +232,10 @@ impl PeerShared {
             session: AtomicU32::new(session.0),
             remote: Mutex::new(remote),
             inbox: Mutex::new(VecDeque::new()),
-            arrived: Bell::new(),
+            arrived: Bell::default(),
             queued: CachePadded::new(AtomicUsize::new(0)),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
-            room: Bell::new(),
+            room: Bell::default(),
             sessions: Mutex::new(vec![session]),
             shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
@@ -251,7 +254,7 @@ impl PeerShared {
     }
 
     /// Another session with the same peer. False: the handle is closed for good.
-    fn add_session(&self, session: SessionId) -> bool {
+    pub(crate) fn add_session(&self, session: SessionId) -> bool {
         let mut sessions = lock(&self.sessions);
         if sessions.is_empty() {
             return false;
@@ -301,8 +304,8 @@ impl PeerShared {
     /// The session ended for good: everybody who waits is woken.
     fn on_closed(&self, reason: CloseReason) {
         let _ = self.closed.set(reason);
-        self.arrived.notify(usize::MAX);
-        self.room.notify(usize::MAX);
+        self.arrived.ring();
+        self.room.ring();
     }
 
     /// Takes room for a message in the queue; one message may go beyond it.
@@ -367,6 +370,6 @@ impl PeerShared {
 
     pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
-        self.arrived.notify(1);
+        self.arrived.ring();
     }
 }

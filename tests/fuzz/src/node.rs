@@ -143,6 +143,7 @@ impl<C: Crypto> Node<C> {
                 zero_rtt: self.choice.zero_rtt(),
                 shared_identity: self.choice.is_shared(),
                 fresh_identity: self.start == 1,
+                steered: true,
                 own_addresses: Vec::new(),
                 trusted: Vec::new(),
                 handshake_deadline: HANDSHAKE_DEADLINE,

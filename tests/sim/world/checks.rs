@@ -83,6 +83,7 @@ pub fn name_of(event: &Event) -> &'static str {
         Event::Connected { .. } => "Connected",
         Event::ConnectFailed { .. } => "ConnectFailed",
         Event::Accepted { .. } => "Accepted",
+        Event::Adopted { .. } => "Adopted",
         Event::Message { .. } => "Message",
         Event::Released { .. } => "Released",
         Event::QueueLimit { .. } => "QueueLimit",
@@ -110,6 +111,7 @@ pub(super) fn event_number(event: &Event) -> (u64, SessionId) {
         Event::PeerRestarted { from, .. } => (10, *from),
         Event::Moved { from, .. } => (11, *from),
         Event::Closed { session, .. } => (12, *session),
+        Event::Adopted { session, .. } => (13, *session),
     }
 }
 
@@ -131,6 +133,12 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Retire { .. } => 13,
         Mail::Probe { .. } => 14,
         Mail::Inherit { .. } => 15,
+        Mail::Opened(_) => 16,
+        Mail::Taken { .. } => 17,
+        Mail::Vacated { .. } => 18,
+        Mail::TokenUp { .. } => 19,
+        Mail::TokenDown { .. } => 20,
+        Mail::Reset { .. } => 21,
     }
 }
 

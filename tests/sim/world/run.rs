@@ -133,10 +133,10 @@ impl<C: Crypto> WorldOf<C> {
             self.tap.on_reached(from, target, self.now);
         }
         let node = &mut self.nodes[to.0];
-        let shard = if node.settings.unsteered {
-            self.chance.below(node.cores.len() as u64) as u8
-        } else {
-            node.placement.of_datagram(remote, &flight.bytes).0
+        let shard = match node.settings.lands_on {
+            Some(shard) => shard,
+            None if node.settings.unsteered => self.chance.below(node.cores.len() as u64) as u8,
+            None => node.placement.of_datagram(remote, &flight.bytes).0,
         };
         let now = node.clock.read(self.now);
         node.cores[usize::from(shard)].shard.handle_datagram(now, &flight.arrival, &mut flight.bytes);
