@@ -343,8 +343,11 @@ impl<C: Crypto> Network<C> {
             }
             Event::Accepted { session, .. } => self.on_open(node, session),
             Event::ConnectFailed { .. } => self.endings += 1,
-            Event::Closed { session, .. } => {
+            Event::Closed { session, peer, .. } => {
                 self.endings += 1;
+                for from in (0..self.nodes.len()).filter(|from| self.nodes[*from].id == peer) {
+                    self.records.on_closed(from);
+                }
                 self.nodes[node].sessions.retain(|known| *known != session);
             }
             Event::PeerRestarted { from, to, .. } | Event::Moved { from, to } => {

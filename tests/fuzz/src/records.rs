@@ -38,7 +38,7 @@ pub struct Record {
     pub may_repeat: bool,
     /// Its sender was restarted: nobody is told what became of it.
     pub is_void: bool,
-    /// Somebody was restarted since: an acknowledgement proves nothing any more.
+    /// Somebody was restarted, or the receiver's session ended before it was its turn: an acknowledgement proves nothing any more.
     pub is_excused: bool,
 }
 
@@ -100,6 +100,13 @@ impl Records {
             record.is_void |= record.from == node;
             record.is_excused = true;
             record.may_repeat = true;
+        }
+    }
+
+    /// A session with this sender ended at its receiver: what waited there for earlier messages went with it.
+    pub fn on_closed(&mut self, from: usize) {
+        for record in self.all.iter_mut().filter(|record| record.from == from && record.delivered == 0) {
+            record.is_excused = true;
         }
     }
 
