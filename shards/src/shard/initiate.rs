@@ -223,8 +223,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The handshake will not come to an end: the application gets its messages back and the reason.
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
-        let Slot::Connecting(connecting) = self.table.free(id) else { return };
+        let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
+        // Unreliable messages that made room for newer ones while nobody answered.
+        while let Some(released) = connecting.sender.poll_released() {
+            self.around.events.push_back(Event::Released { session: id, released });
+        }
         for left in connecting.sender.into_undelivered() {
             self.return_message(id, left.message);
         }
