@@ -270,6 +270,13 @@ impl<C: Crypto> SendKeys<C> {
         self.next_number >= self.stop_at
     }
 
+    /// No more messages are sealed with this key: what is left of it is for acknowledgements and probes. Without that two ends
+    /// that both have much to send could wear out their keys at once, each waiting for the other's acknowledgement.
+    #[must_use]
+    pub fn is_sparing(&self, limits: &KeyLimits) -> bool {
+        self.sealed_count() >= limits.packets_max - (limits.packets_max - limits.packets) / 2
+    }
+
     /// Everything below was sent or skipped.
     #[must_use]
     pub fn next_number(&self) -> PacketNumber {

@@ -286,7 +286,8 @@ impl<C: Crypto> Session<C> {
         around.stats.segments_resent += resent - self.told_resent;
         self.told_resent = resent;
         let bytes = self.sender.queue_bytes_max();
-        if bytes != self.told_queue {
+        // An application that does not know the session yet would miss it.
+        if self.announced && bytes != self.told_queue {
             self.told_queue = bytes;
             around.events.push_back(Event::QueueLimit { session: self.agreement.id, bytes });
         }
