@@ -121,11 +121,8 @@ impl<C: Crypto> Network<C> {
             len,
             reliable: manner.reliable(),
             ordered: manner.ordered(),
-            outcome: None,
-            delivered: 0,
-            may_repeat: false,
-            is_void: false,
-            is_excused: false,
+            idempotent,
+            ..Record::default()
         });
         Outgoing {
             ticket: number as u64,
