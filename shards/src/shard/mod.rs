@@ -261,8 +261,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if id.shard() != self.config.index {
             match self.adopted.get(&id) {
                 Some(adopted) => id = *adopted,
-                // Whoever the id names sent it here: it is nobody's.
-                None if landed == id.shard() => return self.on_unknown_session(arrival, id, datagram.len()),
+                // The shard that the id names thought it ours: it may have taken the session back meanwhile, so no Reset.
+                None if landed == id.shard() => return Err(DropReason::UnknownSession),
                 None => return self.misroute(Destination::Shard(id.shard()), arrival, datagram),
             }
         }
