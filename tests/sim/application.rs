@@ -193,6 +193,17 @@ impl Application {
         self.sessions.len()
     }
 
+    /// Who each of its sessions is with.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.sessions.values().map(|open| open.peer)
+    }
+
+    /// Bytes of messages that have not come home.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pool.allocated_bytes() - self.pool.free_bytes()
+    }
+
     /// Messages that wait for a session or room.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
@@ -280,7 +291,11 @@ impl Application {
     pub fn cancel(&mut self, entry: Entry) {
         for contact in self.contacts.values_mut() {
             for line in contact.outbox.values_mut() {
+                let count = line.len();
                 line.retain(|waiting| waiting.entry != entry);
+                if line.len() < count {
+                    self.notes.push(Note::Released(entry, Outcome::Abandoned));
+                }
             }
             contact.outbox.retain(|_, line| !line.is_empty());
         }

@@ -193,6 +193,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.around.pool.allocated_bytes()
     }
 
+    /// Bytes of message blocks among them that hold something.
+    pub fn used_bytes(&self) -> usize {
+        self.around.pool.allocated_bytes() - self.around.pool.free_bytes()
+    }
+
     /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core.
     pub fn take_block(&mut self, len: usize) -> Option<Block> {
         self.around.pool.take(len)
