@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
@@ -145,6 +145,8 @@ pub struct Application {
     /// Sessions that moved into others, and who was there.
     moved: BTreeMap<SessionId, NodeId>,
     message_len_max: usize,
+    /// Peers that it wants nothing of any more.
+    forgotten: BTreeSet<NodeId>,
 }
 
 impl Application {
@@ -170,6 +172,7 @@ impl Application {
             last_ticket: 1 << 32,
             moved: BTreeMap::new(),
             message_len_max,
+            forgotten: BTreeSet::new(),
         }
     }
 
@@ -306,6 +309,14 @@ impl Application {
         }
     }
 
+    /// It has nothing more to say to a peer. The messages that it had not sent yet.
+    pub fn forget(&mut self, peer: NodeId) -> Vec<Entry> {
+        self.forgotten.insert(peer);
+        let Some(contact) = self.contacts.get_mut(&peer) else { return Vec::new() };
+        let lines = core::mem::take(&mut contact.outbox);
+        lines.into_values().flatten().map(|waiting| waiting.entry).collect()
+    }
+
     /// Does what can be done now: calls, sends, reads.
     pub fn work(&mut self, now: u64, placement: &Placement) {
         let peers: Vec<NodeId> = self.contacts.keys().copied().collect();
@@ -410,7 +421,10 @@ impl Application {
         }
         let waiting = self.kept.remove(&entry).expect("a message is released once");
         self.notes.push(Note::Released(entry, outcome));
-        let comes_again = self.persists && waiting.manner.reliable && !waiting.manner.once;
+        let comes_again = self.persists
+            && waiting.manner.reliable
+            && !waiting.manner.once
+            && !self.forgotten.contains(&waiting.to);
         if outcome == Outcome::Abandoned && comes_again {
             self.notes.push(Note::SentAgain(entry));
             self.contacts.entry(waiting.to).or_default().put(waiting);
@@ -453,8 +467,16 @@ impl Application {
         self.contacts.entry(peer).or_default().session.get_or_insert(session);
     }
 
+    /// The session that is meant by one that has itself moved already.
+    fn follow(&self, session: SessionId) -> SessionId {
+        let moved = self.moved.get(&session).filter(|_| !self.sessions.contains_key(&session));
+        let other = moved.and_then(|peer| self.sessions.iter().rev().find(|(_, open)| open.peer == *peer));
+        other.map_or(session, |(id, _)| *id)
+    }
+
     /// One session carries on for another.
     fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
+        let to = if from == to { to } else { self.follow(to) };
         for (entry, queued) in &mut self.queued {
             if queued.session != from {
                 continue;

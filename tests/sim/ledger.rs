@@ -215,6 +215,15 @@ impl Ledger {
         }
     }
 
+    /// Nobody waits for messages from one node to another.
+    pub fn void_between(&mut self, from: NodeIndex, to: NodeIndex) {
+        for entry in 0..self.records.len() {
+            if (self.records[entry].from, self.records[entry].to) == (from, to) {
+                self.on_void(Entry(entry));
+            }
+        }
+    }
+
     /// A node was restarted: nobody will learn what became of its messages; what it had acknowledged went with it; and what
     /// others had not been told of may be sent to it again.
     pub fn void_node(&mut self, node: NodeIndex) {

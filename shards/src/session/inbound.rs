@@ -158,6 +158,7 @@ impl<C: Crypto> Session<C> {
     ) {
         match self.phase {
             Phase::Closing { .. } => {
+                around.stats.count_drop(DropReason::Closing);
                 // The peer has not heard our CLOSE yet, unless this is its own.
                 self.control.close.get_or_insert((code::DONE, ""));
                 self.on_close_only(around, plain);

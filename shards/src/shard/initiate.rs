@@ -225,8 +225,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The handshake will not come to an end: the application gets its messages back and the reason.
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
-        let Slot::Connecting(connecting) = self.table.free(id) else { return };
+        let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
+        // An unreliable message that travelled as early data is done with already.
+        while let Some(released) = connecting.sender.poll_released() {
+            self.around.events.push_back(Event::Released { session: id, released });
+        }
         for left in connecting.sender.into_undelivered() {
             self.return_message(id, left.message);
         }
@@ -302,6 +306,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Slot::Connecting(connecting) = self.table.take(id) else { return };
         let Connecting {
             ticket,
+            remote,
             mut handshake,
             mut sender,
             early,
@@ -336,9 +341,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             suite: welcome.head().suite,
             reset_token: Some(answer.reset_token),
         };
-        let mut path = Path::of_arrival(arrival);
+        // The application vouches for the address that it dialled. An answer from elsewhere, through a NAT or sent on by
+        // somebody, proves nothing of where it came from.
+        let mut path = Path::to(remote);
         path.on_validated();
         let mut session = self.new_session(agreement, path, handshake.into_secrets(), sender);
+        if session.path.is_of(arrival) {
+            session.path = Path::of_arrival(arrival);
+            session.path.on_validated();
+        } else {
+            session.on_other_path(&mut self.around, arrival, true, welcome.payload().len());
+        }
         session.phase = Phase::Open;
         session.announced = true;
         session.control.ping = true;
@@ -348,7 +361,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if sent_count == 1 {
             session.recovery.on_handshake_round_trip(now, now.since(sent_at));
         }
-        let (peer, instance, remote) = (answer.identity, answer.instance, arrival.remote);
+        let (peer, instance, remote) = (answer.identity, answer.instance, session.path.remote);
         self.around.events.push_back(if succeeds {
             Event::PeerRestarted { from: id, to: id, resent }
         } else {

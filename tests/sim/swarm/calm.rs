@@ -150,8 +150,10 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
         let keepalives = |node: NodeIndex| {
             plan.nodes[node.0].keepalive_s.map_or(0, |every| QUIET.as_secs() / every + 1)
         };
-        // A PING for each interval of ours, an answer for each of theirs.
-        Some(peers.iter().map(|peer| keepalives(index) + keepalives(*peer)).sum())
+        // A PING for each interval of ours, an answer for each of theirs; and once, after a rest, what the window has become
+        // (ACK_FREQUENCY), and its answer.
+        let asks = |peer: &NodeIndex| keepalives(index) + keepalives(*peer);
+        Some(peers.iter().map(asks).map(|asks| asks + 2 * asks.min(1)).sum())
     };
     let bounds: Vec<Option<u64>> = indices.iter().map(|index| bound(world, *index)).collect();
     world.run_for(QUIET);

@@ -10,7 +10,7 @@ use dunlin_shards::session::crypto::{Crypto, Suite};
 use dunlin_shards::session::keys::KeyLimits;
 
 use crate::application::Reader;
-use crate::ledger::{Entry, Manner};
+use crate::ledger::Manner;
 use crate::link::Conditions;
 use crate::node::NodeSettings;
 use crate::place::NodeIndex;
@@ -40,7 +40,7 @@ pub(super) fn play<C: Crypto + 'static>(plan: &Plan) -> Played {
     let mut world = WorldOf::<C>::from_seed(plan.seed);
     prepare(&mut world, plan);
     for talk in &plan.talks {
-        schedule_talk(&mut world, talk);
+        schedule_talk(&mut world, talk, plan.chaos);
     }
     for fault in &plan.faults {
         let (begin, end) = (fault.clone(), fault.clone());
@@ -120,10 +120,13 @@ fn settings(node: &NodePlan) -> NodeSettings {
     settings
 }
 
-fn schedule_talk<C: Crypto + 'static>(world: &mut WorldOf<C>, talk: &Talk) {
+fn schedule_talk<C: Crypto + 'static>(world: &mut WorldOf<C>, talk: &Talk, end: u64) {
     for n in 0..talk.count {
         let talk = talk.clone();
         let at = talk.at + u64::from(n) * talk.every;
+        if at >= end {
+            return;
+        }
         world.at(millis(at), move |world| say(world, &talk, n));
     }
 }
@@ -259,15 +262,13 @@ fn heal<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
         world.node_mut(index).application.persists = true;
         world.set_reader(index, Reader::AtOnce);
     }
-    let is_hidden = |node: NodeIndex| plan.nodes[node.0].nat.is_some();
-    let hopeless = |entry: &Entry| {
-        let record = world.ledger().record(*entry);
-        is_hidden(record.from) && is_hidden(record.to)
-    };
-    let all = (0..world.ledger().records().len()).map(Entry);
-    let hopeless: Vec<Entry> = all.filter(hopeless).collect();
-    for entry in hopeless {
-        world.give_up(entry);
+    let is_hidden = |node: usize| plan.nodes[node].nat.is_some();
+    let is_gone = |node: usize| plan.nodes[node].vice.is_some();
+    for talk in &plan.talks {
+        if is_gone(talk.from) || is_gone(talk.to) || is_hidden(talk.from) && is_hidden(talk.to) {
+            world.forget(NodeIndex(talk.from), NodeIndex(talk.to));
+            world.forget(NodeIndex(talk.to), NodeIndex(talk.from));
+        }
     }
     for (from, to) in calm::pairs(plan) {
         let serial = world.ledger().records().len() as u32;

@@ -95,10 +95,13 @@ impl<C: Crypto> WorldOf<C> {
         self.work_application(from);
     }
 
-    /// Nobody waits for this message any more.
-    pub fn give_up(&mut self, entry: Entry) {
-        self.ledger.on_void(entry);
-        self.cancel(entry);
+    /// A node has nothing more to say to another: nobody waits for what it had said.
+    pub fn forget(&mut self, from: NodeIndex, to: NodeIndex) {
+        let peer = self.nodes[to.0].id;
+        for entry in self.nodes[from.0].application.forget(peer) {
+            self.ledger.on_void(entry);
+        }
+        self.ledger.void_between(from, to);
     }
 
     /// Writes to the shard that has the newest session of one node with another; false when there is none.
