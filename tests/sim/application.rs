@@ -147,6 +147,8 @@ pub struct Application {
     message_len_max: usize,
     /// Peers that it wants nothing of any more.
     forgotten: BTreeSet<NodeId>,
+    /// Messages that it wanted back after a session had taken them.
+    cancelled: BTreeSet<Entry>,
 }
 
 impl Application {
@@ -173,6 +175,7 @@ impl Application {
             moved: BTreeMap::new(),
             message_len_max,
             forgotten: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
         }
     }
 
@@ -304,6 +307,7 @@ impl Application {
         }
         if let (Some(queued), Some(kept)) = (self.queued.get(&entry), self.kept.get(&entry)) {
             let (session, channel) = (queued.session, kept.manner.channel);
+            self.cancelled.insert(entry);
             let mail = Mail::Cancel { session, channel, ticket: Ticket(entry.0 as u64 + 1) };
             self.letters.push((session.shard(), mail));
         }
@@ -424,7 +428,8 @@ impl Application {
         let comes_again = self.persists
             && waiting.manner.reliable
             && !waiting.manner.once
-            && !self.forgotten.contains(&waiting.to);
+            && !self.forgotten.contains(&waiting.to)
+            && !self.cancelled.contains(&entry);
         if outcome == Outcome::Abandoned && comes_again {
             self.notes.push(Note::SentAgain(entry));
             self.contacts.entry(waiting.to).or_default().put(waiting);
