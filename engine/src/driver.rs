@@ -391,8 +391,7 @@ impl<H: Handler> Driver<H> {
         let Some(peer) = self.peer(from).cloned() else { return };
         if from != to {
             self.peers[from.slot()] = None;
-            peer.move_to(to);
-            peer.remove_session(from, &CloseReason::Local);
+            peer.succeed(from, to);
         }
         if let Some(resent) = resent {
             self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

@@ -144,12 +144,14 @@ pub enum Mail {
         /// The one that stays.
         into: SessionId,
     },
-    /// Shard: the peer came as another instance; probe your older session and hand over if it is dead.
+    /// Shard: there is a newer session with the same peer; probe your older one and hand over if it is dead.
     Probe {
         /// Yours.
         session: SessionId,
         /// The newer one.
         successor: SessionId,
+        /// Of these two yours is to stay, if it lives: the newer one then drains into it.
+        stays: bool,
     },
     /// Shard: a message that an older session with the same peer could not deliver.
     Inherit {

@@ -1,7 +1,7 @@
 //! The directory of identities: which live sessions an identity has, on whichever shard.
 //!
 //! In:    sessions that came up or went down, by mail from the shard that owns them.
-//! Out:   decisions for those shards: retire the loser of two equals, probe an older instance.
+//! Out:   decisions for those shards: retire the loser of two equals, probe an older one that may be dead.
 //! Holds: at most `INSTANCES_MAX` entries an identity; two confirmed sessions that join the same two
 //!        (key, instance) pairs do not both stay.
 //!
@@ -47,25 +47,28 @@ impl Directory {
         self.peers.is_empty()
     }
 
-    /// A session is confirmed; `tell` gets what other shards must do about it.
+    /// A session is confirmed; `tell` gets what other shards must do about it. An older session that would stay is asked whether it
+    /// lives before the new one goes: the peer may have lost it, and would not have called otherwise.
     // spec: atp/one-session
     pub fn on_up(&mut self, new: Listing, mut tell: impl FnMut(Mail, SessionId)) {
         let own = self.own;
         // Nearly every identity has one session: a default vector would hold four.
         let listings = self.peers.entry(new.peer).or_insert_with(|| Vec::with_capacity(1));
         listings.retain(|old| old.session != new.session);
-        let mut newest_is_loser = None;
+        let mut newest_is_loser = false;
         for old in listings.iter() {
             if old.instance != new.instance {
-                tell(Mail::Probe { session: old.session, successor: new.session }, old.session);
+                let probe = Mail::Probe { session: old.session, successor: new.session, stays: false };
+                tell(probe, old.session);
             } else if keeps_first(own, old, &new) {
-                newest_is_loser = Some(old.session);
+                newest_is_loser = true;
+                let probe = Mail::Probe { session: old.session, successor: new.session, stays: true };
+                tell(probe, old.session);
             } else {
                 tell(Mail::Retire { session: old.session, into: new.session }, old.session);
             }
         }
-        if let Some(into) = newest_is_loser {
-            tell(Mail::Retire { session: new.session, into }, new.session);
+        if newest_is_loser {
             listings.insert(0, new);
         } else {
             listings.push(new);
@@ -122,11 +125,14 @@ mod tests {
             let (first, second) = (listing(1, 7, ours_first), listing(2, 7, !ours_first));
             assert!(told(&mut directory, first).is_empty());
             let told = told(&mut directory, second);
-            let (loser, winner) = if ours_first { (second, first) } else { (first, second) };
-            assert_eq!(
-                told,
-                [format!("{:?}", Mail::Retire { session: loser.session, into: winner.session })]
-            );
+            let winner = if ours_first { first } else { second };
+            let expected = if ours_first {
+                // The first is to stay, if it lives.
+                Mail::Probe { session: first.session, successor: second.session, stays: true }
+            } else {
+                Mail::Retire { session: first.session, into: second.session }
+            };
+            assert_eq!(told, [format!("{expected:?}")]);
             assert_eq!(directory.newest(&first.peer), Some(winner.session));
         }
     }

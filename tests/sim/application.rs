@@ -473,15 +473,16 @@ impl Application {
     }
 
     /// The session that is meant by one that has itself moved already.
-    fn follow(&self, session: SessionId) -> SessionId {
+    fn follow(&self, from: SessionId, session: SessionId) -> SessionId {
         let moved = self.moved.get(&session).filter(|_| !self.sessions.contains_key(&session));
-        let other = moved.and_then(|peer| self.sessions.iter().rev().find(|(_, open)| open.peer == *peer));
+        let mut others = self.sessions.iter().rev().filter(|(id, _)| **id != from);
+        let other = moved.and_then(|peer| others.find(|(_, open)| open.peer == *peer));
         other.map_or(session, |(id, _)| *id)
     }
 
     /// One session carries on for another.
     fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
-        let to = if from == to { to } else { self.follow(to) };
+        let to = if from == to { to } else { self.follow(from, to) };
         for (entry, queued) in &mut self.queued {
             if queued.session != from {
                 continue;

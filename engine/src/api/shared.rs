@@ -290,6 +290,15 @@ impl PeerShared {
         self.session.store(session.0, Ordering::Release);
     }
 
+    /// One session carries on for another. It may itself have moved on already, told by another shard: then the handle stays
+    /// with one that it has.
+    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) {
+        if lock(&self.sessions).contains(&to) {
+            self.move_to(to);
+        }
+        self.remove_session(from, &CloseReason::Local);
+    }
+
     pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {
         &self.engine.ports[usize::from(session.shard())]
     }

@@ -97,6 +97,8 @@ pub(crate) struct Finish {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probation {
     pub(crate) successor: SessionId,
+    /// If this one lives, the other drains into it.
+    pub(crate) stays: bool,
     pub(crate) until: Instant,
     pub(crate) since: Instant,
 }

@@ -78,7 +78,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                     self.touch(session);
                 }
             }
-            Mail::Probe { session, successor } => self.on_probe(session, successor),
+            Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }
@@ -165,12 +165,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// The peer came as another instance: this older session is asked whether it lives.
-    fn on_probe(&mut self, id: SessionId, successor: SessionId) {
+    /// There is a newer session with the peer: this older one is asked whether it lives.
+    fn on_probe(&mut self, id: SessionId, successor: SessionId, stays: bool) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id).filter(|session| !session.is_over()) else { return };
         let until = now + session.recovery.rtt().probe_timeout(0) * 3;
-        session.probation = Some(Probation { successor, until, since: now });
+        session.probation = Some(Probation { successor, stays, until, since: now });
         session.control.ping = true;
         self.touch(id);
     }
@@ -182,6 +182,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(probation) = session.probation else { return };
         if session.last_heard > probation.since || session.is_over() {
             session.probation = None;
+            if probation.stays && !session.is_over() {
+                let successor = probation.successor;
+                self.post(successor.shard(), Mail::Retire { session: successor, into: id });
+            }
         } else if probation.until <= now {
             session.probation = None;
             session.successor = Some(probation.successor);
