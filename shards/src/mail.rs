@@ -137,6 +137,8 @@ pub enum Mail {
     SessionUp(Listing),
     /// Shard: it is gone.
     SessionDown(Listing),
+    /// Shard: its peer has nothing more to send there.
+    PeerYielded(Listing),
     /// Shard: drain your session into another one with the same peer, then close it.
     Retire {
         /// Yours.

@@ -309,6 +309,7 @@ impl<C: Crypto> Session<C> {
     /// acknowledges it, and our own directory says where to go on.
     fn on_peer_yielded(&mut self, now: Instant) {
         self.peer_yielded = true;
+        self.phase_changed = true;
         if matches!(self.phase, Phase::Yielded { .. }) {
             self.close(now, code::SUPERSEDED, YIELDS);
         }

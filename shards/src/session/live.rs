@@ -182,6 +182,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) drain_code: u64,
     /// The peer has nothing more to send here: another session carries on for this one.
     pub(crate) peer_yielded: bool,
+    /// The directory of identities knows that.
+    pub(crate) told_yielded: bool,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
     /// The queue's size that the application knows of.

@@ -72,6 +72,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::StrikeAnswer { e, struck } => self.on_strike_answer(&e, struck),
             Mail::SessionUp(listing) => self.on_session_up(listing),
             Mail::SessionDown(listing) => self.directory.on_down(&listing),
+            Mail::PeerYielded(listing) => self.on_peer_yielded(&listing),
             Mail::Retire { session, into } => {
                 if let Some(live) = self.table.live(session) {
                     live.drain(Some(into));
@@ -161,6 +162,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let mut letters = Vec::new();
         self.directory.on_up(listing, |mail, session| letters.push((session.shard(), mail)));
         for (shard, mail) in letters {
+            self.post(shard, mail);
+        }
+    }
+
+    fn on_peer_yielded(&mut self, listing: &Listing) {
+        let mut letter = None;
+        self.directory.on_yielded(listing, |mail, session| letter = Some((session.shard(), mail)));
+        if let Some((shard, mail)) = letter {
             self.post(shard, mail);
         }
     }

@@ -72,6 +72,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             peer_yielded: false,
+            told_yielded: false,
             forward: Vec::new(),
             told_queue: 0,
             told_resent: 0,
@@ -144,6 +145,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             let listing = session.listing();
             self.tell_directory(Mail::SessionUp(listing), &listing.peer);
         }
+        self.tell_yielded(id);
         self.check_probation(id);
         let Some(session) = self.table.live(id) else { return };
         if let Some(into) = session.drained_into.take() {
@@ -152,6 +154,16 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
             self.remove_session(id);
+        }
+    }
+
+    /// The peer left the session for another: the directory says which.
+    fn tell_yielded(&mut self, id: SessionId) {
+        let Some(session) = self.table.live(id) else { return };
+        if session.peer_yielded && session.listed && !session.told_yielded {
+            session.told_yielded = true;
+            let listing = session.listing();
+            self.tell_directory(Mail::PeerYielded(listing), &listing.peer);
         }
     }
 
@@ -267,7 +279,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
         self.begin(now);
         let shard = match &mail {
-            Mail::SessionUp(listing) | Mail::SessionDown(listing) => {
+            Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
                 self.config.placement.of_key(&listing.peer.0).0
             }
             Mail::Retire { session, .. } | Mail::Probe { session, .. } | Mail::Inherit { session, .. } => {

@@ -42,6 +42,9 @@ pub fn draw(seed: u64, size: Size) -> Plan {
     Plan { seed, real: draw.chance.once_in(REAL), chaos, weather, nodes, nats, talks, faults }
 }
 
+/// What channels have for priorities.
+const PRIORITIES: [u8; 4] = [0, 64, 128, 200];
+
 struct Draw {
     chance: Rng,
     /// A bit for each kind of fault that may be in this seed at all.
@@ -155,8 +158,9 @@ impl Draw {
         } as usize;
         let reliable = self.percent(80);
         let ordered = self.percent(60);
-        // A channel keeps its manner: its number says which it is.
-        let channel = 16 + self.chance.below(3) as u32 * 4 + u32::from(reliable) * 2 + u32::from(ordered);
+        // A channel keeps its manner and its place: its number says which they are.
+        let place = self.chance.below(PRIORITIES.len() as u64) as usize;
+        let channel = 16 + place as u32 * 4 + u32::from(reliable) * 2 + u32::from(ordered);
         let count = if longest > 20_000 { self.between(1, 4) } else { 1 + self.skewed(40) };
         let count = if longest == 0 { 1 } else { count };
         let every = self.of(&[0, 1, 10, 100, 700]);
@@ -171,7 +175,7 @@ impl Draw {
                 channel: ChannelId(channel),
                 ordered,
                 reliable,
-                priority: self.of(&[0, 64, 128, 200]),
+                priority: PRIORITIES[place],
                 once: self.percent(10),
                 early: false,
             },

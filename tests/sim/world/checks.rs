@@ -197,6 +197,7 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Retire { .. } => 13,
         Mail::Probe { .. } => 14,
         Mail::Inherit { .. } => 15,
+        Mail::PeerYielded(_) => 16,
     }
 }
 
