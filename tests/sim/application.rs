@@ -70,9 +70,12 @@ struct Contact {
 }
 
 impl Contact {
+    /// A message that came back takes its old place among those of its channel.
     fn put(&mut self, waiting: Waiting) {
         let key = (waiting.manner.priority, waiting.manner.channel);
-        self.outbox.entry(key).or_default().push_back(waiting);
+        let line = self.outbox.entry(key).or_default();
+        let place = line.partition_point(|other| other.entry < waiting.entry);
+        line.insert(place, waiting);
     }
 }
 
@@ -149,6 +152,8 @@ pub struct Application {
     forgotten: BTreeSet<NodeId>,
     /// Messages that it wanted back after a session had taken them.
     cancelled: BTreeSet<Entry>,
+    /// Channels that a peer gave up.
+    closed: BTreeSet<(NodeId, ChannelId)>,
 }
 
 impl Application {
@@ -176,6 +181,7 @@ impl Application {
             message_len_max,
             forgotten: BTreeSet::new(),
             cancelled: BTreeSet::new(),
+            closed: BTreeSet::new(),
         }
     }
 
@@ -429,7 +435,8 @@ impl Application {
             && waiting.manner.reliable
             && !waiting.manner.once
             && !self.forgotten.contains(&waiting.to)
-            && !self.cancelled.contains(&entry);
+            && !self.cancelled.contains(&entry)
+            && !self.closed.contains(&(waiting.to, waiting.manner.channel));
         if outcome == Outcome::Abandoned && comes_again {
             self.notes.push(Note::SentAgain(entry));
             self.contacts.entry(waiting.to).or_default().put(waiting);
@@ -457,6 +464,11 @@ impl Application {
             Event::Accepted { session, peer, remote } => {
                 self.on_open(peer, session);
                 self.contacts.entry(peer).or_default().address.get_or_insert(remote);
+            }
+            Event::ChannelClosed { session, channel, .. } => {
+                if let Some(open) = self.sessions.get(&session) {
+                    self.closed.insert((open.peer, channel));
+                }
             }
             Event::PeerRestarted { from, to, .. } => self.on_moved(from, to, true),
             Event::Moved { from, to } => self.on_moved(from, to, false),

@@ -400,6 +400,9 @@ impl<C: Crypto> Session<C> {
     fn on_quiet_timer(&mut self, now: Instant) {
         if !self.is_shrunk && self.last_heard + SHRINK_AFTER <= now && self.is_quiet() {
             self.is_shrunk = true;
+            // The directory may not have known yet where to go on.
+            self.told_yielded = false;
+            self.phase_changed |= self.peer_yielded;
             self.sender.shrink();
             self.receiver.shrink();
             self.recovery.shrink();

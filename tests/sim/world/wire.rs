@@ -249,6 +249,12 @@ impl<C: Crypto> WorldOf<C> {
         }
         if let Some(from) = flight.from {
             self.tap.on_reached(from, flight.to, self.now);
+            if self.nodes[to.0].nat.is_some() {
+                self.tap.on_reached_behind(from, flight.to, to, self.now);
+            }
+            if let Some(sent_at) = flight.sent_at.filter(|_| self.nodes[from.0].nat.is_some()) {
+                self.tap.on_in_from(to, from, sent_at);
+            }
         }
         let node = &mut self.nodes[to.0];
         if node.nat.is_some() {
