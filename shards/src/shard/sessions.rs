@@ -72,7 +72,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             peer_yielded: false,
-            told_yielded: false,
+            yield_told: None,
             forward: Vec::new(),
             told_queue: 0,
             told_resent: 0,
@@ -159,9 +159,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The peer left the session for another: the directory says which.
     fn tell_yielded(&mut self, id: SessionId) {
+        let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
-        if session.peer_yielded && session.listed && !session.told_yielded {
-            session.told_yielded = true;
+        if session.yield_due().is_some_and(|at| at <= now) {
+            session.yield_told = Some(now);
             let listing = session.listing();
             self.tell_directory(Mail::PeerYielded(listing), &listing.peer);
         }
