@@ -209,7 +209,8 @@ mod tests {
         let mut follower = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
         told(&mut follower, listing(1, 7, false));
         follower.on_yielded(&listing(1, 7, false), |mail, _| panic!("{mail:?}: there is no other"));
-        let retire = Mail::Retire { session: listing(1, 7, false).session, into: listing(2, 7, false).session };
+        let retire =
+            Mail::Retire { session: listing(1, 7, false).session, into: listing(2, 7, false).session };
         assert_eq!(told(&mut follower, listing(2, 7, false)), [format!("{retire:?}")]);
     }
 

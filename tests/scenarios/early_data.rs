@@ -6,8 +6,8 @@ use dunlin_codec::ids::InstanceId;
 use dunlin_shards::event::{EarlyData, Event};
 use dunlin_shards::limits::Limits;
 use dunlin_shards::rng::Rng;
-use dunlin_tests::link::Cause;
 use dunlin_tests::ledger::Manner;
+use dunlin_tests::link::Cause;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 

@@ -151,8 +151,12 @@ fn a_welcome_sent_on_from_elsewhere_brings_no_traffic_there() {
     world.inject(near, victim, &welcome);
     assert!(world.run_until(seconds(5), World::is_settled));
     assert_eq!(world.delivered(entry), 1);
-    let there: usize = world.take_strays().iter().filter(|stray| stray.to == victim).map(|stray| stray.bytes.len()).sum();
-    assert!(there > 0 && there <= 3 * welcome.len(), "{there} bytes to an address that only sent something on");
+    let there: usize =
+        world.take_strays().iter().filter(|stray| stray.to == victim).map(|stray| stray.bytes.len()).sum();
+    assert!(
+        there > 0 && there <= 3 * welcome.len(),
+        "{there} bytes to an address that only sent something on"
+    );
     assert_eq!(roamed(&world, near), 0);
 }
 

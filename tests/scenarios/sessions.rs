@@ -238,7 +238,11 @@ fn a_new_call_does_not_end_in_a_session_that_the_caller_has_forgotten() {
         let (near, far) = (world.add_node_with(settings(10)), world.add_node_with(settings(60)));
         // Both orders of keys are tried.
         let (patient, forgetful) = (far, near);
-        if caller_is_far { world.join(patient, forgetful) } else { world.join(forgetful, patient) }
+        if caller_is_far {
+            world.join(patient, forgetful)
+        } else {
+            world.join(forgetful, patient)
+        }
         world.run_for(seconds(15));
         assert_eq!((world.session_count(forgetful), world.session_count(patient)), (0, 1));
         let there = world.send(forgetful, patient, &[1; 3_000]);

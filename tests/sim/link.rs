@@ -289,7 +289,8 @@ impl Link {
         if self.happens(no_buffers_permille, Cause::NoBuffers, chance) {
             return Some((Cause::NoBuffers, TransmitError::NoBuffers));
         }
-        self.happens(refused_permille, Cause::Refused, chance).then_some((Cause::Refused, TransmitError::Refused))
+        self.happens(refused_permille, Cause::Refused, chance)
+            .then_some((Cause::Refused, TransmitError::Refused))
     }
 
     fn happens(&mut self, permille: u32, cause: Cause, chance: &mut Rng) -> bool {

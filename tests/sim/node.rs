@@ -135,6 +135,8 @@ pub struct Core<C: Crypto> {
     pub letters_out: BTreeMap<u8, usize>,
     /// When its time came last, and how often in that instant.
     pub ticks: (u64, u32),
+    /// In which instant its sessions probed last, and how often in all.
+    pub probes: (u64, u64),
 }
 
 /// A node.
@@ -224,7 +226,14 @@ impl<C: Crypto> Node<C> {
         let config = self.config(index);
         let identity = Identity::from_seed(self.key);
         let shard = Shard::new(config, identity, entropy, self.settings.limits.clone());
-        Core { shard, timer_at: None, is_dirty: false, letters_out: BTreeMap::new(), ticks: (0, 0) }
+        Core {
+            shard,
+            timer_at: None,
+            is_dirty: false,
+            letters_out: BTreeMap::new(),
+            ticks: (0, 0),
+            probes: (0, 0),
+        }
     }
 
     fn config(&self, index: u8) -> ShardConfig {

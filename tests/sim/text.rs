@@ -50,7 +50,7 @@ mod tests {
         let message = compose(from, to, 9, 101);
         for offset in 0..80 {
             assert_eq!(author(offset, &message[offset..]), Ok(Some((from, to))), "{offset}");
-            assert_eq!(author(offset + 8, &message[offset..]).is_ok(), false, "{offset}");
+            assert!(author(offset + 8, &message[offset..]).is_err(), "{offset}");
         }
         let mut patched = message.clone();
         patched[64..80].copy_from_slice(&compose(to, from, 9, 101)[64..80]);

@@ -181,6 +181,10 @@ impl<C: Crypto> Session<C> {
                 let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
                 let packet = Received { number, bytes, ack_eliciting: eliciting, ecn };
                 self.acknowledgements.on_packet(around.now.instant, &packet);
+                // The peer still asks for answers here: it has not heard that another session carries on, perhaps.
+                if eliciting && !self.peer_yielded && matches!(self.phase, Phase::Yielded { .. }) {
+                    self.control.close.get_or_insert((code::SUPERSEDED, YIELDS));
+                }
                 return probing;
             }
             Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),

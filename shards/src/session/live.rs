@@ -15,7 +15,9 @@ use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_ASK_AGAIN, YIELD_LINGER};
+use crate::limits::{
+    CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_ASK_AGAIN, YIELD_LINGER,
+};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};

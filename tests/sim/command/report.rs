@@ -20,7 +20,10 @@ pub(crate) fn text(options: &Options, outcome: &Outcome, shrunk: Option<&Shrunk>
     for (seed, failure) in outcome.failures.iter().take(SHOWN) {
         println!("\nseed {seed} broke at {}:\n  {}", failure.place, failure.message);
         println!("{}", failure.lines);
-        println!("to see it again:\n  {}", replay_command(*seed, options.size, &options.only.clone().unwrap_or_default()));
+        println!(
+            "to see it again:\n  {}",
+            replay_command(*seed, options.size, &options.only.clone().unwrap_or_default())
+        );
     }
     if let Some((seed, plan, cut)) = shrunk {
         println!("\nthis much of it is enough:\n  {}\n{plan}", replay_command(*seed, options.size, cut));

@@ -32,7 +32,8 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
             let id = SessionId::new(shard, slot, generation);
             bytes.resize(bytes.len().max(8), 0);
             bytes[..4].copy_from_slice(&id.0.to_be_bytes());
-            let from = if world.chance().once_in(2) { SocketAddr::from(([11, 0, 0, 1], 4_000)) } else { anywhere };
+            let from =
+                if world.chance().once_in(2) { SocketAddr::from(([11, 0, 0, 1], 4_000)) } else { anywhere };
             world.inject(target, from, &bytes);
         }
         Attack::Impossible => {

@@ -28,7 +28,8 @@ const MANY: u64 = 2_000;
 
 /// Who has something to say to whom, and can: of two that cannot reach each other neither.
 pub(super) fn pairs(plan: &Plan) -> BTreeSet<(NodeIndex, NodeIndex)> {
-    let is_reachable = |from: usize, to: usize| plan.nodes[from].nat.is_none() || plan.nodes[to].nat.is_none();
+    let is_reachable =
+        |from: usize, to: usize| plan.nodes[from].nat.is_none() || plan.nodes[to].nat.is_none();
     let is_honest = |node: usize| plan.nodes[node].vice.is_none();
     let mut pairs = BTreeSet::new();
     for talk in &plan.talks {
@@ -110,7 +111,9 @@ fn up<C: Crypto>(world: &WorldOf<C>) -> impl Iterator<Item = NodeIndex> {
 /// I11, where nothing but loss befell the links: what is sent again is at most three times what was lost, and a little.
 fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
     let only_loses = |what: &What| match what {
-        What::Links(_, trouble) => matches!(trouble, Trouble::Loss(_) | Trouble::Burst(_) | Trouble::Duplicate(_)),
+        What::Links(_, trouble) => {
+            matches!(trouble, Trouble::Loss(_) | Trouble::Burst(_) | Trouble::Duplicate(_))
+        }
         What::Jump(..) | What::Ping(..) => true,
         _ => false,
     };
@@ -148,9 +151,8 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
         if is_renewing(index) || peers.iter().any(|peer| is_renewing(*peer)) {
             return None;
         }
-        let keepalives = |node: NodeIndex| {
-            plan.nodes[node.0].keepalive_s.map_or(0, |every| QUIET.as_secs() / every + 1)
-        };
+        let keepalives =
+            |node: NodeIndex| plan.nodes[node.0].keepalive_s.map_or(0, |every| QUIET.as_secs() / every + 1);
         // A PING for each interval of ours, an answer for each of theirs; and once, after a rest, what the window has become
         // (ACK_FREQUENCY), and its answer.
         let asks = |peer: &NodeIndex| keepalives(index) + keepalives(*peer);
@@ -167,7 +169,10 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
             && after.resets_sent == before.resets_sent
             && after.sessions_roamed == before.sessions_roamed;
         if let Some(bound) = bound.filter(|_| is_settled) {
-            assert!(said <= bound, "I14: {index:?} sent {said} datagrams in {QUIET:?} of quiet, {bound} are enough");
+            assert!(
+                said <= bound,
+                "I14: {index:?} sent {said} datagrams in {QUIET:?} of quiet, {bound} are enough"
+            );
         }
     }
 }

@@ -19,9 +19,8 @@ use super::plan::Attack;
 type Item = (&'static str, &'static str);
 
 /// What no seed needs to produce, and why.
-pub const EXEMPT: &[(Item, &str)] = &[
-    (("link", "scripted"), "stories drop single datagrams by hand; a swarm has no hand"),
-];
+pub const EXEMPT: &[(Item, &str)] =
+    &[(("link", "scripted"), "stories drop single datagrams by hand; a swarm has no hand")];
 
 /// Faults that are not a link's.
 const FAULTS: &[&str] = &[

@@ -5,6 +5,7 @@
 use core::time::Duration;
 
 use dunlin_codec::ids::ChannelId;
+use dunlin_shards::limits::INSTANCES_MAX;
 use dunlin_shards::rng::Rng;
 
 use crate::byzantine::Vice;
@@ -110,7 +111,11 @@ impl Draw {
             datagram_max: self.of(&[1_200, 1_452, 1_452, 8_900]),
             memory: if self.percent(8) { 3 << 20 } else { 16 << 20 },
             sessions: if self.percent(8) { 12 } else { 256 },
-            rekey: if self.percent(20) { (self.between(20, 400), self.between(1_000, 9_000)) } else { (0, 0) },
+            rekey: if self.percent(20) {
+                (self.between(20, 400), self.between(1_000, 9_000))
+            } else {
+                (0, 0)
+            },
             renew_s: if self.percent(15) { self.between(2, 10) } else { 0 },
             ring_len: if self.percent(15) { self.between(1, 8) as usize } else { 1_024 },
             reading: match self.chance.below(10) {
@@ -140,7 +145,12 @@ impl Draw {
                 (true, true) => talks.push(Talk { is_hopeless: true, ..talk }),
                 (false, true) => {
                     // Whoever is behind a NAT calls first.
-                    talks.push(Talk { from: to, to: from, at: self.chance.below(500), ..self.talk(to, from) });
+                    talks.push(Talk {
+                        from: to,
+                        to: from,
+                        at: self.chance.below(500),
+                        ..self.talk(to, from)
+                    });
                     talks.push(Talk { early: false, unknown: false, ..talk });
                 }
                 _ => talks.push(talk),
@@ -219,7 +229,9 @@ impl Draw {
             10 if nats > 0 && self.percent(60) => What::Rebind(self.chance.below(nats as u64) as usize),
             10 => What::ChangeAddress(node),
             11 | 12 => return Some((What::Crash(node, self.percent(25)), short)),
-            13 if self.chance.once_in(12) => return Some((What::Pause(node), self.between(20_000, PAUSE_MAX))),
+            13 if self.chance.once_in(12) => {
+                return Some((What::Pause(node), self.between(20_000, PAUSE_MAX)));
+            }
             13 => return Some((What::Pause(node), short)),
             14 => What::Jump(node, self.of(&[-3_600_000, 3_600_000, -61_000, 61_000, 500])),
             15 => What::FullRings(self.of(&[50, 300, 1_000])),
@@ -227,7 +239,9 @@ impl Draw {
             18 => {
                 let (from, to) = pair?;
                 match self.chance.below(12) {
-                    0 => What::Storm(from, to, self.between(10, 700) as u32),
+                    // Of more sessions at once than an identity has places for, an honest pair keeps some until they idle out.
+                    0 if nodes[from].vice.is_some() => What::Storm(from, to, self.between(10, 700) as u32),
+                    0 => What::Storm(from, to, self.between(2, INSTANCES_MAX as u64) as u32),
                     1..=3 => What::Close(from, to),
                     4..=7 => What::Ping(from, to),
                     _ => What::Call(to, from),
@@ -266,7 +280,11 @@ impl Draw {
             5 => {
                 let rate = self.of(&[64_000, 256_000, 1_000_000, 10_000_000]);
                 let queue_len = self.of(&[3_000, 20_000, 200_000]);
-                if self.percent(40) { Trouble::Marks(rate, queue_len) } else { Trouble::Rate(rate, queue_len) }
+                if self.percent(40) {
+                    Trouble::Marks(rate, queue_len)
+                } else {
+                    Trouble::Rate(rate, queue_len)
+                }
             }
             6 if self.percent(50) => Trouble::Corrupt(self.between(1, 200) as u32),
             6 => Trouble::Truncate(self.between(1, 200) as u32),

@@ -192,7 +192,10 @@ impl What {
             | Self::Jump(node, _)
             | Self::Attack(node, _, _)
             | Self::Shutdown(node) => vec![node],
-            Self::Storm(from, to, _) | Self::Close(from, to) | Self::Ping(from, to) | Self::Call(from, to) => {
+            Self::Storm(from, to, _)
+            | Self::Close(from, to)
+            | Self::Ping(from, to)
+            | Self::Call(from, to) => {
                 vec![from, to]
             }
             Self::Rebind(_) | Self::FullRings(_) => Vec::new(),
@@ -393,12 +396,7 @@ mod tests {
 
     #[test]
     fn a_cut_reads_as_it_is_written() {
-        let cut = Cut {
-            nodes: Some(vec![0, 3]),
-            talks: None,
-            faults: Some(Vec::new()),
-            chaos: Some(4_000),
-        };
+        let cut = Cut { nodes: Some(vec![0, 3]), talks: None, faults: Some(Vec::new()), chaos: Some(4_000) };
         assert_eq!(cut.to_string(), "nodes=0,3/faults=/chaos=4000");
         assert_eq!(cut.to_string().parse(), Ok(cut));
         assert!("nodes".parse::<Cut>().is_err() && "x=1".parse::<Cut>().is_err());

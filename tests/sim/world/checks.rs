@@ -82,7 +82,8 @@ impl Coverage {
     /// All of it: group, name, how often.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let frames = FrameKind::ALL.iter().map(|kind| ("frame", kind.name(), self.frames[*kind as usize]));
-        let causes = Cause::ALL.iter().map(|cause| ("link", name_of_cause(*cause), self.causes[*cause as usize]));
+        let causes =
+            Cause::ALL.iter().map(|cause| ("link", name_of_cause(*cause), self.causes[*cause as usize]));
         let others = self.counts.iter().map(|((group, name), count)| (*group, *name, *count));
         frames.chain(causes).chain(others).filter(|(_, _, count)| *count > 0)
     }
@@ -202,15 +203,24 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
 }
 
 impl<C: Crypto> WorldOf<C> {
-    /// I6: what a shard has allocated for messages stays within its bound.
-    pub(super) fn check_step(&mut self) {
-        for node in &self.nodes {
-            let cap = node.settings.limits.memory;
-            for core in &node.cores {
-                let allocated = core.shard.allocated_bytes();
-                assert!(allocated <= cap, "I6: {allocated} bytes allocated, {cap} are allowed");
-            }
-        }
+    /// I6: what a shard has allocated for messages, and its sessions, stay within their bounds.
+    pub(super) fn check_shard(&self, node: NodeIndex, shard: u8) {
+        let owner = &self.nodes[node.0];
+        let Some(core) = owner.cores.get(usize::from(shard)) else { return };
+        let (allocated, cap) = (core.shard.allocated_bytes(), owner.settings.limits.memory);
+        assert!(allocated <= cap, "I6: {node:?} has allocated {allocated} bytes, {cap} are allowed");
+        let (sessions, cap) = (core.shard.sessions(), owner.settings.limits.sessions);
+        assert!(sessions <= cap, "I6: {node:?} has {sessions} sessions, {cap} are allowed");
+    }
+
+    /// I12: however late a shard's time comes, no session probes more than once for it.
+    pub(super) fn check_probes(&mut self, node: NodeIndex, shard: u8, before: u64) {
+        let now = self.now;
+        let core = &mut self.nodes[node.0].cores[usize::from(shard)];
+        let fired = core.shard.stats().probe_timeouts - before;
+        core.probes = if core.probes.0 == now { (now, core.probes.1 + fired) } else { (now, fired) };
+        let (probes, sessions) = (core.probes.1, core.shard.sessions() as u64);
+        assert!(probes <= sessions, "I12: {node:?} probed {probes} times at once with {sessions} sessions");
     }
 
     /// I13: no packet holds a byte of a buffer that nobody wrote, or a piece of a message that is not for its receiver. Counts
@@ -255,7 +265,12 @@ impl<C: Crypto> WorldOf<C> {
 fn is_leaking(plain: &[u8]) -> bool {
     let mut at = POISON_RUN - 1;
     while at < plain.len() {
-        if plain[at] == POISON && plain[at + 1 - POISON_RUN..].windows(POISON_RUN).take(POISON_RUN).any(|run| run == [POISON; POISON_RUN]) {
+        if plain[at] == POISON
+            && plain[at + 1 - POISON_RUN..]
+                .windows(POISON_RUN)
+                .take(POISON_RUN)
+                .any(|run| run == [POISON; POISON_RUN])
+        {
             return true;
         }
         at += POISON_RUN;

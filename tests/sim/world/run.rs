@@ -74,7 +74,6 @@ impl<C: Crypto> WorldOf<C> {
             self.take_in(next);
         }
         self.settle();
-        self.check_step();
     }
 
     fn take_in(&mut self, next: Next<C>) {
@@ -157,6 +156,7 @@ impl<C: Crypto> WorldOf<C> {
         self.post_letters(node, shard);
         self.deliver_events(node, shard);
         self.set_timer(node, shard);
+        self.check_shard(node, shard);
     }
 
     /// Its time may have come.
@@ -172,7 +172,9 @@ impl<C: Crypto> WorldOf<C> {
             "a shard's time comes without end: {:?}",
             core.shard.poll_timeout()
         );
+        let probes = core.shard.stats().probe_timeouts;
         core.shard.handle_timeout(now);
+        self.check_probes(node, shard, probes);
         self.note(node, shard, What::Timer, [0; 3]);
     }
 
