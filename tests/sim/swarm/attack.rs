@@ -48,6 +48,7 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
             let bytes = junk(world, 200);
             world.inject(target, from, &bytes);
         }
+        Attack::Hammer => hammer(world),
         Attack::Changed | Attack::Replayed | Attack::Elsewhere => from_the_way(world, attack, anywhere),
     }
 }
@@ -68,6 +69,18 @@ fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: Soc
         _ => anywhere,
     };
     world.inject(seen.to, from, &seen.bytes);
+}
+
+/// More packets that do not open than a session looks at from strange addresses.
+fn hammer<C: Crypto>(world: &mut WorldOf<C>) {
+    let Some(seen) = world.draw_overheard() else { return };
+    for _ in 0..100 {
+        let mut bytes = seen.bytes.clone();
+        let Some(last) = bytes.last_mut() else { return };
+        *last ^= 1 + world.chance().below(255) as u8;
+        let from = anywhere(world);
+        world.inject(seen.to, from, &bytes);
+    }
 }
 
 fn anywhere<C: Crypto>(world: &mut WorldOf<C>) -> SocketAddr {

@@ -164,7 +164,8 @@ impl Draw {
             0 => 0,
             1..=5 => self.between(8, 1_000),
             6..=8 => self.between(1_000, 20_000),
-            _ => self.between(20_000, 300_000),
+            _ if self.percent(70) => self.between(20_000, 300_000),
+            _ => self.between(300_000, 800_000),
         } as usize;
         let reliable = self.percent(80);
         let ordered = self.percent(60);
@@ -211,7 +212,23 @@ impl Draw {
                 faults.push(Fault { at, time, what });
             }
         }
+        for (node, plan) in nodes.iter().enumerate() {
+            self.of_its_own(node, plan, nodes.len(), &mut faults);
+        }
         faults
+    }
+
+    /// What only some nodes do: the Byzantine call without end, those behind a NAT themselves.
+    fn of_its_own(&mut self, node: usize, plan: &NodePlan, count: usize, faults: &mut Vec<Fault>) {
+        let at = self.chance.below(CHAOS);
+        let other = self.chance.below(count as u64) as usize;
+        if plan.vice.is_some() && other != node && self.percent(25) {
+            let what = What::Storm(node, other, self.between(10, 700) as u32);
+            faults.push(Fault { at, time: 1, what });
+        }
+        if plan.nat.is_some() && self.percent(8) {
+            faults.push(Fault { at, time: 1, what: What::Call(node, node) });
+        }
     }
 
     fn fault(
@@ -290,7 +307,7 @@ impl Draw {
             6 => Trouble::Truncate(self.between(1, 200) as u32),
             7 if self.percent(50) => Trouble::Clog,
             7 => Trouble::Mtu(self.of(&[1_200, 1_250, 1_300, 1_400]), self.percent(50)),
-            _ if self.percent(50) => {
+            _ if self.percent(70) => {
                 let permille = self.between(1, 300) as u32;
                 self.of(&[
                     Trouble::SendErrors(permille, 0, 0),

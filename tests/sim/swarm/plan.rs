@@ -115,6 +115,8 @@ pub enum Attack {
     Replayed,
     /// What was seen on the way, from elsewhere.
     Elsewhere,
+    /// One packet, changed in many ways, from everywhere at once.
+    Hammer,
     /// Sealed packets for sessions that nobody has.
     Unknown,
     /// From addresses that nobody can have.
@@ -123,12 +125,13 @@ pub enum Attack {
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Junk,
         Self::Forged,
         Self::Changed,
         Self::Replayed,
         Self::Elsewhere,
+        Self::Hammer,
         Self::Unknown,
         Self::Impossible,
     ];
@@ -142,6 +145,7 @@ impl Attack {
             Self::Changed => "attack: changed packets",
             Self::Replayed => "attack: replays",
             Self::Elsewhere => "attack: replays from elsewhere",
+            Self::Hammer => "attack: one packet in many ways",
             Self::Unknown => "attack: unknown sessions",
             Self::Impossible => "attack: impossible sources",
         }
@@ -175,7 +179,7 @@ pub enum What {
     Close(usize, usize),
     /// An application measures a round trip.
     Ping(usize, usize),
-    /// An application calls although it has a session, or both call each other.
+    /// An application calls although it has a session, or both call each other; or whoever has its own public address.
     Call(usize, usize),
     /// A node shuts down in order, and is started again when the fault ends.
     Shutdown(usize),

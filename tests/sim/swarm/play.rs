@@ -198,7 +198,11 @@ fn begin_fault<C: Crypto + 'static>(world: &mut WorldOf<C>, fault: &Fault) {
         What::Call(from, to) => {
             if world.node(NodeIndex(*from)).is_up() {
                 world.count_fault("second call");
-                world.connect(NodeIndex(*from), NodeIndex(*to));
+                if from == to {
+                    world.connect_unknown(NodeIndex(*from), NodeIndex(*to));
+                } else {
+                    world.connect(NodeIndex(*from), NodeIndex(*to));
+                }
             }
         }
         What::Shutdown(node) => {

@@ -214,13 +214,16 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     /// I12: however late a shard's time comes, no session probes more than once for it.
-    pub(super) fn check_probes(&mut self, node: NodeIndex, shard: u8, before: u64) {
+    pub(super) fn check_probes(&mut self, node: NodeIndex, shard: u8, (before, sessions): (u64, usize)) {
         let now = self.now;
         let core = &mut self.nodes[node.0].cores[usize::from(shard)];
         let fired = core.shard.stats().probe_timeouts - before;
         core.probes = if core.probes.0 == now { (now, core.probes.1 + fired) } else { (now, fired) };
-        let (probes, sessions) = (core.probes.1, core.shard.sessions() as u64);
-        assert!(probes <= sessions, "I12: {node:?} probed {probes} times at once with {sessions} sessions");
+        let probes = core.probes.1;
+        assert!(
+            probes <= sessions as u64,
+            "I12: {node:?} probed {probes} times at once with {sessions} sessions"
+        );
     }
 
     /// I13: no packet holds a byte of a buffer that nobody wrote, or a piece of a message that is not for its receiver. Counts
@@ -232,6 +235,9 @@ impl<C: Crypto> WorldOf<C> {
         let coverage = &mut self.coverage;
         glass::drain(|seen| {
             if !is_honest {
+                Frames::new(seen.plain)
+                    .map_while(Result::ok)
+                    .for_each(|frame| coverage.count_frame(frame.kind()));
                 return;
             }
             for frame in Frames::new(seen.plain) {

@@ -172,9 +172,9 @@ impl<C: Crypto> WorldOf<C> {
             "a shard's time comes without end: {:?}",
             core.shard.poll_timeout()
         );
-        let probes = core.shard.stats().probe_timeouts;
+        let before = (core.shard.stats().probe_timeouts, core.shard.sessions());
         core.shard.handle_timeout(now);
-        self.check_probes(node, shard, probes);
+        self.check_probes(node, shard, before);
         self.note(node, shard, What::Timer, [0; 3]);
     }
 

@@ -93,8 +93,8 @@ impl Trouble {
             }
             Self::Marks(rate, queue_len) => {
                 conditions.rate = Some(rate);
-                conditions.queue_len = 4 * queue_len;
-                conditions.mark_above = Some(queue_len);
+                conditions.queue_len = queue_len;
+                conditions.mark_above = Some(queue_len / 8);
             }
             Self::Corrupt(permille) => conditions.corrupt_permille = permille,
             Self::Truncate(permille) => conditions.truncate_permille = permille,
