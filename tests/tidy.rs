@@ -8,7 +8,9 @@
 mod rules;
 
 use rules::source::{Source, repository};
-use rules::{Finding, bans, crates, cycles, folders, names, placeholders, readme, tags};
+use rules::{
+    Finding, bans, crates, cycles, folders, headers, manifests, names, placeholders, readme, tags, verbs,
+};
 
 fn assert_tidy(findings: &[Finding]) {
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -42,6 +44,26 @@ fn no_file_is_too_long() {
 #[test]
 fn nothing_is_left_unfinished() {
     assert_tidy(&each(placeholders::check));
+}
+
+#[test]
+fn nothing_is_left_lying_about() {
+    assert_tidy(&placeholders::check_files(&repository()));
+}
+
+#[test]
+fn every_file_says_first_what_it_is() {
+    assert_tidy(&each(headers::check));
+}
+
+#[test]
+fn functions_and_bounds_are_named_after_what_they_do() {
+    assert_tidy(&each(verbs::check));
+}
+
+#[test]
+fn the_lints_of_the_style_are_on_everywhere() {
+    assert_tidy(&manifests::check_files(&repository()));
 }
 
 #[test]

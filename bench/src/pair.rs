@@ -4,7 +4,8 @@
 //! Out:   real time by step of the path, counted work.
 //! Holds: the shards' clock is virtual and moves by one round trip a round, so that the same work is done in every run.
 //!
-//! Each step is a function of its own that is not inlined, so that a profile shows its name.
+//! Each step is a function of its own that is not inlined, so that a profile shows its name; those called `step_…` are
+//! also told apart by sender and receiver, for `counts`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant as Stopwatch};
@@ -34,6 +35,10 @@ const SEND_POOL: usize = 256 << 20;
 const QUEUE_MIN: usize = 256 << 10;
 /// Datagrams longer than this wear keys out sooner.
 const LARGE_DATAGRAM: usize = 2_048;
+/// Rounds in which two nodes have shaken hands, or never do.
+const HANDSHAKE_TURNS_MAX: usize = 100;
+/// Rounds after a handshake, until nothing of it is under way any more.
+const SETTLING_TURNS: usize = 100;
 /// The wall clock's beginning, in milliseconds.
 const WALL: u64 = 1_700_000_000_000;
 
@@ -213,6 +218,7 @@ fn config(number: u8, shape: &Shape) -> ShardConfig {
     ShardConfig {
         index: 0,
         placement: Placement::new(1, PlacementSeeds::default()),
+        steered: true,
         network: [7; 32],
         suite: Suite::AesGcm,
         instance: InstanceId([number; 8]),
@@ -252,6 +258,19 @@ impl<C: Crypto> Pair<C> {
     /// When they do not: the shards are broken.
     #[must_use]
     pub fn connect(shape: Shape) -> Self {
+        let mut pair = Self::introduce(shape);
+        for _ in 0..SETTLING_TURNS {
+            pair.turn(&mut Costs::default(), false);
+        }
+        pair
+    }
+
+    /// Two nodes of which the near one has called the far one, as soon as both have the session.
+    ///
+    /// # Panics
+    /// When they do not get it: the shards are broken.
+    #[must_use]
+    pub fn introduce(shape: Shape) -> Self {
         let mut pair = Self {
             near: Node::new(1, &shape),
             far: Node::new(2, &shape),
@@ -266,13 +285,14 @@ impl<C: Crypto> Pair<C> {
             early: Vec::new(),
             instance: InstanceId::default(),
         };
-        let mail = Mail::Connect(Box::new(connect));
-        pair.near.shard.handle_mail(now_of(pair.now), mail::From::Application, mail);
-        for _ in 0..100 {
+        step_call(&mut pair.near, now_of(pair.now), connect);
+        for _ in 0..HANDSHAKE_TURNS_MAX {
+            if pair.near.session.is_some() && pair.far.session.is_some() {
+                return pair;
+            }
             pair.turn(&mut Costs::default(), false);
         }
-        assert!(pair.near.session.is_some() && pair.far.session.is_some(), "the nodes shake hands");
-        pair
+        panic!("the nodes shake hands");
     }
 
     /// Rounds until the sender has sent so many more datagrams; real time is added to `costs`.
@@ -303,22 +323,22 @@ impl<C: Crypto> Pair<C> {
             self.near.push(now, &self.message, &self.shape);
             lap(&mut costs.push);
         }
-        self.near.transmit(now);
+        step_build(&mut self.near, now);
         lap(&mut costs.build);
         self.near.drain(now);
         lap(&mut costs.release);
         let now = now_of(self.now + self.shape.round_trip / 2);
-        self.far.receive(now, &mut self.near);
+        step_accept(&mut self.far, now, &mut self.near);
         lap(&mut costs.accept);
         self.far.drain(now);
         lap(&mut costs.deliver);
-        self.far.transmit(now);
+        step_answer(&mut self.far, now);
         lap(&mut costs.answer);
         self.far.drain(now);
         lap(&mut costs.deliver);
         self.now += self.shape.round_trip;
         let now = now_of(self.now);
-        self.near.receive(now, &mut self.far);
+        step_settle(&mut self.near, now, &mut self.far);
         lap(&mut costs.settle);
         self.near.drain(now);
         lap(&mut costs.release);
@@ -329,6 +349,31 @@ impl<C: Crypto> Pair<C> {
     pub fn stats(&self) -> [Stats; 2] {
         [self.near.shard.stats().clone(), self.far.shard.stats().clone()]
     }
+}
+
+#[inline(never)]
+fn step_call<C: Crypto>(near: &mut Node<C>, now: Now, connect: Connect) {
+    near.shard.handle_mail(now, mail::From::Application, Mail::Connect(Box::new(connect)));
+}
+
+#[inline(never)]
+fn step_build<C: Crypto>(near: &mut Node<C>, now: Now) {
+    near.transmit(now);
+}
+
+#[inline(never)]
+fn step_accept<C: Crypto>(far: &mut Node<C>, now: Now, near: &mut Node<C>) {
+    far.receive(now, near);
+}
+
+#[inline(never)]
+fn step_answer<C: Crypto>(far: &mut Node<C>, now: Now) {
+    far.transmit(now);
+}
+
+#[inline(never)]
+fn step_settle<C: Crypto>(near: &mut Node<C>, now: Now, far: &mut Node<C>) {
+    near.receive(now, far);
 }
 
 fn now_of(instant: Instant) -> Now {

@@ -39,6 +39,12 @@ impl Clock {
         Instant::from_nanos(boottime().saturating_sub(self.start))
     }
 
+    /// How long ago the start was.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.instant().as_nanos())
+    }
+
     /// When that is on CLOCK_BOOTTIME, as a time since that clock's zero.
     #[must_use]
     pub fn boottime_of(&self, instant: Instant) -> Duration {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
 use dunlin_shards::arq::sender::{Outcome, Released};
 use dunlin_shards::blocks::Block;
-use dunlin_shards::event::{CloseReason, Event as ShardEvent};
+use dunlin_shards::event::{CloseReason, Event as ShardEvent, Ticket};
 use dunlin_shards::mail::{self, Destination, Mail};
 use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::shard::Shard;
@@ -27,7 +27,7 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, ShardReport, room_of};
+use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, Request, ShardReport, room_of};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
@@ -74,6 +74,8 @@ pub(crate) struct Driver<H: Handler> {
 struct Wakes {
     arrived: Vec<Arc<PeerShared>>,
     room: Vec<Arc<PeerShared>>,
+    answered: Vec<Arc<Request>>,
+    happened: bool,
 }
 
 impl Wakes {
@@ -89,12 +91,18 @@ impl Wakes {
         }
     }
 
-    fn ring(&mut self) {
+    fn ring(&mut self, engine: &EngineShared) {
+        for request in self.answered.drain(..) {
+            request.answered.ring();
+        }
+        if core::mem::take(&mut self.happened) {
+            engine.happened.ring();
+        }
         for peer in self.arrived.drain(..) {
-            peer.arrived.notify(usize::MAX);
+            peer.arrived.ring();
         }
         for peer in self.room.drain(..) {
-            peer.room.notify(usize::MAX);
+            peer.room.ring();
         }
     }
 }
@@ -199,7 +207,7 @@ impl<H: Handler> Driver<H> {
         let sent = self.transmit(now, socket);
         self.deliver(now);
         self.write_letters(now);
-        self.wakes.ring();
+        self.wakes.ring(&self.engine);
         received || letters || due || sent
     }
 
@@ -322,7 +330,7 @@ impl<H: Handler> Driver<H> {
         let Some(peer) = self.peer(session) else { return };
         if outcome == Outcome::Abandoned && ticket != 0 {
             let peer = peer.id;
-            self.engine.publish(Event::Undelivered { peer, ticket });
+            self.publish(Event::Undelivered { peer, ticket });
         }
     }
 
@@ -335,33 +343,45 @@ impl<H: Handler> Driver<H> {
             ShardEvent::Connected { ticket, session, peer, instance, remote, early } => {
                 lock(&self.engine.instances).insert(peer, instance);
                 let peer = self.new_peer(peer, session, remote);
-                self.engine.answer(ticket, Answer::Connected { peer, early });
+                self.answer(ticket, Answer::Connected { peer, early });
             }
             ShardEvent::ConnectFailed { ticket, reason, .. } => {
-                self.engine.answer(ticket, Answer::ConnectFailed(reason));
+                self.answer(ticket, Answer::ConnectFailed(reason));
             }
             ShardEvent::Accepted { session, peer, remote } => {
                 let peer = self.new_peer(peer, session, remote);
-                self.engine.publish(Event::Accepted(Peer::new(peer)));
+                self.publish(Event::Accepted(Peer::new(peer)));
             }
+            // The application has its handle; the old session's end makes it point here.
+            ShardEvent::Adopted { session, peer, remote } => drop(self.new_peer(peer, session, remote)),
             ShardEvent::Pong { ticket, round_trip, .. } => {
-                self.engine.answer(ticket, Answer::Pong(round_trip));
+                self.answer(ticket, Answer::Pong(round_trip));
             }
             ShardEvent::ChannelClosed { session, channel, code } => {
                 if let Some(peer) = self.peer(session).cloned() {
                     let channel = Channel(channel.0);
-                    self.engine.publish(Event::ChannelClosed { peer: Peer::new(peer), channel, code });
+                    self.publish(Event::ChannelClosed { peer: Peer::new(peer), channel, code });
                 }
             }
             ShardEvent::Roamed { session, remote } => {
                 if let Some(peer) = self.peer(session).cloned() {
                     *lock(&peer.remote) = remote;
-                    self.engine.publish(Event::Roamed { peer: Peer::new(peer), remote });
+                    self.publish(Event::Roamed { peer: Peer::new(peer), remote });
                 }
             }
             ShardEvent::Closed { session, reason, .. } => self.on_closed(session, reason),
             other => self.on_succession(other),
         }
+    }
+
+    /// For the application, which hears of it at the end of the turn.
+    fn publish(&mut self, event: Event) {
+        self.engine.put_event(event);
+        self.wakes.happened = true;
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.wakes.answered.extend(self.engine.put_answer(ticket, answer));
     }
 
     fn new_peer(&mut self, id: NodeId, session: SessionId, remote: SocketAddr) -> Arc<PeerShared> {
@@ -377,7 +397,7 @@ impl<H: Handler> Driver<H> {
     fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
         if peer.remove_session(session, &reason) {
-            self.engine.publish(Event::Closed { peer: Peer::new(peer), reason });
+            self.publish(Event::Closed { peer: Peer::new(peer), reason });
         }
     }
 
@@ -391,10 +411,11 @@ impl<H: Handler> Driver<H> {
         let Some(peer) = self.peer(from).cloned() else { return };
         if from != to {
             self.peers[from.slot()] = None;
+            // Its shard may not have told its application yet, and a handle without sessions is closed.
             peer.succeed(from, to);
         }
         if let Some(resent) = resent {
-            self.engine.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });
+            self.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });
         }
     }
 }

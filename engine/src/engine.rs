@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::bell::Bell;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 use dunlin_shards::stats::Stats;
-use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::connect::{self, ConnectOptions, Connected};
 use crate::api::error::{ConnectError, StartError};
@@ -92,7 +92,8 @@ impl<H> EngineBuilder<H> {
         let placement = Placement::new(shards, seeds);
         let listen = self.config.node.listen;
         let buffers = KernelBuffers { joining: self.config.io.gro, ..KernelBuffers::default() };
-        let options = GroupOptions { segmentation: self.config.io.gso, buffers, ..GroupOptions::default() };
+        let io = &self.config.io;
+        let options = GroupOptions { segmentation: io.gso, buffers, steering: io.steering };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
         let clock = Clock::start();
@@ -111,7 +112,7 @@ impl<H> EngineBuilder<H> {
             placement,
             requests: Mutex::new(HashMap::new()),
             events: Mutex::new(VecDeque::new()),
-            happened: Bell::new(),
+            happened: Bell::default(),
             instances: Mutex::new(HashMap::new()),
             peers: Mutex::new(HashMap::new()),
             tickets: AtomicU64::new(1),
@@ -122,7 +123,8 @@ impl<H> EngineBuilder<H> {
             process: std::process::id(),
         });
         let steering = group.steering().clone();
-        let template = start::shard_config(&self.config, &keys, placement, group.local_addr());
+        let steered = steering == Steering::Program;
+        let template = start::shard_config(&self.config, &keys, (placement, steered), group.local_addr());
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
         let io = match self.config.io.backend {
@@ -262,7 +264,7 @@ impl Engine {
     /// # Errors
     /// What was wrong; the engine goes on.
     pub fn connect_with(&self, uri: &DunlinUri, options: &ConnectOptions) -> Result<Connected, ConnectError> {
-        crate::runtime::block_on(self.connect_async(uri, options))
+        crate::bell::block_on(self.connect_async(uri, options))
     }
 
     /// The same for any async runtime. A host name is looked up on a thread of its own.
@@ -293,9 +295,12 @@ impl Engine {
             if let Some(event) = self.try_event() {
                 return event;
             }
-            listener!(self.shared.happened => listener);
+            let listener = self.shared.happened.listen();
             if let Some(event) = self.try_event() {
                 return event;
+            }
+            if self.shared.is_forked() {
+                return Event::Stopped;
             }
             listener.wait();
         }
@@ -307,12 +312,19 @@ impl Engine {
         if let Some(event) = self.try_event() {
             return Some(event);
         }
-        listener!(self.shared.happened => listener);
-        if let Some(event) = self.try_event() {
-            return Some(event);
+        let clock = Clock::start();
+        loop {
+            let listener = self.shared.happened.listen();
+            if let Some(event) = self.try_event() {
+                return Some(event);
+            }
+            let left = wait.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            // Being woken is a hint: another thread may have taken what happened.
+            listener.wait_timeout(left);
         }
-        listener.wait_timeout(wait);
-        self.try_event()
     }
 
     /// The next thing that happened to a peer, if something did.
@@ -327,6 +339,9 @@ impl Engine {
             let listener = self.shared.happened.listen();
             if let Some(event) = self.try_event() {
                 return event;
+            }
+            if self.shared.is_forked() {
+                return Event::Stopped;
             }
             listener.await;
         }
@@ -349,8 +364,11 @@ impl Engine {
     }
 
     /// Sends what is queued, closes every session, stops the shards. Sessions that do not get their acknowledgements in time
-    /// are cut off. True: everything was acknowledged.
+    /// are cut off. True: everything was acknowledged. In a forked child nothing happens: the parent's engine runs on.
     pub fn shutdown(self, wait: Duration) -> bool {
+        if self.shared.is_forked() {
+            return false;
+        }
         for port in &self.shared.ports {
             let _ = port.post(Mail::Shutdown);
         }
@@ -366,6 +384,11 @@ impl Engine {
     }
 
     fn stop(&self) {
+        if self.shared.is_forked() {
+            // The threads are the parent's, and so is their ending; joining what is not there would take for ever.
+            std::mem::forget(lock(&self.running).take());
+            return;
+        }
         self.shared.stopping.store(true, Ordering::SeqCst);
         for port in &self.shared.ports {
             port.ring();

@@ -60,7 +60,7 @@ pub enum KeyError {
         why: String,
     },
     /// The system refused.
-    #[error("{}: cannot {what}: {why}", .path.display())]
+    #[error("{}: cannot {what}: {why}; mend that, or name another place with --key", .path.display())]
     System {
         /// What was tried.
         what: &'static str,

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+mod bell;
 pub mod clock;
 pub mod config;
 mod driver;

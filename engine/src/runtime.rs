@@ -9,24 +9,19 @@
 //! ([`prepare`]); it registers 10 MiB per executor unless told otherwise.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::panic;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 
 use dunlin_shards::placement::ShardIndex;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement as Cores};
-use rustix::thread::{
-    CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
-};
+use rustix::thread::{CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_setaffinity};
 
+pub use crate::bell::block_on;
 use crate::clock::Clock;
 use crate::socket::Socket;
 use crate::socket::group::{Bound, Group};
-use crate::socket::mmsg::{MmsgSocket, TIMER_SLACK};
+use crate::socket::mmsg::MmsgSocket;
 use crate::socket::probe::{self, Backend, IoChoice, IoReport};
 use crate::socket::uring::UringSocket;
 
@@ -237,9 +232,13 @@ impl Start {
     }
 
     async fn run_mmsg<D: Driver>(self, driver: D) -> Option<D::Output> {
-        // Timers of this thread fire when they are due, not up to 50 us later for the sake of others.
-        let _ = set_current_timer_slack(NonZeroU64::new(TIMER_SLACK.as_nanos() as u64));
-        let mut socket = MmsgSocket::new(self.bound, self.clock);
+        let mut socket = match MmsgSocket::new(self.bound, self.clock) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return None;
+            }
+        };
         let _ = self.ready.send(Ok(self.report));
         self.gate.recv().ok()?;
         Some(driver.run(&mut socket).await)
@@ -270,25 +269,6 @@ fn executor() -> io::Result<LocalExecutor> {
     let builder =
         LocalExecutorBuilder::new(Cores::Unbound).io_memory(GLOMMIO_MEMORY).ring_depth(GLOMMIO_DEPTH);
     builder.make().map_err(io::Error::from)
-}
-
-/// Runs a future on this thread, which sleeps while the future is not ready.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -45,10 +45,9 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
         StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
     })?;
     let files = KeyFiles::at(path);
-    let wrong = |error: crate::keyfile::KeyError| StartError::Config(error.to_string());
     let draw = || zeroize::Zeroizing::new(OsEntropy.array());
-    let (identity, is_fresh) = files.open_or_create(|| (draw(), draw())).map_err(wrong)?;
-    let reset_secret = *files.reset_secret(draw).map_err(wrong)?;
+    let (identity, is_fresh) = files.open_or_create(|| (draw(), draw()))?;
+    let reset_secret = *files.reset_secret(draw)?;
     Ok(Keys { identity, reset_secret, is_fresh })
 }
 
@@ -70,7 +69,7 @@ pub(crate) fn shard_count(config: &Config) -> Result<usize, StartError> {
 pub(crate) fn shard_config(
     config: &Config,
     keys: &Keys,
-    placement: Placement,
+    (placement, steered): (Placement, bool),
     local: SocketAddr,
 ) -> ShardConfig {
     let keepalive = match config.transport.keepalive {
@@ -92,6 +91,7 @@ pub(crate) fn shard_config(
     ShardConfig {
         index: 0,
         placement,
+        steered,
         network: Sha256::digest(config.node.network.as_bytes()).into(),
         suite,
         instance: InstanceId(OsEntropy.array()),

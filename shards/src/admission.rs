@@ -6,6 +6,8 @@
 //!
 //! Load is the queue's length, or the processor time that handshakes took: a shard has no clock, so the
 //! time is the number of handshakes begun in the last 100 ms times what one costs (`HANDSHAKE_COST`).
+//! The time makes untrusted addresses prove that they are there; a trusted one needs no proof, and is not charged a round
+//! trip for being busy. A long queue asks everybody.
 
 use core::hash::BuildHasher;
 use core::net::{IpAddr, SocketAddr};
@@ -15,6 +17,7 @@ use crate::hash::HashKey;
 use crate::limits::{
     COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_COST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_LOAD_HOLD,
     HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX,
+    RESETS_PER_SECOND,
 };
 use crate::time::{Instant, nanos_of};
 
@@ -94,9 +97,13 @@ pub struct Admission {
     keys: Buckets,
     replies: Buckets,
     cookies: Buckets,
+    resets: Buckets,
     window_started: Instant,
     window_handshakes: u64,
-    loaded_until: Instant,
+    /// The queue was long until then, and a while after.
+    crowded_until: Instant,
+    /// Handshakes took too much of the core until then, and a while after.
+    busy_until: Instant,
 }
 
 impl Admission {
@@ -110,9 +117,11 @@ impl Admission {
             keys: Buckets::per_second(HANDSHAKES_PER_SECOND_KEY, HANDSHAKE_BURST),
             replies: Buckets::per_second(REPLIES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX),
             cookies: Buckets::per_second(COOKIES_PER_SECOND, COOKIES_PER_SECOND / 10),
+            resets: Buckets::per_second(RESETS_PER_SECOND, RESETS_PER_SECOND / 10),
             window_started: Instant::ZERO,
             window_handshakes: 0,
-            loaded_until: Instant::ZERO,
+            crowded_until: Instant::ZERO,
+            busy_until: Instant::ZERO,
         }
     }
 
@@ -131,7 +140,7 @@ impl Admission {
         self.window_handshakes += 1;
         let spent = HANDSHAKE_COST.saturating_mul(u32::try_from(self.window_handshakes).unwrap_or(u32::MAX));
         if spent * 100 > WINDOW * HANDSHAKE_CPU_LOAD_PERCENT {
-            self.loaded_until = now + HANDSHAKE_LOAD_HOLD;
+            self.busy_until = now + HANDSHAKE_LOAD_HOLD;
         }
     }
 
@@ -139,15 +148,17 @@ impl Admission {
     #[must_use]
     pub fn has_time(&self, now: Instant, percent: u32) -> bool {
         let spent = HANDSHAKE_COST.saturating_mul(u32::try_from(self.window_handshakes).unwrap_or(u32::MAX));
-        now >= self.loaded_until || now.since(self.window_started) >= WINDOW || spent * 100 < WINDOW * percent
+        now >= self.busy_until.max(self.crowded_until)
+            || now.since(self.window_started) >= WINDOW
+            || spent * 100 < WINDOW * percent
     }
 
-    /// Hellos must carry a cookie now.
-    pub fn is_under_load(&mut self, now: Instant, queued: usize) -> bool {
+    /// Hellos from there must carry a cookie now.
+    pub fn is_under_load(&mut self, now: Instant, queued: usize, from: IpAddr) -> bool {
         if queued >= HANDSHAKE_QUEUE_LOAD {
-            self.loaded_until = now + HANDSHAKE_LOAD_HOLD;
+            self.crowded_until = now + HANDSHAKE_LOAD_HOLD;
         }
-        now < self.loaded_until
+        now < self.crowded_until || (now < self.busy_until && !self.is_trusted(from))
     }
 
     /// The prefix has a handshake left. Asked only under load, for addresses that are not trusted.
@@ -174,6 +185,11 @@ impl Admission {
     /// Another Cookie may be sent.
     pub fn take_cookie(&mut self, now: Instant) -> bool {
         self.cookies.take(1, now)
+    }
+
+    /// Another Reset may go there. Trusted addresses have a bound too: a flood from one must not be answered at its own rate.
+    pub fn take_reset(&mut self, remote: SocketAddr, now: Instant) -> bool {
+        self.take_reply(remote, now) && self.resets.take(1, now)
     }
 
     /// How long until the window of handshakes ends.
@@ -217,6 +233,22 @@ mod tests {
         assert_eq!(later as u64, HANDSHAKES_PER_SECOND_PREFIX / 10);
     }
 
+    /// T1: whoever floods with packets for nobody is not answered at the flood's rate, loopback or not.
+    #[test]
+    fn resets_have_a_rate_for_everybody() {
+        let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
+        for remote in ["127.0.0.1:9", "10.1.0.1:9"] {
+            let (mut gate, remote) = (gate(), remote.parse().unwrap());
+            let once = (0..10_000).filter(|_| gate.take_reset(remote, at(0))).count() as u64;
+            assert_eq!(once, RESETS_PER_SECOND / 10);
+            let second = (0..10_000).filter(|n| gate.take_reset(remote, at(1 + n / 10))).count() as u64;
+            assert!((RESETS_PER_SECOND * 9 / 10..=RESETS_PER_SECOND * 11 / 10).contains(&second), "{second}");
+        }
+        let (mut gate, stranger) = (gate(), "198.51.100.7:9".parse().unwrap());
+        let once = (0..10_000).filter(|_| gate.take_reset(stranger, at(0))).count() as u64;
+        assert!(once <= REPLIES_PER_SECOND_PREFIX, "{once}");
+    }
+
     #[test]
     fn trusted_prefixes_and_loopback_have_no_bucket() {
         let gate = gate();
@@ -231,24 +263,31 @@ mod tests {
     fn load_has_hysteresis() {
         let mut gate = gate();
         let at = |millis: u64| Instant::from_nanos(1_000_000_000 + millis * 1_000_000);
-        assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1));
-        assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD));
-        assert!(gate.is_under_load(at(900), 0));
-        assert!(!gate.is_under_load(at(1100), 0));
+        let anybody = "198.51.100.7".parse().unwrap();
+        assert!(!gate.is_under_load(at(0), HANDSHAKE_QUEUE_LOAD - 1, anybody));
+        assert!(gate.is_under_load(at(1), HANDSHAKE_QUEUE_LOAD, anybody));
+        assert!(gate.is_under_load(at(900), 0, anybody));
+        assert!(gate.is_under_load(at(900), 0, "127.0.0.1".parse().unwrap()), "a long queue asks everybody");
+        assert!(!gate.is_under_load(at(1100), 0, anybody));
     }
 
     #[test]
-    fn many_handshakes_in_a_window_are_load() {
+    fn many_handshakes_in_a_window_are_load_for_untrusted_addresses() {
         let mut gate = gate();
+        let anybody = "198.51.100.7".parse().unwrap();
         let now = Instant::from_nanos(5_000_000_000);
         let enough =
             WINDOW.as_nanos() * u128::from(HANDSHAKE_CPU_LOAD_PERCENT) / 100 / HANDSHAKE_COST.as_nanos();
         for _ in 0..enough {
             gate.on_handshake(now);
         }
-        assert!(!gate.is_under_load(now, 0));
+        assert!(!gate.is_under_load(now, 0, anybody));
         gate.on_handshake(now);
         gate.on_handshake(now);
-        assert!(gate.is_under_load(now, 0));
+        assert!(gate.is_under_load(now, 0, anybody));
+        assert!(
+            !gate.is_under_load(now, 0, "10.1.2.3".parse().unwrap()),
+            "a trusted address has nothing to prove"
+        );
     }
 }

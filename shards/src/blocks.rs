@@ -108,6 +108,7 @@ pub struct BlockPool {
     message_len_max: usize,
     budget: usize,
     allocated: usize,
+    taken: u64,
 }
 
 impl BlockPool {
@@ -119,6 +120,7 @@ impl BlockPool {
             message_len_max: message_len_max.max(REGULAR_LEN_MAX),
             budget,
             allocated: 0,
+            taken: 0,
         }
     }
 
@@ -130,6 +132,7 @@ impl BlockPool {
         if len > self.message_len_max {
             return None;
         }
+        self.taken += 1;
         let class = class_of(len);
         let room = match self.free[class].pop() {
             Some(room) => room,
@@ -176,6 +179,12 @@ impl BlockPool {
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.free.iter().enumerate().map(|(class, list)| list.len() * self.class_len(class)).sum()
+    }
+
+    /// Blocks taken so far: two looks at it tell how busy the pool was between them.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Bytes that may be allocated at most.

@@ -30,7 +30,8 @@ pub enum CloseReason {
     #[error("closed by this side")]
     Local,
     /// The peer closed it.
-    #[error("closed by the peer (code {code}): {reason}")]
+    // spec: atp/logs
+    #[error("closed by the peer (code {code}){}", words(reason))]
     Peer {
         /// The code that the peer gave.
         code: u64,
@@ -63,6 +64,11 @@ pub enum CloseReason {
     Overloaded,
 }
 
+/// What the peer said, so that it can do nothing to a terminal or a log; nothing when it said nothing.
+fn words(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {}", reason.escape_debug()) }
+}
+
 /// A fact for the application.
 #[derive(Debug)]
 pub enum Event {
@@ -92,6 +98,15 @@ pub enum Event {
     },
     /// A peer opened a session with us.
     Accepted {
+        /// The session.
+        session: SessionId,
+        /// Who.
+        peer: NodeId,
+        /// From where.
+        remote: SocketAddr,
+    },
+    /// A session that the application knows goes on as this one, which another shard owns; `PeerRestarted` of the old one follows.
+    Adopted {
         /// The session.
         session: SessionId,
         /// Who.
@@ -174,4 +189,19 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// spec: atp/logs
+    #[test]
+    fn a_peers_words_are_escaped() {
+        let said = |reason: &str| CloseReason::Peer { code: 7, reason: reason.into() }.to_string();
+        assert_eq!(said(""), "closed by the peer (code 7)");
+        assert_eq!(said("bye"), "closed by the peer (code 7): bye");
+        let rude = said("\x1b[2J\r\nINFO all is well\u{202e}");
+        assert_eq!(rude, "closed by the peer (code 7): \\u{1b}[2J\\r\\nINFO all is well\\u{202e}");
+    }
 }

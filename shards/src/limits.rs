@@ -74,6 +74,8 @@ pub const HANDSHAKE_BURST: u64 = 5;
 pub const COOKIES_PER_SECOND: u64 = 5_000;
 /// Stateless replies to one /24 or /48 a second at most.
 pub const REPLIES_PER_SECOND_PREFIX: u64 = 100;
+/// Resets a second and shard at most, to whomever: sending one takes longer than dropping ten packets.
+pub const RESETS_PER_SECOND: u64 = 1_000;
 /// The first wait before a Hello is sent again; doubles.
 pub const HELLO_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait before a Hello is sent again.
@@ -171,7 +173,9 @@ impl Limits {
 }
 /// A peer that owes an acknowledgement and says nothing for this long is given up.
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
-/// Quiet time after which a session frees the buffers that a burst left behind.
+/// Quiet time after which a session frees the buffers that a burst left behind, and a shard its free blocks.
 pub const SHRINK_AFTER: Duration = Duration::from_secs(5);
+/// Blocks that a quiet shard takes in that time at most: one that takes more keeps its free blocks, and so asks for no memory.
+pub const QUIET_TAKES_MAX: u64 = 64;
 /// How long a shard may be short of memory before it closes a session.
 pub const SHORT_OF_MEMORY_MAX: Duration = Duration::from_secs(1);

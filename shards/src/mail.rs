@@ -2,13 +2,17 @@
 //!
 //! Holds: no closures, no shared state; whatever is owned moves with the letter.
 
+use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+use dunlin_codec::suite::Suite;
+use zeroize::Zeroizing;
 
-use crate::arq::sender::Outgoing;
+use crate::arq::sender::{Outgoing, Sender};
 use crate::blocks::Block;
-use crate::event::Ticket;
+use crate::event::{EarlyData, Ticket};
 use crate::route::Arrival;
 
 /// Who sent a letter.
@@ -64,6 +68,55 @@ pub struct Listing {
     pub session: SessionId,
     /// We initiated it.
     pub initiator: bool,
+}
+
+/// Everything that a session of ours is made of once its Welcome verified.
+pub struct Opened {
+    /// Its id in the Hello, which the peer writes.
+    pub session: SessionId,
+    /// The id that we write.
+    pub peer_session: SessionId,
+    /// Who answered.
+    pub peer: NodeId,
+    /// Its static key.
+    pub peer_static: [u8; 32],
+    /// Its start.
+    pub peer_instance: InstanceId,
+    /// The cipher.
+    pub suite: Suite,
+    /// Proves a Reset of the peer's.
+    pub reset_token: [u8; 16],
+    /// The secret of what we send; wiped when dropped.
+    pub send: Zeroizing<[u8; 32]>,
+    /// The secret of what we receive; wiped when dropped.
+    pub receive: Zeroizing<[u8; 32]>,
+    /// The hash of all that was said.
+    pub hash: [u8; 32],
+    /// Messages that wait, and what early data has brought of them.
+    pub sender: Sender,
+    /// The third message of XX.
+    pub finish: Option<Vec<u8>>,
+    /// The request.
+    pub ticket: Ticket,
+    /// It carries on for a session whose peer restarted: messages that travel again.
+    pub resent: Option<usize>,
+    /// What became of the early data.
+    pub early: EarlyData,
+    /// What the Welcome carried.
+    pub frames: Vec<u8>,
+    /// The address that the application called.
+    pub dialled: SocketAddr,
+    /// How the Welcome came.
+    pub arrival: Arrival,
+    /// From the Hello to the Welcome, where that is known.
+    pub round_trip: Option<Duration>,
+}
+
+impl fmt::Debug for Opened {
+    /// Without its secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opened({:?} with {})", self.session, self.peer)
+    }
 }
 
 /// A letter.
@@ -154,6 +207,45 @@ pub enum Mail {
         successor: SessionId,
         /// Of these two yours is to stay, if it lives: the newer one then drains into it.
         stays: bool,
+    },
+    /// Shard: your socket took the Welcome of a handshake of ours: the session that it opened is yours.
+    Opened(Box<Opened>),
+    /// Shard: the session that you handed over is open here.
+    Taken {
+        /// Its id with you, by which the peer knows it.
+        session: SessionId,
+        /// Its id here.
+        by: SessionId,
+    },
+    /// Shard: the session that you handed over is gone, nobody needs its id any more.
+    Vacated {
+        /// Its id with you.
+        session: SessionId,
+        /// Its id here.
+        by: SessionId,
+    },
+    /// Shard: a Reset with this token would end a session of mine.
+    TokenUp {
+        /// The token's hash.
+        token: u64,
+        /// The session.
+        session: SessionId,
+    },
+    /// Shard: it would not any more.
+    TokenDown {
+        /// The token's hash.
+        token: u64,
+        /// The session.
+        session: SessionId,
+    },
+    /// Shard: a Reset, for the shard that knows whose it is, or for the owner.
+    Reset {
+        /// How it came.
+        arrival: Arrival,
+        /// The peer's id of the session that it ends.
+        session: SessionId,
+        /// What proves it.
+        token: [u8; 16],
     },
     /// Shard: a message that an older session with the same peer could not deliver.
     Inherit {

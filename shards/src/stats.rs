@@ -163,6 +163,8 @@ counters! {
     rehandshakes,
     /// Datagrams that landed on a shard which did not own them.
     misrouted,
+    /// Sessions that we initiated and handed to the shard that takes their datagrams, as nothing steers them to us.
+    sessions_handed,
     /// Larger datagrams found to fit the path.
     mtu_raised,
     /// Paths that were found to carry less than before.

@@ -7,34 +7,35 @@ use std::thread;
 use std::time::Duration;
 
 use dunlin::config::{Backend, ByteSize};
+use dunlin::socket::group::Steering;
 use dunlin::{
-    Channel, CloseReason, Config, ConnectOptions, Early, EarlyData, Engine, Event, Handler, Peer, RecvError,
-    Reply, SendError, SendOptions, Verdict,
+    Channel, CloseReason, Config, ConnectError, ConnectOptions, Early, EarlyData, Engine, Event, Handler,
+    Peer, RecvError, Reply, SendError, SendOptions, Verdict,
 };
 use dunlin_tests::capability::Capability;
 use dunlin_tests::impair::{Impairment, Link};
 
-use crate::process::Node;
+use crate::process::{Node, wait_until};
 use crate::scratch::Scratch;
 use crate::{DEADLINE, backends, noise};
 
-fn config(io: &str, shards: usize) -> Config {
+pub(crate) fn config(io: &str, shards: usize) -> Config {
     let backend = if io == "uring" { Backend::Uring } else { Backend::Mmsg };
     let mut config = Config::default().listen("127.0.0.1:0".parse().unwrap()).cores(shards).backend(backend);
     config.node.allow_more_shards = true;
     config
 }
 
-fn start(config: Config) -> Engine {
+pub(crate) fn start(config: Config) -> Engine {
     Engine::builder(config).ephemeral().start().unwrap()
 }
 
-fn uri_of(engine: &Engine) -> String {
+pub(crate) fn uri_of(engine: &Engine) -> String {
     format!("dunlin://{}@{}", engine.id(), engine.local_addr())
 }
 
 #[track_caller]
-fn accepted(engine: &Engine) -> Peer {
+pub(crate) fn accepted(engine: &Engine) -> Peer {
     loop {
         if let Event::Accepted(peer) = engine.event_timeout(DEADLINE).expect("a session") {
             return peer;
@@ -101,6 +102,106 @@ fn plain_threads_exchange_messages_of_all_sizes() {
             assert!(server.shutdown(DEADLINE));
         }
     }
+}
+
+/// Being woken for a message that another thread took is no reason to give up waiting.
+#[test]
+fn readers_that_share_a_peer_wait_as_long_as_they_said() {
+    const COUNT: usize = 3_000;
+    let (server, client) = (start(config("mmsg", 1)), start(config("mmsg", 1)));
+    let peer = client.connect(&uri_of(&server)).unwrap();
+    let shared = accepted(&server);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (shared, taken) = (shared.clone(), taken.clone());
+            thread::spawn(move || {
+                loop {
+                    match shared.recv_timeout(DEADLINE) {
+                        Ok(_) => taken.fetch_add(1, Ordering::Relaxed),
+                        Err(RecvError::Closed(_)) => return,
+                        Err(error) => panic!("{error}"),
+                    };
+                }
+            })
+        })
+        .collect();
+    for number in 0..COUNT {
+        peer.send(&number.to_be_bytes()).unwrap();
+        // Pauses, so that the readers fall asleep again and again.
+        if number % 3 == 0 {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+    assert!(peer.flush(DEADLINE));
+    peer.close(0);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert_eq!(taken.load(Ordering::Relaxed), COUNT);
+}
+
+/// What a kernel, a link or a container may refuse is a matter of speed alone.
+#[test]
+fn everything_arrives_without_offload_and_without_steering() {
+    let refuse: [fn(&mut Config); 3] =
+        [|config| config.io.gso = false, |config| config.io.gro = false, |config| config.io.steering = false];
+    for io in backends("everything_arrives_without_offload_and_without_steering") {
+        for refuse in refuse {
+            let mut poor = config(io, 3);
+            refuse(&mut poor);
+            let server = start(poor.clone());
+            if !poor.io.steering {
+                assert!(matches!(server.steering(), Steering::Kernel(_)), "{:?}", server.steering());
+            }
+            echo_all(server.clone());
+            // Callers that the kernel's hash brings to any of the shards, each with a Hello and a session.
+            for seed in 0..6 {
+                let client = start(config(io, 1));
+                let peer = client.connect(&uri_of(&server)).unwrap();
+                peer.send(&noise(300_000, seed)).unwrap();
+                assert!(peer.recv_timeout(DEADLINE).unwrap()[..] == noise(300_000, seed));
+                assert!(client.shutdown(DEADLINE));
+            }
+            let caller = start(poor);
+            let quiet = start(config(io, 1));
+            let peer = caller.connect(&uri_of(&quiet)).unwrap();
+            peer.send(&noise(300_000, 7)).unwrap();
+            assert!(accepted(&quiet).recv_timeout(DEADLINE).unwrap()[..] == noise(300_000, 7));
+            server.shutdown(DEADLINE);
+        }
+    }
+}
+
+/// A peer that reads slowly fills its sender's queue: `try_send` says so, `cancel` makes room, and nothing is lost.
+#[test]
+fn a_full_queue_is_said_and_what_is_cancelled_leaves_it() {
+    const LEN: usize = 100_000;
+    let (server, client) = (start(config("mmsg", 1)), start(config("mmsg", 1)));
+    let peer = client.connect(&uri_of(&server)).unwrap();
+    let reader = accepted(&server);
+    let mut tickets = Vec::new();
+    // The first of them fill the reader's credit; it takes a moment until those behind stay queued for good.
+    let mut full = 0;
+    while full < 50 {
+        match peer.try_send_cancellable(&noise(LEN, tickets.len() as u64), SendOptions::default()) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(SendError::WouldBlock) => {
+                full += 1;
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(matches!(peer.try_send(b"more"), Err(SendError::WouldBlock)));
+    let queued = peer.queued();
+    let last = tickets.pop().unwrap();
+    peer.cancel(last);
+    wait_until("its room is given back", || peer.queued() + LEN <= queued);
+    for seed in 0..tickets.len() as u64 {
+        assert!(reader.recv_timeout(DEADLINE).unwrap()[..] == noise(LEN, seed), "message {seed}");
+    }
+    peer.send(b"the end").unwrap();
+    assert_eq!(&reader.recv_timeout(DEADLINE).unwrap()[..], b"the end", "the last one was cancelled");
+    assert!(client.shutdown(DEADLINE) && server.shutdown(DEADLINE));
 }
 
 #[test]
@@ -332,6 +433,14 @@ fn both_families_reach_one_engine() {
             assert!(peer.recv_timeout(DEADLINE).unwrap()[..] == noise(100_000, 1), "{listen} to {host}");
         }
     }
+}
+
+#[test]
+fn a_node_that_calls_itself_is_told_so() {
+    let node = start(config("mmsg", 1));
+    let refused = node.connect(&uri_of(&node));
+    assert!(matches!(refused, Err(ConnectError::OwnId)), "{refused:?}");
+    assert!(node.shutdown(DEADLINE));
 }
 
 #[test]

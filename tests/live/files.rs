@@ -46,6 +46,32 @@ fn several_files_arrive_whole_on_both_back_ends_and_with_more_shards() {
     }
 }
 
+/// Through a slow link: four have begun before the first is through, and the fifth waits for one of them.
+#[test]
+fn four_files_travel_at_once() {
+    let scratch = Scratch::new("four");
+    let node = Node::start(&scratch, &["receive", "--dir", "in", "--listen", "127.0.0.1:0"]);
+    let link = dunlin_tests::impair::Link { rate: 100_000_000, ..Default::default() };
+    let to = format!("127.0.0.1:{}", node.port()).parse().unwrap();
+    let proxy = dunlin_tests::impair::Impairment::both(link, 1).start(to).unwrap();
+    let paths: Vec<String> =
+        (0..6).map(|seed| scratch.write(&format!("file {seed}"), &noise(2_000_000, seed))).collect();
+    let uri = node.uri_at(proxy.address().port());
+    let mut arguments = vec!["send", &uri, "--json"];
+    arguments.extend(paths.iter().map(String::as_str));
+    let sent = run(&scratch, &arguments);
+    let is = |line: &str, event: &str| line.contains(&format!(r#""event":"{event}""#));
+    let lines = || sent.stdout.iter().map(String::as_str);
+    assert_eq!(lines().filter(|line| is(line, "stored")).count(), 6, "{sent:#?}");
+    let mut open: i32 = 0;
+    let open_at_once = lines().map(|line| {
+        open += i32::from(is(line, "started")) - i32::from(is(line, "stored"));
+        open
+    });
+    assert_eq!(open_at_once.max(), Some(4), "{sent:#?}");
+    node.stop().assert_code(0);
+}
+
 #[test]
 fn a_small_file_rides_in_the_first_datagram() {
     for io in backends("a_small_file_rides_in_the_first_datagram") {
@@ -159,12 +185,12 @@ fn a_sender_that_is_stopped_says_so_and_the_receiver_waits_on() {
     node.process.wait().assert_code(0);
 }
 
-/// A receiver on a disk of so many bytes of its own.
-fn on_small_disk(scratch: &Scratch, size: &str) -> Command {
+/// A receiver on a disk of its own, mounted with these options.
+fn on_own_disk(scratch: &Scratch, options: &str) -> Command {
     fs::create_dir_all(scratch.at("in")).unwrap();
     let dunlin = crate::binary::dunlin().display();
     let script = format!(
-        "mount -t tmpfs -o size={size} tmpfs in && exec {dunlin} receive --dir in --json --listen 127.0.0.1:0"
+        "mount -t tmpfs -o {options} tmpfs in && exec {dunlin} receive --dir in --json --listen 127.0.0.1:0"
     );
     let mut small = Command::new("unshare");
     small.args(["--mount", "sh", "-c", &script]);
@@ -181,7 +207,7 @@ fn a_full_disk_is_told_to_both_sides() {
     // One file that never fits, and two that fit alone but not together.
     for lens in [&[9 << 20][..], &[3 << 20, 3 << 20]] {
         let scratch = Scratch::new("full");
-        let node = Node::start_command(on_small_disk(&scratch, "4m"));
+        let node = Node::start_command(on_own_disk(&scratch, "size=4m"));
         let paths: Vec<String> = (0..)
             .zip(lens)
             .map(|(seed, len)| scratch.write(&format!("file {seed}"), &noise(*len, seed)))
@@ -193,4 +219,16 @@ fn a_full_disk_is_told_to_both_sides() {
         let received = node.process.wait();
         assert!(received.assert_code(1).stderr.contains("is full; make room"), "{received:#?}");
     }
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_to_is_said_before_anybody_sends() {
+    let name = "a_folder_that_may_not_be_written_to_is_said_before_anybody_sends";
+    if Capability::Netns.is_missing(name) {
+        return;
+    }
+    let scratch = Scratch::new("read-only");
+    let ended = Process::start(on_own_disk(&scratch, "ro")).wait();
+    let error = ended.assert_code(1).error();
+    assert!(error.contains("cannot receive into in") && error.contains("--dir"), "{error}");
 }

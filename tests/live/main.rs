@@ -7,6 +7,8 @@ mod api;
 mod binary;
 mod broken;
 mod files;
+mod flood;
+mod hardening;
 mod loss;
 mod names;
 mod node;

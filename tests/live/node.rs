@@ -89,13 +89,39 @@ fn a_second_node_on_the_same_port_is_refused_with_a_clear_message() {
         let listen = format!("127.0.0.1:{}", node.port());
         let second = run(&scratch, &["node", "--listen", &listen, "--io", io]);
         let error = second.assert_code(1).error();
-        assert!(
-            error.contains(&listen) && error.contains("another process") && error.contains("--listen"),
-            "{error}"
-        );
+        let wrong = error.contains(&listen) && error.contains("another process");
+        assert!(wrong && error.contains("--listen"), "{error}");
         assert_answered(&ping(&scratch, &node.uri, io));
         node.stop().assert_code(0);
     }
+}
+
+/// 192.0.2.0/24 is for documentation: no machine has it.
+#[test]
+fn an_address_that_is_not_ours_and_cores_that_are_not_there_are_said_with_what_helps() {
+    let scratch = Scratch::new("listen");
+    let ended = run(&scratch, &["node", "--listen", "192.0.2.1:7117"]);
+    let error = ended.assert_code(1).error();
+    assert!(error.contains("192.0.2.1:7117") && error.contains("an address of this machine"), "{error}");
+    // One more than there are; a machine with the most that a node can use is told that instead.
+    let cores = std::thread::available_parallelism().unwrap().get() + 1;
+    let ended = run(&scratch, &["node", "--listen", "127.0.0.1:0", "--cores", &cores.to_string()]);
+    let error = ended.assert_code(2).error();
+    assert!(error.contains(&format!("node.cores = {cores}")), "{error}");
+    assert!(error.contains("node.allow_more_shards") || cores > 128, "{error}");
+}
+
+#[test]
+fn what_was_chosen_is_logged_with_the_reason() {
+    let scratch = Scratch::new("auto");
+    let ended = Node::start(&scratch, &["node", "--listen", "127.0.0.1:0"]).stop();
+    let log = &ended.assert_code(0).stderr;
+    let choice = if Capability::IoUring.is_missing("what_was_chosen_is_logged_with_the_reason") {
+        "mmsg: "
+    } else {
+        "uring: the host allows io_uring"
+    };
+    assert!(log.contains(choice) && log.contains("steered by"), "{log}");
 }
 
 #[test]
@@ -171,7 +197,7 @@ fn a_key_is_made_once_and_never_shared() {
     std::fs::set_permissions(scratch.at("keys/mine"), wide).unwrap();
     for arguments in [&["key", "show", "--key", "keys/mine"][..], &["node", "--key", "keys/mine"]] {
         let ended = run(&scratch, arguments);
-        assert!(ended.error().contains("chmod 600 keys/mine") && ended.code != Some(0), "{ended:#?}");
+        assert!(ended.assert_code(1).error().contains("chmod 600 keys/mine"), "{ended:#?}");
     }
     assert!(
         run(&scratch, &["key", "show", "--key", "none"]).assert_code(1).error().contains("dunlin key new")

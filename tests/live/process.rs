@@ -110,6 +110,11 @@ impl Process {
         }
     }
 
+    /// Its number in /proc.
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -120,6 +120,38 @@ fn a_hello_on_another_shard_delivers_its_early_data_once() {
     }
 }
 
+/// A restarted node has forgotten which Hellos it accepted: none from before the restart delivers anything again, on any of its
+/// shards, whether its sender knew the start that it called or not.
+/// spec: atp/early-data
+#[test]
+fn a_hello_replayed_after_a_restart_delivers_nothing() {
+    for (shards, is_known) in [(1, false), (1, true), (4, false), (4, true)] {
+        let mut world = World::from_seed(seed());
+        let near = world.add_node();
+        let settings = NodeSettings { shards, unsteered: true, ..NodeSettings::default() };
+        let far = world.add_node_with(settings);
+        world.link(near, far).record();
+        let instance = is_known.then(|| world.node(far).instance());
+        assert_eq!(connect_early(&mut world, near, far, instance), Some(EarlyData::Accepted));
+        let hello = world.link(near, far).take_recorded().swap_remove(0);
+        world.restart(far);
+        let from = [world.node(near).address, "203.0.113.9:999".parse().unwrap()];
+        // Until long after its time stamp ran out.
+        for wait in [0, 1, 5, 20, 30, 60, 60, 120] {
+            world.run_for(seconds(wait));
+            for from in from {
+                for _ in 0..10 {
+                    world.inject(far, from, &hello);
+                }
+            }
+            world.run_for(millis(100));
+        }
+        assert_eq!(world.received(far), [b"early".to_vec()]);
+        assert_eq!(world.stats(far).early_data_accepted, 1);
+        assert!(world.stats(far).early_data_refused >= 1);
+    }
+}
+
 /// A caller whose clock is wrong pays one round trip, no more.
 #[test]
 fn a_wrong_clock_costs_a_round_trip() {

@@ -2,11 +2,14 @@
 //!
 //! One file per subject; the names of the tests are the claims.
 
+mod bulk;
 mod delivery;
 mod early_data;
 mod flood;
 mod flow;
+mod goodput;
 mod handshake;
+mod links;
 mod path_mtu;
 mod rekey;
 mod replay;
@@ -14,6 +17,7 @@ mod restart;
 mod roaming;
 mod sessions;
 mod shards;
+mod unsteered;
 mod world;
 
 use core::time::Duration;

@@ -76,8 +76,9 @@ fn a_worn_out_key_waits_for_its_acknowledgement() {
         world.send(near, far, &vec![n; 50_000]);
         world.send(far, near, &vec![n; 50_000]);
     }
-    assert!(world.run_until(seconds(60), |world| world.is_settled()));
-    assert_eq!(world.close_reasons(near), []);
+    // 5 MB at 10 ms a round trip: far less than a session that waits in vain is given.
+    assert!(world.run_until(seconds(10), |world| world.is_settled()));
+    assert_eq!((world.close_reasons(near), world.close_reasons(far)), (vec![], vec![]));
 }
 
 /// Two minutes of use are a key's life.

@@ -1,6 +1,7 @@
 //! Peers that come from another address: T24 and the three-times rule.
 
-use dunlin_shards::event::Event;
+use dunlin_shards::arq::sender::Outcome;
+use dunlin_shards::event::{CloseReason, Event};
 use dunlin_tests::nat::{Filtering, NatRules};
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
@@ -130,10 +131,17 @@ fn both_ends_moving_at_once_end_the_session_cleanly() {
     world.change_address(near);
     world.change_address(far);
     world.node_mut(near).application.connects = false;
-    world.send(near, far, b"where are you?");
+    let entry = world.send(near, far, b"where are you?");
     world.run_for(seconds(130));
     assert_eq!((world.session_count(near), world.session_count(far)), (0, 0));
+    // Whoever asked in vain knows sooner than whoever only heard nothing; the message comes back.
+    assert_eq!(world.close_reasons(near), [CloseReason::Unresponsive]);
+    assert_eq!(world.close_reasons(far), [CloseReason::Idle]);
+    assert_eq!(world.outcome(entry), Some(Outcome::Abandoned));
     world.join(near, far);
+    let entry = world.send(near, far, b"there you are");
+    world.run_for(seconds(1));
+    assert_eq!((world.delivered(entry), world.received(far).len()), (1, 1));
 }
 
 /// A Welcome that comes from elsewhere, sent on by somebody who wants traffic to go there, opens the session at the address that was

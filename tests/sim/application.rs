@@ -461,7 +461,7 @@ impl Application {
                     contact.retry_at = now + nanos_of(RETRY_AFTER);
                 }
             }
-            Event::Accepted { session, peer, remote } => {
+            Event::Accepted { session, peer, remote } | Event::Adopted { session, peer, remote } => {
                 self.on_open(peer, session);
                 self.contacts.entry(peer).or_default().address.get_or_insert(remote);
             }

@@ -4,8 +4,10 @@
 //! Out:   when and how each arrives, or why it does not.
 //! Holds: each datagram has its own fate, also within a train. All chance comes from the world's generator.
 
+use core::cell::Cell;
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use dunlin_shards::rng::Rng;
 use dunlin_shards::route::{Ecn, TransmitError};
@@ -198,6 +200,10 @@ pub struct Carried {
 /// Decides whether a datagram is dropped: a story's own rule.
 pub type Filter = Box<dyn FnMut(&[u8]) -> bool>;
 
+/// When the last bit of what waits leaves a queue. Clones are the same queue.
+#[derive(Clone, Debug, Default)]
+pub struct Queue(Rc<Cell<u64>>);
+
 /// One direction between two nodes.
 #[derive(Default)]
 pub struct Link {
@@ -206,8 +212,8 @@ pub struct Link {
     /// What it has done.
     pub counts: LinkCounts,
     in_burst: bool,
-    /// When the last datagram's last bit leaves the queue.
-    busy_until: u64,
+    /// The queue before the rate; other links may wait in it too.
+    queue: Queue,
     /// The order is kept: nothing arrives before this.
     latest: u64,
     drops: BTreeSet<u64>,
@@ -237,6 +243,19 @@ impl Link {
     /// Ends `drop_if`.
     pub fn drop_no_more(&mut self) -> &mut Self {
         self.filter = None;
+        self
+    }
+
+    /// The queue that its datagrams wait in.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        self.queue.clone()
+    }
+
+    /// From now on its datagrams wait in another link's queue, behind and before those of that link: a bottleneck that both share.
+    /// Both must have the same rate.
+    pub fn share(&mut self, queue: Queue) -> &mut Self {
+        self.queue = queue;
         self
     }
 
@@ -314,7 +333,7 @@ impl Link {
             return Err(Cause::Scripted);
         }
         self.lose(chance)?;
-        let (left, ecn) = self.queue(now, datagram.len(), ecn)?;
+        let (left, ecn) = self.wait(now, datagram.len(), ecn)?;
         let jitter = nanos_of(self.conditions.jitter);
         let jitter = if jitter > 0 { chance.below(jitter) } else { 0 };
         let at = (left + nanos_of(self.conditions.delay) + jitter).max(self.latest).max(now + 1_000);
@@ -347,9 +366,9 @@ impl Link {
     }
 
     /// When its last bit has left, after all that waits before it.
-    fn queue(&mut self, now: u64, len: usize, ecn: Ecn) -> Result<(u64, Ecn), Cause> {
+    fn wait(&mut self, now: u64, len: usize, ecn: Ecn) -> Result<(u64, Ecn), Cause> {
         let Some(rate) = self.conditions.rate else { return Ok((now, ecn)) };
-        let begin = self.busy_until.max(now);
+        let begin = self.queue.0.get().max(now);
         let waiting = (u128::from(begin - now) * u128::from(rate) / 8_000_000_000) as usize;
         if waiting + len > self.conditions.queue_len {
             return Err(Cause::Queue);
@@ -362,8 +381,9 @@ impl Link {
             ecn
         };
         let bits = (len + HEADERS_LEN) as u128 * 8;
-        self.busy_until = begin + (bits * 1_000_000_000 / u128::from(rate)) as u64;
-        Ok((self.busy_until, ecn))
+        let end = begin + (bits * 1_000_000_000 / u128::from(rate)) as u64;
+        self.queue.0.set(end);
+        Ok((end, ecn))
     }
 
     fn damage(&mut self, bytes: &mut Vec<u8>, chance: &mut Rng) {

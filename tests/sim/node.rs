@@ -52,6 +52,8 @@ pub struct NodeSettings {
     pub fresh_identity: bool,
     /// Datagrams land on any of its shards.
     pub unsteered: bool,
+    /// Datagrams land on this shard whatever they are, as a kernel without our steering may have it.
+    pub lands_on: Option<u8>,
     /// Letters that fit a ring between two shards.
     pub ring_len: usize,
     /// The network's name, hashed.
@@ -79,6 +81,7 @@ impl Default for NodeSettings {
             shared_identity: false,
             fresh_identity: true,
             unsteered: false,
+            lands_on: None,
             ring_len: 1_024,
             network: [7; 32],
             handshake_deadline: HANDSHAKE_DEADLINE,
@@ -240,6 +243,7 @@ impl<C: Crypto> Node<C> {
         ShardConfig {
             index,
             placement: self.placement,
+            steered: !self.settings.unsteered && self.settings.lands_on.is_none(),
             network: self.settings.network,
             suite: self.settings.suite,
             instance: self.instance,

@@ -4,13 +4,16 @@ pub(crate) mod bans;
 pub(crate) mod crates;
 pub(crate) mod cycles;
 pub(crate) mod folders;
+pub(crate) mod headers;
 pub(crate) mod licences;
+pub(crate) mod manifests;
 pub(crate) mod names;
 pub(crate) mod placeholders;
 pub(crate) mod readme;
 pub(crate) mod source;
 pub(crate) mod tags;
 pub(crate) mod use_paths;
+pub(crate) mod verbs;
 
 use std::fmt;
 

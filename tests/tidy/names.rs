@@ -1,4 +1,4 @@
-//! Names that say nothing: `util`, `common`, `manager`, `helper`, `data`, `info` in files, modules and types.
+//! Names that say nothing: `util`, `common`, `manager`, `helper`, `data`, `info` in files, modules, types, functions, constants.
 
 use super::Finding;
 use super::source::Source;
@@ -7,11 +7,11 @@ const EMPTY: [&str; 10] =
     ["util", "utils", "common", "manager", "managers", "helper", "helpers", "data", "info", "infos"];
 
 /// The field's own terms that hold such a word.
-const STANDARD_TERMS: [&str; 2] = ["EarlyData", "early_data"];
+const STANDARD_TERMS: [&str; 3] = ["EarlyData", "early_data", "EARLY_DATA"];
 
 const REMEDY: &str = "name it after what it holds or does (style.md, rule 12)";
 
-/// Empty names of this file, of its modules and of its types.
+/// Empty names of this file and of what it declares.
 pub(crate) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for part in source.path.trim_end_matches(".rs").split('/').filter(|part| is_empty_name(part)) {
@@ -25,10 +25,16 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// The module or type that a line declares.
+/// The module, type, function or constant that a line declares.
 fn declared(line: &str) -> Option<&str> {
-    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub") || *word == "unsafe");
-    if !matches!(words.next()?, "mod" | "struct" | "enum" | "trait" | "type" | "union") {
+    let is_before = |word: &&str| word.starts_with("pub") || matches!(*word, "unsafe" | "async");
+    let mut words = line.split_whitespace().skip_while(is_before);
+    let mut kind = words.next()?;
+    if kind == "const" {
+        let next = words.clone().next()?;
+        kind = if next == "fn" { words.next()? } else { kind };
+    }
+    if !matches!(kind, "mod" | "struct" | "enum" | "trait" | "type" | "union" | "fn" | "const" | "static") {
         return None;
     }
     words.next()?.split(|c: char| !c.is_alphanumeric() && c != '_').next()
@@ -68,6 +74,9 @@ mod tests {
         let findings = check(&Source::new("engine/src/session_manager.rs", bad));
         let lines: Vec<usize> = findings.iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [0, 1, 2, 3]);
+        let bad = "pub const fn peer_info() {}\nasync fn a_helper() {}\nstatic COMMON_KEY: u8 = 1;\nconst INFO: u8 = 1;\nfn informed() {}\nconst fn early_data() {}\n";
+        let found = check(&Source::new("engine/src/x.rs", bad));
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert!(check(&Source::new("engine/src/utils/mod.rs", ""))[0].what.contains("utils"));
         assert!(check(&Source::new("engine/src/informer.rs", "struct Utility;\nlet data = 1;\n")).is_empty());
     }

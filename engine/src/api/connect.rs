@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use crate::bell::Bell;
 use dunlin_codec::hello::{EARLY_LEN_MIN, overhead_len};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::payload::HelloPayload;
@@ -12,7 +13,6 @@ use dunlin_codec::suite::Pattern;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::event::EarlyData;
 use dunlin_shards::mail::{Connect, Mail};
-use event_listener::Event as Bell;
 
 use crate::api::error::ConnectError;
 use crate::api::peer::{Peer, SendOptions, outgoing};
@@ -82,7 +82,7 @@ struct Lookup {
 impl Lookup {
     fn complete(&self, found: io::Result<Vec<SocketAddr>>) {
         *lock(&self.found) = Some(found);
-        self.done.notify(usize::MAX);
+        self.done.ring();
     }
 
     async fn wait(&self) -> io::Result<Vec<SocketAddr>> {
@@ -112,13 +112,12 @@ pub(crate) async fn open(
     remote: SocketAddr,
     options: &ConnectOptions,
 ) -> Result<Connected, ConnectError> {
-    if engine.process != std::process::id() {
+    if engine.is_forked() {
         return Err(ConnectError::Forked);
     }
-    let ticket = engine.next_ticket();
-    let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
-    let request = Arc::new(Request::with_room(room));
-    lock(&engine.requests).insert(ticket, request.clone());
+    if id == Some(engine.id) {
+        return Err(ConnectError::OwnId);
+    }
     let shard = engine.placement.of_address(remote);
     let port = &engine.ports[usize::from(shard.0)];
     let mut early = Vec::with_capacity(options.early.len());
@@ -128,6 +127,10 @@ pub(crate) async fn open(
         message.idempotent = true;
         early.push(message);
     }
+    let ticket = engine.next_ticket();
+    let room = options.early.iter().map(|message| room_of(message.bytes.len())).sum();
+    let request = Arc::new(Request::with_room(room));
+    lock(&engine.requests).insert(ticket, request.clone());
     let instance = id.and_then(|id| lock(&engine.instances).get(&id).copied());
     let instance = instance.unwrap_or_default();
     let connect = Connect { ticket, id, remote, early, instance };

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use dunlin_shards::event::CloseReason;
 
+use crate::keyfile::KeyError;
+
 /// Any of the engine's errors.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,9 @@ pub enum StartError {
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
+    /// The node's key could not be read or made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -81,6 +86,9 @@ pub enum ConnectError {
         /// Why.
         reason: CloseReason,
     },
+    /// The ID that was dialled is this node's own.
+    #[error("this ID is the caller's own: call another node, or call with another key")]
+    OwnId,
     /// This process was forked from the one that started the engine, and has none of its threads.
     #[error("the engine was started in another process: start one after the fork")]
     Forked,
@@ -106,6 +114,9 @@ pub enum SendError {
     /// The session has ended.
     #[error("the session has ended: {0}")]
     Closed(CloseReason),
+    /// This process was forked from the one that started the engine, and has none of its threads.
+    #[error("the engine was started in another process: start one after the fork")]
+    Forked,
 }
 
 /// Why no message will come.
@@ -117,4 +128,7 @@ pub enum RecvError {
     /// Nothing came in time (`recv_timeout` only).
     #[error("no message came in time")]
     Timeout,
+    /// This process was forked from the one that started the engine, and has none of its threads.
+    #[error("the engine was started in another process: start one after the fork")]
+    Forked,
 }

@@ -10,11 +10,11 @@ use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::Block;
 use dunlin_shards::event::CloseReason;
 use dunlin_shards::mail::Mail;
-use event_listener::{Listener, listener};
 
 use crate::api::error::{RecvError, SendError};
 use crate::api::message::Message;
 use crate::api::shared::{Answer, PeerShared, Request, room_of};
+use crate::clock::Clock;
 use crate::mailbox::lock;
 
 /// A channel of a session. The application's are 16 and up; lower ones are the engine's own.
@@ -119,7 +119,10 @@ impl Peer {
                 Err(SendError::WouldBlock) => {}
                 result => return result,
             }
-            listener!(self.shared.room => listener);
+            if self.shared.engine.is_forked() {
+                return Err(SendError::Forked);
+            }
+            let listener = self.shared.room.listen();
             match self.try_send_with(bytes, options) {
                 Err(SendError::WouldBlock) => {
                     // The ring being full is not announced: look again soon.
@@ -195,6 +198,9 @@ impl Peer {
         loop {
             let listener = self.shared.room.listen();
             match self.try_send_with(bytes, options) {
+                Err(SendError::WouldBlock) if self.shared.engine.is_forked() => {
+                    return Err(SendError::Forked);
+                }
                 Err(SendError::WouldBlock) => listener.await,
                 result => return result,
             }
@@ -218,10 +224,11 @@ impl Peer {
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
-            listener!(self.shared.arrived => listener);
+            let listener = self.shared.arrived.listen();
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
+            self.check_process()?;
             listener.wait();
         }
     }
@@ -234,12 +241,20 @@ impl Peer {
         if let Some(message) = self.try_recv()? {
             return Ok(message);
         }
-        listener!(self.shared.arrived => listener);
-        if let Some(message) = self.try_recv()? {
-            return Ok(message);
+        let clock = Clock::start();
+        loop {
+            let listener = self.shared.arrived.listen();
+            if let Some(message) = self.try_recv()? {
+                return Ok(message);
+            }
+            self.check_process()?;
+            let left = wait.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return Err(RecvError::Timeout);
+            }
+            // Being woken is a hint: another thread may have taken what came.
+            listener.wait_timeout(left);
         }
-        listener.wait_timeout(wait);
-        self.try_recv()?.ok_or(RecvError::Timeout)
     }
 
     /// The next message if one has arrived.
@@ -273,14 +288,23 @@ impl Peer {
             if let Some(message) = self.try_recv()? {
                 return Ok(message);
             }
+            self.check_process()?;
             listener.await;
         }
+    }
+
+    /// Asked before a thread sleeps: in a forked child nobody would wake it.
+    fn check_process(&self) -> Result<(), RecvError> {
+        if self.shared.engine.is_forked() { Err(RecvError::Forked) } else { Ok(()) }
     }
 
     /// Measures a round trip with a PING, shard to shard; None when nothing came back in time.
     #[must_use]
     pub fn ping(&self, wait: Duration) -> Option<Duration> {
         let engine = &self.shared.engine;
+        if engine.is_forked() {
+            return None;
+        }
         let ticket = engine.next_ticket();
         let request = Arc::new(Request::default());
         lock(&engine.requests).insert(ticket, request.clone());
@@ -306,17 +330,18 @@ impl Peer {
     /// Waits until everything sent was acknowledged; false when that did not happen in time.
     #[must_use]
     pub fn flush(&self, wait: Duration) -> bool {
+        // Room is announced while there is a queue, not when it is empty: look often.
         let step = Duration::from_millis(1);
-        let mut left = wait;
+        let clock = Clock::start();
         while self.queued() > 0 && self.shared.close_reason().is_none() {
+            let left = wait.saturating_sub(clock.elapsed());
             if left.is_zero() {
                 return false;
             }
-            listener!(self.shared.room => listener);
+            let listener = self.shared.room.listen();
             if self.queued() > 0 {
                 listener.wait_timeout(step.min(left));
             }
-            left = left.saturating_sub(step);
         }
         self.queued() == 0
     }

@@ -15,10 +15,10 @@ use dunlin_shards::blocks::Block;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
-use event_listener::{Event as Bell, Listener, listener};
 
 use crate::api::event::Event;
 use crate::api::message::Message;
+use crate::bell::Bell;
 use crate::mailbox::{Port, lock};
 use crate::socket::SocketCounters;
 
@@ -41,7 +41,7 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct Request {
     answer: Mutex<Option<Answer>>,
-    answered: Bell,
+    pub(crate) answered: Bell,
     /// What its early messages take of the queue of the peer that it may bring.
     room: usize,
 }
@@ -51,9 +51,8 @@ impl Request {
         Self { room, ..Self::default() }
     }
 
-    pub(crate) fn complete(&self, answer: Answer) {
+    fn complete(&self, answer: Answer) {
         *lock(&self.answer) = Some(answer);
-        self.answered.notify(usize::MAX);
     }
 
     pub(crate) fn take(&self) -> Option<Answer> {
@@ -64,7 +63,7 @@ impl Request {
         if let Some(answer) = self.take() {
             return Some(answer);
         }
-        listener!(self.answered => listener);
+        let listener = self.answered.listen();
         if let Some(answer) = self.take() {
             return Some(answer);
         }
@@ -127,18 +126,23 @@ const PEERS_SWEEP: usize = 1_024;
 const EVENTS_MAX: usize = 65_536;
 
 impl EngineShared {
+    /// This process was forked from the engine's: nobody would ever answer. A system call: not for every message.
+    // spec: atp/fork
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     pub(crate) fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn publish(&self, event: Event) {
+    /// An event for the application; `happened` is still to be rung.
+    pub(crate) fn put_event(&self, event: Event) {
         let mut events = lock(&self.events);
         if events.len() >= EVENTS_MAX {
             events.pop_front();
         }
         events.push_back(event);
-        drop(events);
-        self.happened.notify(1);
     }
 
     /// The peer with this identity, who has another session now; a new handle when there is none or it is closed.
@@ -172,25 +176,24 @@ impl EngineShared {
         let requests: Vec<Arc<Request>> = lock(&self.requests).drain().map(|(_, request)| request).collect();
         for request in requests {
             request.complete(Answer::ConnectFailed(CloseReason::Local));
+            request.answered.ring();
         }
         let peers: Vec<Arc<PeerShared>> = lock(&self.peers).values().filter_map(Weak::upgrade).collect();
         for peer in peers {
             peer.on_closed(CloseReason::Local);
         }
-        self.happened.notify(usize::MAX);
+        self.happened.ring();
     }
 
-    pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) -> bool {
-        let request = lock(&self.requests).remove(&ticket);
-        let known = request.is_some();
-        if let Some(request) = request {
-            if let Answer::Connected { peer, .. } = &answer {
-                // Before the driver gives back what was acknowledged with the answer.
-                peer.queued.fetch_add(request.room, Ordering::AcqRel);
-            }
-            request.complete(answer);
+    /// Answers a request; its bell is still to be rung.
+    pub(crate) fn put_answer(&self, ticket: Ticket, answer: Answer) -> Option<Arc<Request>> {
+        let request = lock(&self.requests).remove(&ticket)?;
+        if let Answer::Connected { peer, .. } = &answer {
+            // Before the driver gives back what was acknowledged with the answer.
+            peer.queued.fetch_add(request.room, Ordering::AcqRel);
         }
-        known
+        request.complete(answer);
+        Some(request)
     }
 }
 
@@ -202,6 +205,9 @@ pub(crate) struct Delivery {
     pub(crate) charge: u32,
     pub(crate) block: Block,
 }
+
+/// Moves of sessions that a handle remembers.
+const MOVED_MAX: usize = 16;
 
 /// A remote node, shared by all its handles and the driver of its shard.
 pub(crate) struct PeerShared {
@@ -217,6 +223,8 @@ pub(crate) struct PeerShared {
     pub(crate) room: Bell,
     /// Live sessions, and by bits the shards whose rings may hold messages.
     sessions: Mutex<Vec<SessionId>>,
+    /// Sessions that ended in others, and where that led: the last few.
+    moved: Mutex<Vec<(SessionId, SessionId)>>,
     shards: [AtomicU64; 2],
     closed: OnceLock<CloseReason>,
 }
@@ -229,11 +237,12 @@ impl PeerShared {
             session: AtomicU32::new(session.0),
             remote: Mutex::new(remote),
             inbox: Mutex::new(VecDeque::new()),
-            arrived: Bell::new(),
+            arrived: Bell::default(),
             queued: CachePadded::new(AtomicUsize::new(0)),
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
-            room: Bell::new(),
+            room: Bell::default(),
             sessions: Mutex::new(vec![session]),
+            moved: Mutex::new(Vec::new()),
             shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
         }
@@ -251,7 +260,7 @@ impl PeerShared {
     }
 
     /// Another session with the same peer. False: the handle is closed for good.
-    fn add_session(&self, session: SessionId) -> bool {
+    pub(crate) fn add_session(&self, session: SessionId) -> bool {
         let mut sessions = lock(&self.sessions);
         if sessions.is_empty() {
             return false;
@@ -259,6 +268,7 @@ impl PeerShared {
         if !sessions.contains(&session) {
             sessions.push(session);
         }
+        lock(&self.moved).retain(|(gone, _)| *gone != session);
         self.note_shard(session);
         true
     }
@@ -290,12 +300,21 @@ impl PeerShared {
         self.session.store(session.0, Ordering::Release);
     }
 
-    /// One session carries on for another. It may itself have moved on already, told by another shard: then the handle stays
-    /// with one that it has.
+    /// One session carries on for another. Shards tell in whatever order: the other may not have been told of yet, or may itself
+    /// have moved on already.
     pub(crate) fn succeed(&self, from: SessionId, to: SessionId) {
-        if lock(&self.sessions).contains(&to) {
-            self.move_to(to);
+        let mut moved = lock(&self.moved);
+        let to = moved.iter().find(|(gone, _)| *gone == to).map_or(to, |(_, heir)| *heir);
+        for (_, heir) in moved.iter_mut().filter(|(_, heir)| *heir == from) {
+            *heir = to;
         }
+        if moved.len() == MOVED_MAX {
+            moved.remove(0);
+        }
+        moved.push((from, to));
+        drop(moved);
+        self.add_session(to);
+        self.move_to(to);
         self.remove_session(from, &CloseReason::Local);
     }
 
@@ -310,8 +329,8 @@ impl PeerShared {
     /// The session ended for good: everybody who waits is woken.
     fn on_closed(&self, reason: CloseReason) {
         let _ = self.closed.set(reason);
-        self.arrived.notify(usize::MAX);
-        self.room.notify(usize::MAX);
+        self.arrived.ring();
+        self.room.ring();
     }
 
     /// Takes room for a message in the queue; one message may go beyond it.
@@ -376,6 +395,6 @@ impl PeerShared {
 
     pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
-        self.arrived.notify(1);
+        self.arrived.ring();
     }
 }

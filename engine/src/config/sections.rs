@@ -123,6 +123,8 @@ sections! {
         gso: bool = true;
         /// Whether the kernel may join datagrams that came in one behind the other.
         gro: bool = true;
+        /// Whether the kernel is given a program that brings each datagram to its shard. Without it shards pass them on.
+        steering: bool = true;
         /// The longest datagram ever sent, in bytes of UDP payload. A path's own limit is found out.
         datagram_max: ByteSize = ByteSize(1452);
         /// Whether each shard stays on its core.

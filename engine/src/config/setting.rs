@@ -22,9 +22,21 @@ pub(super) trait Setting: Sized {
     }
 }
 
-/// Text in TOML's quotes.
+/// Text in TOML's quotes, always one line: what is shown of a value is a line of a message or of a list.
 pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    if !text.contains(char::is_control) {
+        return toml::Value::from(text).to_string();
+    }
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// The digits of a TOML integer.
@@ -158,8 +170,11 @@ mod tests {
     #[test]
     fn text_keeps_its_quotes_and_backslashes() {
         assert_eq!(quoted("plain"), "\"plain\"");
-        let odd = "a\"b\\c\n";
-        let parsed: toml::Table = format!("x = {}", quoted(odd)).parse().unwrap();
-        assert_eq!(parsed["x"].as_str(), Some(odd));
+        for odd in ["a\"b\\c", "'", "a\"b\\c'\n", "\r\n\n", "\u{0}\u{7f}\u{85}é"] {
+            let shown = quoted(odd);
+            assert!(!shown.contains(char::is_control), "{shown:?} is one line");
+            let parsed: toml::Table = format!("x = {shown}").parse().unwrap();
+            assert_eq!(parsed["x"].as_str(), Some(odd));
+        }
     }
 }

@@ -257,7 +257,7 @@ impl Router {
                     }
                 }
                 Err(RecvError::Timeout) => {}
-                Err(RecvError::Closed(_)) => break,
+                Err(RecvError::Closed(_) | RecvError::Forked) => break,
             }
             self.look_for_restarts();
         }

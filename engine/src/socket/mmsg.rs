@@ -8,13 +8,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 use dunlin_shards::route::{Arrival, SocketIndex, Transmit, TransmitError};
 use dunlin_shards::time::Instant;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::address::{NAME_LEN, decode};
+use super::alarm::Alarm;
 use super::control::{self, TOLD_LEN, Told};
 use super::counters::SocketCounters;
 use super::group::Bound;
@@ -32,6 +32,7 @@ const TRAIN_LEN: usize = 65_536;
 pub struct MmsgSocket {
     bound: Bound,
     clock: Clock,
+    alarm: Alarm,
     inbox: Inbox,
     outbox: Outbox,
     counters: SocketCounters,
@@ -56,34 +57,40 @@ struct Control([u8; TOLD_LEN]);
 
 impl MmsgSocket {
     /// Takes the socket over.
-    #[must_use]
-    pub fn new(bound: Bound, clock: Clock) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the process has no file descriptor left for its timer (the host's limit).
+    pub fn new(bound: Bound, clock: Clock) -> io::Result<Self> {
         let outbox = Outbox::new(bound.family(), bound.segmentation);
-        Self { bound, clock, inbox: Inbox::new(), outbox, counters: SocketCounters::default() }
-    }
-
-    /// What `ppoll` is to wait for at most; `None`: for ever.
-    fn patience(&self, deadline: Option<Instant>) -> Option<Timespec> {
-        let left = deadline?.since(self.clock.instant());
-        Some(Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }))
+        let alarm = Alarm::new()?;
+        Ok(Self { bound, clock, alarm, inbox: Inbox::new(), outbox, counters: SocketCounters::default() })
     }
 
     /// Blocks until something is ready, unless the doorbell was rung.
     fn sleep(&mut self, deadline: Option<Instant>) {
-        let patience = self.patience(deadline);
-        let sleeps = patience != Some(Timespec::default());
-        if sleeps && !self.bound.doorbell.lie_down() {
+        if deadline.is_some_and(|deadline| {
+            deadline <= self.clock.instant() || !self.alarm.set(&self.clock, deadline)
+        }) {
+            return;
+        }
+        if !self.bound.doorbell.lie_down() {
             return;
         }
         let writable = if self.outbox.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
         let mut polled = [
             PollFd::new(&self.bound.fd, PollFlags::IN | writable),
             PollFd::from_borrowed_fd(self.bound.doorbell.event(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.alarm.event(), PollFlags::IN),
         ];
-        self.counters.sleeps += u64::from(sleeps);
+        self.counters.sleeps += 1;
         // An interrupted wait is a hint like any other.
-        let _ = poll(&mut polled, patience.as_ref());
-        if !polled[1].revents().is_empty() {
+        let _ = poll(&mut polled, None);
+        let [_, rung, alarmed] = polled.map(|polled| !polled.revents().is_empty());
+        if alarmed {
+            self.alarm.silence();
+        }
+        if rung {
             self.bound.doorbell.silence();
         }
     }
@@ -224,6 +231,3 @@ impl Socket for MmsgSocket {
         &self.counters
     }
 }
-
-/// How late a timer of this thread may be, so that it fires with others: the kernel's default of 50 us is a round trip.
-pub(crate) const TIMER_SLACK: Duration = Duration::from_micros(1);

@@ -10,6 +10,7 @@
 //! lone datagram where an entry for SENDMSG costs 5.0 and 3.1, and a frame is free as soon as the call returns.
 
 mod address;
+mod alarm;
 mod control;
 mod counters;
 mod doorbell;

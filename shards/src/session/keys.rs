@@ -5,6 +5,9 @@
 //! Holds: a number is sealed once (I4): the counter lives in `SendKeys`, which is neither `Clone` nor `Sync`,
 //!        and never restarts.
 //!
+//! A key's schedule is several times as large as its secret. A session at rest keeps the secret only; the first packet
+//! after that makes the key again, for two microseconds.
+//!
 //! Each direction ratchets alone: secret' = HKDF(secret, "next"), key = HKDF(secret, "key"). The sender flips
 //! its phase bit with every new key, and not again before a packet of the new phase is acknowledged; the
 //! receiver follows when the tag of a packet under its next key holds.
@@ -123,7 +126,8 @@ pub struct WornOut;
 
 /// What we seal with.
 pub struct SendKeys<C: Crypto> {
-    key: C::Key,
+    /// None at rest.
+    key: Option<C::Key>,
     next_number: u64,
     /// The first number at which something else than counting must be done: the lower of the next two.
     attention_at: u64,
@@ -157,7 +161,7 @@ impl<C: Crypto> SendKeys<C> {
         let secret = Secret(secret);
         let (skip_at, stop_at) = (skip_after(0, draw), limits.packets_max);
         Self {
-            key: secret.key::<C>(suite),
+            key: Some(secret.key::<C>(suite)),
             next_number: 0,
             attention_at: skip_at.min(stop_at),
             skip_at,
@@ -197,7 +201,8 @@ impl<C: Crypto> SendKeys<C> {
     #[must_use]
     pub fn seal(&self, ticket: Ticket, header: &[u8; HEADER_LEN], plain: &mut [u8]) -> [u8; TAG_LEN] {
         assert!(ticket.phase == self.phase, "a number is used in the phase in which it was taken");
-        self.key.seal(ticket.number, header, plain)
+        let key = self.key.as_ref().expect("taking a number makes the key");
+        key.seal(ticket.number, header, plain)
     }
 
     /// To be called before the numbers of a batch are taken: goes on to the next phase when that is due and
@@ -232,6 +237,12 @@ impl<C: Crypto> SendKeys<C> {
         is_half_worn && !self.is_acknowledged && self.sealed_count() > 0
     }
 
+    /// Nothing will be sealed for a while: the key goes, and comes back with the next number that is taken.
+    pub fn rest(&mut self) {
+        self.key = None;
+        self.attention_at = self.next_number;
+    }
+
     /// The peer has acknowledged packets up to `largest`.
     pub fn on_acknowledged(&mut self, largest: PacketNumber) {
         self.is_acknowledged |= (self.phase_begin..self.next_number).contains(&largest.0);
@@ -259,6 +270,13 @@ impl<C: Crypto> SendKeys<C> {
         self.next_number >= self.stop_at
     }
 
+    /// No more messages are sealed with this key: what is left of it is for acknowledgements and probes. Without that two ends
+    /// that both have much to send could wear out their keys at once, each waiting for the other's acknowledgement.
+    #[must_use]
+    pub fn is_sparing(&self, limits: &KeyLimits) -> bool {
+        self.sealed_count() >= limits.packets_max - (limits.packets_max - limits.packets) / 2
+    }
+
     /// Everything below was sent or skipped.
     #[must_use]
     pub fn next_number(&self) -> PacketNumber {
@@ -280,6 +298,9 @@ impl<C: Crypto> SendKeys<C> {
     /// spec: atp/skipped-number
     #[cold]
     fn attend(&mut self, draw: u64) -> Result<(), WornOut> {
+        if self.key.is_none() {
+            self.key = Some(self.secret.key::<C>(self.suite));
+        }
         if self.next_number >= self.skip_at && self.next_number < self.stop_at {
             self.next_number += 1;
             self.skip_at = skip_after(self.next_number, draw);
@@ -290,7 +311,7 @@ impl<C: Crypto> SendKeys<C> {
 
     fn flip(&mut self, now: Instant, limits: &KeyLimits) {
         self.secret = self.installed.take().map_or_else(|| self.secret.next(), |installed| *installed);
-        self.key = self.secret.key::<C>(self.suite);
+        self.key = Some(self.secret.key::<C>(self.suite));
         self.phase = !self.phase;
         self.is_acknowledged = false;
         self.is_held = false;
@@ -338,7 +359,8 @@ pub enum Wear {
 
 /// What we open with.
 pub struct ReceiveKeys<C: Crypto> {
-    key: C::Key,
+    /// None at rest.
+    key: Option<C::Key>,
     phase: bool,
     /// The lowest number that opened in this phase.
     phase_begin: u64,
@@ -355,7 +377,7 @@ impl<C: Crypto> ReceiveKeys<C> {
     pub fn new(suite: Suite, secret: Zeroizing<[u8; 32]>) -> Self {
         let secret = Secret(secret);
         Self {
-            key: secret.key::<C>(suite),
+            key: Some(secret.key::<C>(suite)),
             phase: false,
             phase_begin: 0,
             secret,
@@ -375,7 +397,8 @@ impl<C: Crypto> ReceiveKeys<C> {
         if packet.phase != self.phase {
             return self.open_other(packet, sealed, now);
         }
-        match self.key.open(packet.number, packet.header, sealed) {
+        let key = self.key.get_or_insert_with(|| self.secret.key::<C>(self.suite));
+        match key.open(packet.number, packet.header, sealed) {
             Ok(len) => {
                 self.phase_begin = self.phase_begin.min(packet.number.0);
                 Ok(Opened { len, is_first_of_phase: false })
@@ -389,6 +412,11 @@ impl<C: Crypto> ReceiveKeys<C> {
         let secret = Secret(secret);
         let key = secret.key::<C>(self.suite);
         self.next = Some(Box::new((secret, key)));
+    }
+
+    /// Nothing has come for a while: the key goes, and comes back with the next packet.
+    pub fn rest(&mut self) {
+        self.key = None;
     }
 
     /// The key before this one opens late packets until `deadline`.
@@ -443,8 +471,10 @@ impl<C: Crypto> ReceiveKeys<C> {
         match next.1.open(packet.number, packet.header, sealed) {
             Ok(len) => {
                 let (secret, key) = *next;
+                let previous = self.key.take().unwrap_or_else(|| self.secret.key::<C>(self.suite));
                 self.secret = secret;
-                self.previous = Some(Box::new((core::mem::replace(&mut self.key, key), None)));
+                self.key = Some(key);
+                self.previous = Some(Box::new((previous, None)));
                 self.phase = packet.phase;
                 self.phase_begin = packet.number.0;
                 self.forged.begin_phase(now);
@@ -600,6 +630,26 @@ mod tests {
             assert_eq!(pair.send.phase(), pair.receive.phase());
         }
         assert_eq!(flips, pair.send.next_number().0 as usize / 100);
+    }
+
+    /// Rest at any moment: the same key comes back, numbers go on, phases change.
+    #[test]
+    fn keys_come_back_after_a_rest() {
+        let mut pair = Pair::<AwsLc>::new(Suite::AesGcm);
+        for round in 0..400 {
+            let flipped = pair.advance(0);
+            let packet = pair.seal();
+            if round % 3 == 0 {
+                pair.receive.rest();
+            }
+            assert_eq!(pair.open(&packet, at(0)).unwrap().is_first_of_phase, flipped);
+            pair.send.on_acknowledged(packet.number);
+            if round % 5 == 0 {
+                pair.send.rest();
+                assert!(pair.send.key.is_none());
+            }
+        }
+        assert!(pair.send.next_number().0 >= 400);
     }
 
     /// spec: atp/rekey

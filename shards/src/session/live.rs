@@ -135,6 +135,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Agreement {
     pub(crate) id: SessionId,
+    /// The id that the peer writes: ours, or the one of the shard that began the handshake and handed the session over.
+    pub(crate) wire_id: SessionId,
     pub(crate) peer_session: SessionId,
     pub(crate) peer: NodeId,
     pub(crate) peer_static: StaticPublic,
@@ -290,7 +292,8 @@ impl<C: Crypto> Session<C> {
         around.stats.segments_resent += resent - self.told_resent;
         self.told_resent = resent;
         let bytes = self.sender.queue_bytes_max();
-        if bytes != self.told_queue {
+        // An application that does not know the session yet would miss it.
+        if self.announced && bytes != self.told_queue {
             self.told_queue = bytes;
             around.events.push_back(Event::QueueLimit { session: self.agreement.id, bytes });
         }
@@ -414,6 +417,8 @@ impl<C: Crypto> Session<C> {
             self.receiver.shrink();
             self.recovery.shrink();
             self.acknowledgements.shrink();
+            self.send_keys.rest();
+            self.receive_keys.rest();
             self.responses.shrink_to_fit();
             self.pings.shrink_to_fit();
             self.forward.shrink_to_fit();

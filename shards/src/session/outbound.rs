@@ -152,7 +152,9 @@ impl<C: Crypto> Session<C> {
         fill: bool,
     ) -> Option<usize> {
         let now = around.now.instant;
-        let data = *allowed >= frame.len() as u64 && self.sender.is_ready();
+        let data = *allowed >= frame.len() as u64
+            && self.sender.is_ready()
+            && !self.send_keys.is_sparing(&self.settings.key_limits);
         let probe = self.recovery.probes_owed() > 0;
         let ack_due = self.acknowledgements.is_due(now);
         if !(ack_due || data || probe || self.has_control()) {

@@ -118,7 +118,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     // spec: atp/cookie
     fn check_cookie(&mut self, arrival: &Arrival, hello: &Hello<'_>, now: Now) -> Result<(), DropReason> {
         let is_xx = hello.encrypted_static().is_none();
-        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len());
+        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len(), arrival.remote.ip());
         if !is_xx && !loaded {
             return Ok(());
         }

@@ -19,14 +19,12 @@ use zeroize::Zeroizing;
 use crate::arq::sender::{Sender, Span};
 use crate::event::{CloseReason, EarlyData, Event, Ticket};
 use crate::limits::{DATAGRAM_MIN, HELLO_RETRY_MAX, HELLO_RETRY_MIN};
-use crate::mail::Connect;
+use crate::mail::{Connect, Opened};
 use crate::rng::Entropy;
 use crate::route::{Arrival, Ecn, SocketIndex, Transmit};
 use crate::session::cookie::{CookieSeal, MacKey, mac1_key, mac2_key};
 use crate::session::crypto::Crypto;
 use crate::session::handshake::{Front, Initiator, MESSAGE_LEN_MAX, Prologue};
-use crate::session::live::{Agreement, Finish, Phase};
-use crate::session::path::Path;
 use crate::shard::table::Slot;
 use crate::shard::{Shard, respond};
 use crate::stats::DropReason;
@@ -268,7 +266,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// A Welcome: if it verifies, the session lives.
-    pub(super) fn on_welcome(&mut self, arrival: &Arrival, welcome: &Welcome<'_>) -> Result<(), DropReason> {
+    pub(super) fn on_welcome(
+        &mut self,
+        landed: u8,
+        arrival: &Arrival,
+        welcome: &Welcome<'_>,
+    ) -> Result<(), DropReason> {
         let id = welcome.head().receiver;
         if id.shard() != self.config.index {
             return self.misroute_handshake(id, arrival, respond::Handshaking::Welcome(welcome));
@@ -290,20 +293,22 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.abandon_connecting(id, CloseReason::WrongIdentity);
             return Err(DropReason::BadIdentity);
         }
-        self.open_initiated(id, arrival, welcome, &answer);
+        if let Some(opened) = self.conclude(id, arrival, welcome, &answer) {
+            self.begin_opened(landed, opened);
+        }
         Ok(())
     }
 
-    /// The responder is who it says: the session begins.
+    /// The responder is who it says: what the session is made of.
     // spec: atp/handshake
-    fn open_initiated(
+    fn conclude(
         &mut self,
         id: SessionId,
         arrival: &Arrival,
         welcome: &Welcome<'_>,
         answer: &WelcomePayload<'_>,
-    ) {
-        let Slot::Connecting(connecting) = self.table.take(id) else { return };
+    ) -> Option<Opened> {
+        let Slot::Connecting(connecting) = self.table.take(id) else { return None };
         let Connecting {
             ticket,
             remote,
@@ -318,8 +323,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         } = *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
-        let third = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
-        let outcome = match (early, answer.early) {
+        let finish = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
+        let early = match (early, answer.early) {
             (Some(span), EarlyAnswer::Accepted) => {
                 sender.on_acked(span);
                 EarlyData::Accepted
@@ -331,44 +336,28 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             (None, _) => EarlyData::None,
         };
         let peer_static = handshake.remote_static().expect("the second message was read");
-        let agreement = Agreement {
-            id,
+        let secrets = handshake.into_secrets();
+        Some(Opened {
+            session: id,
             peer_session,
             peer: answer.identity,
-            peer_static,
+            peer_static: peer_static.0,
             peer_instance: answer.instance,
-            initiator: true,
             suite: welcome.head().suite,
-            reset_token: Some(answer.reset_token),
-        };
-        // The application vouches for the address that it dialled. An answer from elsewhere, through a NAT or sent on by
-        // somebody, proves nothing of where it came from.
-        let mut path = Path::to(remote);
-        path.on_validated();
-        let mut session = self.new_session(agreement, path, handshake.into_secrets(), sender);
-        if session.path.is_of(arrival) {
-            session.path = Path::of_arrival(arrival);
-            session.path.on_validated();
-        } else {
-            session.on_other_path(&mut self.around, arrival, true, welcome.payload().len());
-        }
-        session.phase = Phase::Open;
-        session.announced = true;
-        session.control.ping = true;
-        session.control.reset_token = Some(self.responders.reset_token(id));
-        session.finish = third.map(|bytes| Finish { bytes, due: true });
-        let now = self.around.now.instant;
-        if sent_count == 1 {
-            session.recovery.on_handshake_round_trip(now, now.since(sent_at));
-        }
-        let (peer, instance, remote) = (answer.identity, answer.instance, session.path.remote);
-        self.around.events.push_back(if succeeds {
-            Event::PeerRestarted { from: id, to: id, resent }
-        } else {
-            Event::Connected { ticket, session: id, peer, instance, remote, early: outcome }
-        });
-        session.on_early_frames(&mut self.around, answer.frames);
-        self.install(id, session);
+            reset_token: answer.reset_token,
+            send: secrets.send,
+            receive: secrets.receive,
+            hash: secrets.hash,
+            sender,
+            finish,
+            ticket,
+            resent: succeeds.then_some(resent),
+            early,
+            frames: answer.frames.to_vec(),
+            dialled: remote,
+            arrival: *arrival,
+            round_trip: (sent_count == 1).then(|| self.around.now.instant.since(sent_at)),
+        })
     }
 
     fn write_finish(&mut self, handshake: &mut Initiator, receiver: SessionId) -> Vec<u8> {

@@ -28,7 +28,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    fn on_application_mail(&mut self, mail: Mail) {
+    pub(super) fn on_application_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Connect(connect) => self.on_connect(*connect),
             Mail::Send { session, message } => self.on_send(session, message),
@@ -44,12 +44,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 }
                 self.around.pool.give(block);
             }
-            Mail::Ping { session, ticket } => {
-                if let Some(live) = self.table.live(session) {
-                    live.ping(ticket);
-                    self.touch(session);
-                }
-            }
+            Mail::Ping { session, ticket } => self.on_ping(session, ticket),
             Mail::Close { session, code } => self.on_close(session, code),
             Mail::Shutdown => self.on_shutdown(),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
@@ -59,7 +54,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn on_shard_mail(&mut self, from: u8, mail: Mail) {
         match mail {
             Mail::Misrouted { arrival, mut datagram } => {
-                let result = self.accept_datagram(&arrival, &mut datagram);
+                let result = self.accept_datagram(from, &arrival, &mut datagram);
                 if let Err(reason) = result {
                     self.around.stats.count_drop(reason);
                 }
@@ -81,6 +76,18 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
+            Mail::Opened(opened) => self.on_opened(from, *opened),
+            Mail::Taken { session, by } => self.on_taken(session, by),
+            Mail::Vacated { session, by } => self.on_vacated(session, by),
+            Mail::TokenUp { token, session } => self.on_token_up(token, session),
+            Mail::TokenDown { token, session } => self.on_token_down(token, session),
+            Mail::Reset { arrival, session, token } => {
+                if let Err(reason) = self.on_reset(from, &arrival, session, &token) {
+                    self.around.stats.count_drop(reason);
+                }
+            }
+            // Passed on by the shard that handed the session over.
+            Mail::Cancel { .. } | Mail::Ping { .. } | Mail::Close { .. } => self.on_application_mail(mail),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }
     }
@@ -97,6 +104,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Some(Slot::Connecting(connecting)) => {
                 connecting.sender.push(message).map_err(|(_, message)| message)
             }
+            Some(Slot::Handed(_)) => return self.pass_on(id, Mail::Send { session: id, message }),
             _ => Err(message),
         };
         match result {
@@ -119,6 +127,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let block = match self.table.get_mut(id) {
             Some(Slot::Live(session)) => session.sender.cancel(channel, ticket.0),
             Some(Slot::Connecting(connecting)) => connecting.sender.cancel(channel, ticket.0),
+            Some(Slot::Handed(_)) => return self.pass_on(id, Mail::Cancel { session: id, channel, ticket }),
             _ => None,
         };
         if let Some(block) = block {
@@ -135,6 +144,18 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.touch(id);
             }
             Some(Slot::Connecting(_)) => self.abandon_connecting(id, crate::event::CloseReason::Local),
+            Some(Slot::Handed(_)) => self.pass_on(id, Mail::Close { session: id, code }),
+            _ => {}
+        }
+    }
+
+    fn on_ping(&mut self, id: SessionId, ticket: Ticket) {
+        match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => {
+                session.ping(ticket);
+                self.touch(id);
+            }
+            Some(Slot::Handed(_)) => self.pass_on(id, Mail::Ping { session: id, ticket }),
             _ => {}
         }
     }

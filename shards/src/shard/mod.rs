@@ -10,7 +10,9 @@
 mod gate;
 mod initiate;
 mod mailroom;
+mod opened;
 mod renew;
+mod resets;
 mod respond;
 mod sessions;
 mod table;
@@ -47,6 +49,8 @@ pub struct ShardConfig {
     pub index: u8,
     /// Which shard owns what, one for all shards.
     pub placement: Placement,
+    /// The kernel sends each datagram to the shard that the placement names; otherwise to any, the same for each pair of addresses.
+    pub steered: bool,
     /// SHA-256 of the network's name.
     pub network: [u8; 32],
     /// The cipher of sessions that we initiate.
@@ -89,6 +93,8 @@ pub enum Timer {
     Handshake,
     /// Letters that found their ring full are to be sent again.
     Mail,
+    /// Free blocks are looked at: a shard that was quiet gives them back.
+    Memory,
 }
 
 /// One core's worth of protocol.
@@ -106,12 +112,16 @@ pub struct Shard<C: Crypto, E: Entropy> {
     admission: Admission,
     gate: gate::Gate<C>,
     responders: respond::Responders<C>,
-    /// Sessions by the hash of the token that would reset them.
-    resets: HashMap<u64, SessionId>,
+    /// Sessions by the hash of the token that would reset them: our own, and all of those whose hash falls to us.
+    resets: HashMap<u64, SessionId, HashKey>,
+    /// Sessions of ours whose peers write an id of another shard, which began their handshake.
+    adopted: HashMap<SessionId, SessionId, HashKey>,
     /// Stateless replies: where to, and their bytes.
     replies: VecDeque<(Arrival, Reply)>,
     /// Since when blocks in use take more than their share of memory.
     short_since: Option<Instant>,
+    /// When free blocks are looked at, and how many had been taken before.
+    rest_at: Option<(Instant, u64)>,
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
@@ -152,9 +162,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             admission: Admission::new(config.hash_key(), config.trusted.clone()),
             gate: gate::Gate::new(&config, C::static_public(&pair)),
             responders: respond::Responders::new(&config, &limits),
-            resets: HashMap::default(),
+            resets: HashMap::with_hasher(config.hash_key()),
+            adopted: HashMap::with_hasher(config.hash_key()),
             replies: VecDeque::new(),
             short_since: None,
+            rest_at: None,
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
             batch_had_data: false,
@@ -224,32 +236,43 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         for datagram in bytes.chunks_mut(arrival.segment_len.max(1)) {
             self.around.stats.datagrams_in += 1;
-            if let Err(reason) = self.accept_datagram(arrival, datagram) {
+            if let Err(reason) = self.accept_datagram(self.config.index, arrival, datagram) {
                 self.around.stats.count_drop(reason);
             }
         }
     }
 
+    /// A datagram, and the shard whose socket took it.
     #[inline]
-    fn accept_datagram(&mut self, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
+    fn accept_datagram(
+        &mut self,
+        landed: u8,
+        arrival: &Arrival,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
         let first = *datagram.first().ok_or(DropReason::TooShort)?;
         if first & 0x80 != 0 {
-            return self.on_sealed(arrival, datagram);
+            return self.on_sealed(landed, arrival, datagram);
         }
-        self.accept_handshake(arrival, first, datagram)
+        self.accept_handshake(landed, arrival, datagram)
     }
 
     #[inline]
-    fn on_sealed(&mut self, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
+    fn on_sealed(&mut self, landed: u8, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
         if datagram.len() < dunlin_codec::sealed::OVERHEAD_LEN {
             return Err(DropReason::TooShort);
         }
-        let id = SessionId(u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]));
+        let mut id = SessionId(u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]));
         if id.shard() != self.config.index {
-            return self.misroute(Destination::Shard(id.shard()), arrival, datagram);
+            match self.adopted.get(&id) {
+                Some(adopted) => id = *adopted,
+                // The shard that the id names thought it ours: it may have taken the session back meanwhile, so no Reset.
+                None if landed == id.shard() => return Err(DropReason::UnknownSession),
+                None => return self.misroute(Destination::Shard(id.shard()), arrival, datagram),
+            }
         }
         let Some(session) = self.table.live(id) else {
-            return self.on_unknown_session(arrival, id, datagram.len());
+            return self.on_absent_session(arrival, id, datagram);
         };
         self.batch_had_data = true;
         let result = session.on_datagram(&mut self.around, arrival, datagram);
@@ -266,21 +289,21 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     fn accept_handshake(
         &mut self,
+        landed: u8,
         arrival: &Arrival,
-        first: u8,
         datagram: &mut [u8],
     ) -> Result<(), DropReason> {
-        match Packet::kind_of(first) {
+        match Packet::kind_of(datagram[0]) {
             Some(PacketKind::Krpc) => return Err(DropReason::KrpcNotServed),
             None => return Err(DropReason::UnknownType),
             Some(_) => {}
         }
         match Packet::parse(datagram).map_err(gate::refusal_of)? {
             Packet::Hello(_) => self.on_hello(arrival, datagram),
-            Packet::Welcome(welcome) => self.on_welcome(arrival, &welcome),
+            Packet::Welcome(welcome) => self.on_welcome(landed, arrival, &welcome),
             Packet::Cookie(cookie) => self.on_cookie(arrival, &cookie),
             Packet::Finish(finish) => self.on_finish(arrival, &finish),
-            Packet::Reset(reset) => self.on_reset(arrival, &reset),
+            Packet::Reset(reset) => self.on_reset(landed, arrival, reset.session(), reset.token()),
             Packet::Krpc(_) | Packet::Sealed(_) => Err(DropReason::UnknownType),
         }
     }
@@ -308,6 +331,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_slot_timeout(id);
         }
         self.expire_responders();
+        self.check_rest();
         if self.postponed_until <= now.instant {
             self.around.mail.append(&mut self.postponed);
         }
@@ -323,7 +347,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Some(Slot::Connecting(_)) => self.on_connecting_timeout(id),
             Some(Slot::Finishing(_)) => drop(self.table.free(id)),
-            Some(Slot::Free) | None => {}
+            Some(Slot::Handed(_) | Slot::Free) | None => {}
         }
     }
 
@@ -426,6 +450,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
-        sessions.into_iter().chain(responders).chain(waiting).chain(postponed).min_by_key(|(at, _)| *at)
+        let rest = self.rest_at.map(|(at, _)| (at, Timer::Memory));
+        let others = responders.into_iter().chain(waiting).chain(postponed).chain(rest);
+        sessions.into_iter().chain(others).min_by_key(|(at, _)| *at)
     }
 }

@@ -12,13 +12,12 @@ use dunlin_codec::finish::Finish;
 use dunlin_codec::hello::{EARLY_LEN_MIN, Hello};
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::payload::{EarlyAnswer, FinishPayload, HelloPayload, WelcomePayload};
-use dunlin_codec::reset::{self, Reset};
+use dunlin_codec::reset;
 use dunlin_codec::suite::{Pattern, VERSION};
 use dunlin_codec::welcome::WelcomeHead;
 use zeroize::Zeroizing;
 
 use crate::arq::sender::Sender;
-use crate::event::CloseReason;
 use crate::hash::HashKey;
 use crate::limits::{
     EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE,
@@ -29,9 +28,9 @@ use crate::route::Arrival;
 use crate::session::binding::IdentityCache;
 use crate::session::crypto::{BadIdentity, Crypto, StaticPublic};
 use crate::session::handshake::{Front, MESSAGE_LEN_MAX, Prologue, Responder};
-use crate::session::live::{Agreement, Phase};
+use crate::session::live::Agreement;
 use crate::session::path::Path;
-use crate::session::reset::{ResetKey, is_token};
+use crate::session::reset::ResetKey;
 use crate::session::strike::{Strike, StrikeRegister};
 use crate::shard::table::Slot;
 use crate::shard::{Shard, ShardConfig, gate};
@@ -224,7 +223,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let proven = responder.remote_static().ok_or(DropReason::HandshakeFailed)?;
         self.check_identity(&payload.identity, proven)?;
         let now = self.around.now;
-        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len());
+        let loaded = self.admission.is_under_load(now.instant, self.gate.queue.len(), arrival.remote.ip());
         let trusted = self.admission.is_trusted(arrival.remote.ip());
         if loaded && !trusted && !self.admission.take_key(&proven.0, now.instant) {
             return Err(DropReason::HandshakeRate);
@@ -334,6 +333,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         path.on_sent(welcome.len());
         let agreement = Agreement {
             id: caller.head.sender,
+            wire_id: caller.head.sender,
             peer_session: caller.head.receiver,
             peer: caller.peer,
             peer_static: caller.peer_static,
@@ -444,6 +444,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Finishing { responder, path, head } = *finishing;
         let agreement = Agreement {
             id,
+            wire_id: id,
             peer_session: head.receiver,
             peer: payload.identity,
             peer_static: proven,
@@ -516,11 +517,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let half_open = matches!(self.table.get_mut(id), Some(Slot::Connecting(_) | Slot::Finishing(_)));
-        if half_open || len <= reset::LEN {
+        let is_answered = !half_open && len > reset::LEN;
+        if !is_answered || !self.admission.take_reset(arrival.remote, self.around.now.instant) {
             return Err(DropReason::UnknownSession);
-        }
-        if !self.admission.take_reply(arrival.remote, self.around.now.instant) {
-            return Err(DropReason::ReplyRate);
         }
         let mut bytes = [0; reset::LEN];
         let token = self.responders.reset_token(id);
@@ -529,35 +528,5 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.reply(arrival, &bytes)?;
         self.around.stats.resets_sent += 1;
         Err(DropReason::UnknownSession)
-    }
-
-    /// A Reset: names the session by the id that the peer had for it, which is the id we write.
-    pub(super) fn on_reset(&mut self, arrival: &Arrival, reset: &Reset<'_>) -> Result<(), DropReason> {
-        let id = self.session_of_token(reset.token()).ok_or(DropReason::BadReset)?;
-        let Some(session) = self.table.live(id) else { return Err(DropReason::BadReset) };
-        let token = session.agreement.reset_token.ok_or(DropReason::BadReset)?;
-        if !is_token(&token, reset.token())
-            || session.agreement.peer_session != reset.session()
-            || !session.path.is_of(arrival)
-        {
-            return Err(DropReason::BadReset);
-        }
-        match session.phase {
-            // Another session with the peer is there already.
-            Phase::Unconfirmed { .. } | Phase::Open if session.probation.is_some() => {
-                session.successor = session.probation.take().map(|probation| probation.successor);
-                session.phase = Phase::Gone;
-            }
-            Phase::Unconfirmed { .. } | Phase::Open => self.reconnect(id),
-            // Nobody is left to say goodbye to.
-            Phase::Closing { .. } | Phase::Yielded { .. } | Phase::Gone => session.phase = Phase::Gone,
-            Phase::Draining { into: None } => session.end(&mut self.around, CloseReason::PeerRestarted),
-            Phase::Draining { into } => {
-                session.successor = into;
-                session.phase = Phase::Gone;
-            }
-        }
-        self.on_phase_changed(id);
-        Ok(())
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Holds: whatever a session held (blocks, messages, its listing, its timer) goes back when it goes.
 
-use std::hash::BuildHasher;
-
 use dunlin_codec::ids::{NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
@@ -11,7 +9,7 @@ use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, SHORT_OF_MEMORY_MAX};
+use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, QUIET_TAKES_MAX, SHORT_OF_MEMORY_MAX, SHRINK_AFTER};
 use crate::mail::{Destination, Mail};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
@@ -113,21 +111,6 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.on_phase_changed(id);
     }
 
-    /// The peer's reset token is known: a Reset finds the session by it.
-    pub(super) fn index_reset(&mut self, id: SessionId) {
-        let key = self.config.hash_key();
-        if let Some(session) = self.table.live(id)
-            && let Some(token) = session.agreement.reset_token
-        {
-            self.resets.insert(key.hash_one(token), id);
-        }
-    }
-
-    /// The session that a Reset with this token would end.
-    pub(super) fn session_of_token(&self, token: &[u8; 16]) -> Option<SessionId> {
-        self.resets.get(&self.config.hash_key().hash_one(token)).copied()
-    }
-
     /// A session came up, hands over, or is gone.
     pub(super) fn on_phase_changed(&mut self, id: SessionId) {
         let Some(session) = self.table.live(id) else { return };
@@ -184,11 +167,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// The directory and the index of resets forget the session.
+    /// The directory, the index of resets and whoever drew its id forget the session.
     pub(super) fn unlist(&mut self, session: &mut Session<C>) {
         if let Some(token) = session.agreement.reset_token {
-            self.resets.remove(&self.config.hash_key().hash_one(token));
+            self.forget_reset(session.agreement.id, &token);
         }
+        self.vacate(&session.agreement);
         if session.listed {
             session.listed = false;
             self.around.stats.sessions_closed += 1;
@@ -228,6 +212,19 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             (true, None) => self.set_short_of_memory(Some(now)),
             (false, Some(_)) => self.set_short_of_memory(None),
+        }
+        if self.rest_at.is_none() && self.around.pool.free_bytes() > 0 {
+            self.rest_at = Some((now + SHRINK_AFTER, self.around.pool.taken()));
+        }
+    }
+
+    /// A shard that was quiet for a while gives back the blocks that a burst left behind.
+    pub(super) fn check_rest(&mut self) {
+        let Some((_, before)) = self.rest_at.take_if(|(at, _)| *at <= self.around.now.instant) else {
+            return;
+        };
+        if self.around.pool.taken() - before <= QUIET_TAKES_MAX {
+            self.around.pool.shrink();
         }
     }
 
@@ -283,16 +280,26 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
                 self.config.placement.of_key(&listing.peer.0).0
             }
-            Mail::Retire { session, .. } | Mail::Probe { session, .. } | Mail::Inherit { session, .. } => {
-                session.shard()
-            }
+            Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),
+            Mail::Retire { session, .. }
+            | Mail::Probe { session, .. }
+            | Mail::Inherit { session, .. }
+            | Mail::Taken { session, .. }
+            | Mail::Vacated { session, .. }
+            | Mail::Cancel { session, .. }
+            | Mail::Close { session, .. }
+            | Mail::Ping { session, .. } => session.shard(),
             _ => return self.take_back(mail),
         };
         if self.postponed.len() >= POSTPONED_MAX {
             return self.take_back(mail);
         }
+        self.postpone(shard, mail);
+    }
+
+    pub(super) fn postpone(&mut self, shard: u8, mail: Mail) {
         self.postponed.push_back((Destination::Shard(shard), mail));
-        self.postponed_until = now.instant + POSTPONED_FOR;
+        self.postponed_until = self.around.now.instant + POSTPONED_FOR;
     }
 
     fn take_back(&mut self, mail: Mail) {
@@ -301,6 +308,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::Misrouted { datagram, .. } => self.around.pool.adopt(datagram),
             Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
             Mail::Inherit { session, message } => self.return_message(session, message),
+            Mail::Opened(opened) => self.on_unplaced(*opened),
             _ => {}
         }
     }

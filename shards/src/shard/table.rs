@@ -9,6 +9,7 @@ use dunlin_codec::ids::SessionId;
 use crate::session::crypto::Crypto;
 use crate::session::live::{Phase, Session};
 use crate::shard::initiate::Connecting;
+use crate::shard::opened::Handed;
 use crate::shard::respond::Finishing;
 
 /// What a slot holds.
@@ -21,6 +22,8 @@ pub(crate) enum Slot<C: Crypto> {
     Finishing(Box<Finishing<C>>),
     /// A session.
     Live(Box<Session<C>>),
+    /// A session that another shard owns, under an id of ours: what comes here for it goes there.
+    Handed(Box<Handed>),
 }
 
 struct Entry<C: Crypto> {
@@ -103,7 +106,7 @@ impl<C: Crypto> Table<C> {
         self.entries.iter().all(|entry| match &entry.slot {
             Slot::Live(session) => said_all(session),
             Slot::Connecting(_) => false,
-            Slot::Free | Slot::Finishing(_) => true,
+            Slot::Free | Slot::Finishing(_) | Slot::Handed(_) => true,
         })
     }
 

@@ -124,7 +124,7 @@ fn expected() -> Vec<Item> {
     items.extend(Attack::ALL.iter().map(|attack| ("fault", attack.name())));
     items.extend(Vice::ALL.iter().map(|vice| ("fault", vice.name())));
     items.extend(DropReason::ALL.iter().map(|reason| ("drop", reason.name())));
-    items.extend(["Session", "Handshake", "Mail"].map(|name| ("timer", name)));
+    items.extend(["Session", "Handshake", "Mail", "Memory"].map(|name| ("timer", name)));
     items.extend(EVENT_NAMES.iter().map(|name| ("event", *name)));
     items.extend(FrameKind::ALL.iter().map(|kind| ("frame", kind.name())));
     items

@@ -69,6 +69,7 @@ impl Coverage {
             Timer::Session => "Session",
             Timer::Handshake => "Handshake",
             Timer::Mail => "Mail",
+            Timer::Memory => "Memory",
         };
         self.count("timer", name, 1);
     }
@@ -126,6 +127,7 @@ pub const EVENT_NAMES: &[&str] = &[
     "PeerRestarted",
     "Moved",
     "Closed",
+    "Adopted",
 ];
 
 /// An event's name.
@@ -135,6 +137,7 @@ pub fn name_of(event: &Event) -> &'static str {
         Event::Connected { .. } => "Connected",
         Event::ConnectFailed { .. } => "ConnectFailed",
         Event::Accepted { .. } => "Accepted",
+        Event::Adopted { .. } => "Adopted",
         Event::Message { .. } => "Message",
         Event::Released { .. } => "Released",
         Event::QueueLimit { .. } => "QueueLimit",
@@ -177,6 +180,7 @@ pub(super) fn event_number(event: &Event) -> (u64, SessionId) {
         Event::PeerRestarted { from, .. } => (10, *from),
         Event::Moved { from, .. } => (11, *from),
         Event::Closed { session, .. } => (12, *session),
+        Event::Adopted { session, .. } => (13, *session),
     }
 }
 
@@ -198,7 +202,13 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Retire { .. } => 13,
         Mail::Probe { .. } => 14,
         Mail::Inherit { .. } => 15,
-        Mail::PeerYielded(_) => 16,
+        Mail::Opened(_) => 16,
+        Mail::Taken { .. } => 17,
+        Mail::Vacated { .. } => 18,
+        Mail::TokenUp { .. } => 19,
+        Mail::TokenDown { .. } => 20,
+        Mail::Reset { .. } => 21,
+        Mail::PeerYielded(_) => 22,
     }
 }
 

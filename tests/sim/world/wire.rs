@@ -260,10 +260,10 @@ impl<C: Crypto> WorldOf<C> {
         if node.nat.is_some() {
             flight.arrival.local = Some(node.address.ip());
         }
-        let shard = if node.settings.unsteered {
-            self.chance.below(node.cores.len() as u64) as u8
-        } else {
-            node.placement.of_datagram(remote, &flight.bytes).0
+        let shard = match node.settings.lands_on {
+            Some(shard) => shard,
+            None if node.settings.unsteered => self.chance.below(node.cores.len() as u64) as u8,
+            None => node.placement.of_datagram(remote, &flight.bytes).0,
         };
         let now = node.clock.read(self.now);
         node.cores[usize::from(shard)].shard.handle_datagram(now, &flight.arrival, &mut flight.bytes);

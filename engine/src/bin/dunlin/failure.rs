@@ -1,10 +1,14 @@
 //! How a command ends when it could not do what was asked: a line for people, a code for scripts.
 
+use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use dunlin::config::ConfigError;
 use dunlin::keyfile::KeyError;
+use dunlin::socket::group::BindError;
 use dunlin::{ConnectError, StartError};
 
 /// A line and a code.
@@ -55,13 +59,33 @@ impl From<KeyError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Listen { .. } => {
-                Self::new(format_args!("{error}; stop what has it, or give another address with --listen"))
-            }
+            StartError::Listen { address, source } => Self::new(line_of_listen(address, &*source)),
             StartError::Config(_) => Self::usage(error),
             _ => Self::new(error),
         }
     }
+}
+
+/// What keeps a node from listening there, and what helps.
+fn line_of_listen(address: SocketAddr, source: &(dyn Error + Send + Sync + 'static)) -> String {
+    let (why, remedy) = match source.downcast_ref() {
+        Some(BindError::InUse { .. }) => {
+            let what = "another process has this UDP port".to_owned();
+            (what, "stop it, or give another port with --listen")
+        }
+        Some(BindError::Io { step, source, .. }) => {
+            let remedy = match source.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    "give an address of this machine with --listen, or [::] for all of them"
+                }
+                ErrorKind::PermissionDenied => "ports below 1024 take privileges: give another with --listen",
+                _ => "give another address with --listen",
+            };
+            (format!("cannot {step}: {source}"), remedy)
+        }
+        None => (source.to_string(), "give another address with --listen"),
+    };
+    format!("cannot listen on {address}: {why}; {remedy}")
 }
 
 impl From<ConnectError> for Failure {

@@ -8,6 +8,7 @@ mod addresses;
 mod configuration;
 mod failure;
 mod flags;
+mod journal;
 mod key;
 mod node;
 mod output;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use dunlin::{Channel, Engine, Event, Handler, Host, Reply, Verdict};
 
 use crate::failure::Failure;
 use crate::flags::NodeFlags;
+use crate::journal::{Journal, Kind};
 use crate::{Done, addresses, output, signals};
 
 /// How long a node that ends waits for acknowledgements.
@@ -41,10 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     for uri in uris(&engine) {
         output::line(uri);
     }
-    watch(engine.clone())?;
+    let events = watch(engine.clone())?;
     // The sender is gone only after it has sent.
     let _ = stopped.recv();
     let drained = engine.shutdown(DRAIN);
+    // Its panic was printed; it has nothing to do with the node's end.
+    let _ = events.join();
     tracing::info!("ended{}", if drained { "" } else { ": some peers had not acknowledged everything" });
     Ok(())
 }
@@ -73,20 +76,31 @@ fn steering(engine: &Engine) -> String {
     }
 }
 
-/// Logs what happens to sessions.
-fn watch(engine: Engine) -> Result<(), Failure> {
+/// Logs what happens to sessions, until the engine stops.
+fn watch(engine: Engine) -> Result<JoinHandle<()>, Failure> {
     let log = move || {
+        let mut journal = Journal::new();
         loop {
-            match engine.next_event() {
+            let event = engine.next_event();
+            let kind = match event {
+                Event::Accepted(_) => Kind::Opened,
+                Event::Closed { .. } => Kind::Closed,
+                Event::Stopped => break,
+                _ => Kind::Other,
+            };
+            let Some(more) = journal.take(kind) else { continue };
+            match event {
                 Event::Accepted(peer) => {
-                    tracing::debug!("{} opened a session from {}", peer.id(), peer.remote())
+                    tracing::debug!("{} opened a session from {}{more}", peer.id(), peer.remote())
                 }
-                Event::Closed { peer, reason } => tracing::debug!("{} is gone: {reason}", peer.id()),
-                Event::Stopped => return,
-                other => tracing::debug!("{other:?}"),
+                Event::Closed { peer, reason } => tracing::debug!("{} is gone: {reason}{more}", peer.id()),
+                other => tracing::debug!("{other:?}{more}"),
             }
+        }
+        for (kind, count) in journal.rest() {
+            tracing::debug!("{kind:?}: {count} more lines were left out");
         }
     };
     let spawned = thread::Builder::new().name("events".to_owned()).spawn(log);
-    spawned.map(drop).map_err(|error| Failure::new(format_args!("cannot start a thread: {error}")))
+    spawned.map_err(|error| Failure::new(format_args!("cannot start a thread: {error}")))
 }

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// Whom: dunlin://ID@host:port, or host:port for whoever answers there
     uri: String,
     /// How often; without it until Ctrl-C
-    #[arg(short = 'c', long, value_name = "N")]
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Seconds from one to the next
     #[arg(short = 'i', long, value_name = "SECONDS", default_value_t = 1.0)]

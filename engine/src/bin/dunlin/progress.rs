@@ -10,6 +10,7 @@ use dunlin::files::{News, Transfer, Watch};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::journal::{Journal, Kind};
 use crate::output;
 
 /// How often a machine is told how far a file is.
@@ -27,6 +28,7 @@ pub(crate) struct Progress {
     verb: &'static str,
     clock: Clock,
     files: Mutex<HashMap<u64, Shown>>,
+    journal: Mutex<Journal>,
 }
 
 enum Form {
@@ -53,7 +55,13 @@ impl Progress {
         } else {
             Form::Lines
         };
-        Self { form, verb, clock: Clock::start(), files: Mutex::new(HashMap::new()) }
+        Self {
+            form,
+            verb,
+            clock: Clock::start(),
+            files: Mutex::default(),
+            journal: Mutex::new(Journal::new()),
+        }
     }
 
     /// Writes a line for people, above the bars.
@@ -65,10 +73,13 @@ impl Progress {
         }
     }
 
+    /// Says what failed; a receiver's senders may let transfers fail as fast as they like.
     fn complain(&self, text: &str) {
+        let more = self.journal.lock().unwrap_or_else(PoisonError::into_inner).take(Kind::Failed);
+        let Some(more) = more else { return };
         match &self.form {
-            Form::Bars(bars) => bars.suspend(|| eprintln!("dunlin: {text}")),
-            Form::Lines | Form::Json => eprintln!("dunlin: {text}"),
+            Form::Bars(bars) => bars.suspend(|| eprintln!("dunlin: {text}{more}")),
+            Form::Lines | Form::Json => eprintln!("dunlin: {text}{more}"),
         }
     }
 

@@ -1,3 +1,5 @@
+//! Stories of loss recovery: what arrives, what is lost, what is marked, and what the controller makes of it.
+
 use core::ops::RangeInclusive;
 use core::time::Duration;
 

@@ -199,11 +199,11 @@ impl World {
 
     fn deliver_forth(&mut self) {
         for packet in arrived(&mut self.forth, self.step) {
-            if self.seen.contains(&packet.number) {
+            // As the replay window has it: also a packet that was refused for want of memory is taken in once.
+            if !self.seen.insert(packet.number) {
                 continue;
             }
             if self.take_in(&packet.bytes) {
-                self.seen.insert(packet.number);
                 self.to_ack.push_back((self.step, packet.number));
             }
         }

@@ -1,0 +1,129 @@
+//! The lints that style.md lists, in the workspace's table and in those that replace it; cargo's short commands.
+
+use std::path::Path;
+
+use toml::Table;
+
+use super::Finding;
+
+const ROOT: &str = "Cargo.toml";
+const CARGO_CONFIG: &str = ".cargo/config.toml";
+const RUST_LINTS: [&str; 2] = ["missing_docs", "unreachable_pub"];
+const CLIPPY_LINTS: [&str; 7] = [
+    "undocumented_unsafe_blocks",
+    "too_many_lines",
+    "unwrap_used",
+    "too_many_arguments",
+    "disallowed_methods",
+    "allow_attributes",
+    "allow_attributes_without_reason",
+];
+/// What the packages that only test and measure may leave out.
+const LENIENT: [&str; 2] = ["unwrap_used", "disallowed_methods"];
+const STRICT_PACKAGES: [&str; 4] = ["codec", "shards", "engine", "loadgen"];
+const LENIENT_PACKAGES: [&str; 2] = ["tests", "bench"];
+/// What the root's clippy file says.
+const CLIPPY_LINES: [&str; 3] =
+    ["too-many-lines-threshold = 70", "too-many-arguments-threshold = 5", "allow-unwrap-in-tests = true"];
+/// Cargo's short commands that style.md names and that exist so far.
+const ALIASES: [&str; 4] = ["live", "tidy", "node", "load"];
+/// Where `#![…(unsafe_code)]` stands, and how strongly.
+const UNSAFE_LEVELS: [(&str, &str); 3] = [
+    ("codec/src/lib.rs", "#![forbid(unsafe_code)]"),
+    ("shards/src/lib.rs", "#![forbid(unsafe_code)]"),
+    ("engine/src/lib.rs", "#![deny(unsafe_code)]"),
+];
+
+/// The repository's own files.
+pub(crate) fn check_files(root: &Path) -> Vec<Finding> {
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let mut findings = check_lines(".clippy.toml", &read(".clippy.toml"), &CLIPPY_LINES);
+    for (path, line) in UNSAFE_LEVELS {
+        findings.extend(check_lines(path, &read(path), &[line]));
+    }
+    findings.extend(check_table(ROOT, &read(ROOT), "workspace.lints", &[]));
+    for package in STRICT_PACKAGES {
+        let path = format!("{package}/Cargo.toml");
+        findings.extend(check_lines(&path, &read(&path), &["[lints]", "workspace = true"]));
+    }
+    for package in LENIENT_PACKAGES {
+        let path = format!("{package}/Cargo.toml");
+        findings.extend(check_table(&path, &read(&path), "lints", &LENIENT));
+    }
+    findings.extend(check_aliases(&read(CARGO_CONFIG)));
+    findings
+}
+
+fn check_lines(path: &str, text: &str, wanted: &[&str]) -> Vec<Finding> {
+    let missing = wanted.iter().filter(|line| !text.lines().any(|own| own.trim() == **line));
+    missing
+        .map(|line| {
+            Finding::new(path, 0, format!("lacks the line `{line}`"), "put it there (style.md, Habits)")
+        })
+        .collect()
+}
+
+/// A table of lints has all that style.md lists, but for those that it may leave out, and none set to `allow`.
+fn check_table(path: &str, text: &str, table: &str, left_out: &[&str]) -> Vec<Finding> {
+    let parsed: Table = text.parse().unwrap_or_default();
+    let step =
+        |table: Table, key: &str| table.get(key).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let lints = table.split('.').fold(parsed, step);
+    let groups = [("rust", &RUST_LINTS[..]), ("clippy", &CLIPPY_LINTS[..])];
+    let mut findings = Vec::new();
+    for (group, names) in groups {
+        let own = step(lints.clone(), group);
+        for name in names.iter().filter(|name| !left_out.contains(name)) {
+            let level = own.get(*name).and_then(toml::Value::as_str).unwrap_or("allow");
+            if !matches!(level, "warn" | "deny" | "forbid") {
+                let what = format!("[{table}.{group}] does not warn of `{name}`");
+                findings.push(Finding::new(path, 0, what, "add `NAME = \"warn\"` (style.md, Habits)"));
+            }
+        }
+    }
+    findings
+}
+
+fn check_aliases(text: &str) -> Vec<Finding> {
+    let parsed: Table = text.parse().unwrap_or_default();
+    let aliases = parsed.get("alias").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let missing = ALIASES.iter().filter(|alias| !aliases.contains_key(**alias));
+    missing
+        .map(|alias| Finding::new(CARGO_CONFIG, 0, format!("`cargo {alias}` is missing"), "add its alias"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lint_that_is_missing_or_silenced_is_found() {
+        let text = "[lints.rust]\nmissing_docs = \"warn\"\nunreachable_pub = \"allow\"\n[lints.clippy]\n\
+            undocumented_unsafe_blocks = \"warn\"\ntoo_many_lines = \"warn\"\ntoo_many_arguments = \"deny\"\n\
+            allow_attributes = \"warn\"\n";
+        let what =
+            |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
+        assert_eq!(
+            what(check_table("tests/Cargo.toml", text, "lints", &LENIENT)),
+            [
+                "[lints.rust] does not warn of `unreachable_pub`",
+                "[lints.clippy] does not warn of `allow_attributes_without_reason`"
+            ]
+        );
+        assert_eq!(check_table(ROOT, text, "lints", &[]).len(), 4);
+        assert_eq!(
+            check_table(ROOT, "", "workspace.lints", &[]).len(),
+            RUST_LINTS.len() + CLIPPY_LINTS.len()
+        );
+    }
+
+    #[test]
+    fn a_missing_line_or_command_is_found() {
+        assert_eq!(check_lines(".clippy.toml", "too-many-lines-threshold = 71\n", &CLIPPY_LINES).len(), 3);
+        assert!(check_lines("x", "  a = 1 \n", &["a = 1"]).is_empty());
+        let text = "[alias]\nlive = \"test\"\ntidy = \"test\"\nload = \"run\"\n";
+        assert_eq!(check_aliases(text)[0].what, "`cargo node` is missing");
+        assert_eq!(check_aliases("").len(), ALIASES.len());
+    }
+}
