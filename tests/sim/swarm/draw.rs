@@ -198,11 +198,13 @@ impl Draw {
     }
 
     fn faults(&mut self, nodes: &[NodePlan], nats: usize, talks: &[Talk]) -> Vec<Fault> {
-        let count = self.skewed(14) + u64::from(self.percent(90));
+        let count = if self.percent(10) { 0 } else { self.between(1, 30) };
         let mut faults = Vec::new();
         for _ in 0..count * (nodes.len() as u64).div_ceil(32) {
-            let at = self.chance.below(CHAOS);
-            let time = 1 + self.skewed(CHAOS - at);
+            let at = self.chance.below(CHAOS * 9 / 10);
+            // Long enough to meet traffic, mostly; some as short as a blink.
+            let time = if self.percent(75) { self.between(500, 10_000) } else { 1 + self.skewed(2_000) };
+            let time = time.min(CHAOS - at).max(1);
             let kind = self.chance.below(20);
             if self.on >> (kind + 1) & 1 == 0 {
                 continue;
