@@ -27,7 +27,7 @@ const REAL: u64 = 8;
 #[must_use]
 pub fn draw(seed: u64, size: Size) -> Plan {
     let mut chance = Rng::from_number(seed ^ 0x5377_6172_6d00_0000);
-    let mut draw = Draw { on: chance.next_u64(), chance };
+    let mut draw = Draw { on: chance.next_u64() | chance.next_u64(), chance };
     let count = match size {
         Size::Small => draw.between(8, 32),
         Size::Medium => 128,
