@@ -427,9 +427,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             // Its shard may not have told its application yet, and a handle without sessions is closed.
-            peer.add_session(to);
-            peer.move_to(to);
-            peer.remove_session(from, &CloseReason::Local);
+            peer.succeed(from, to);
         }
         if let Some(resent) = resent {
             self.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

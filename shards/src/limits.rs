@@ -102,6 +102,8 @@ pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 /// How long a session for which another carries on still takes in what its peer sends.
 pub const YIELD_LINGER: Duration = Duration::from_secs(10);
+/// How long a session that its peer has left waits before it asks again which one carries on.
+pub const YIELD_ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Letters of a shard that wait for room in a ring at most.
 pub const POSTPONED_MAX: usize = 4_096;
 /// How long they wait before they are tried again.

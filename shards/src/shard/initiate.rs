@@ -225,7 +225,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
         let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
-        // Unreliable messages that made room for newer ones while nobody answered.
+        // Unreliable messages that made room for newer ones while nobody answered, or travelled as early data.
         while let Some(released) = connecting.sender.poll_released() {
             self.around.events.push_back(Event::Released { session: id, released });
         }
@@ -311,6 +311,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Slot::Connecting(connecting) = self.table.take(id) else { return None };
         let Connecting {
             ticket,
+            remote,
             mut handshake,
             mut sender,
             early,
@@ -353,6 +354,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             resent: succeeds.then_some(resent),
             early,
             frames: answer.frames.to_vec(),
+            dialled: remote,
             arrival: *arrival,
             round_trip: (sent_count == 1).then(|| self.around.now.instant.since(sent_at)),
         })

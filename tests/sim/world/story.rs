@@ -27,7 +27,7 @@ impl<C: Crypto> WorldOf<C> {
     pub fn send_with(&mut self, from: NodeIndex, to: NodeIndex, manner: Manner, bytes: &[u8]) -> Entry {
         let entry = self.ledger.add((from, to), manner, bytes, self.now);
         self.note(from, 0, What::Send, [to.0 as u64, bytes.len() as u64, entry.0 as u64]);
-        let (peer, address) = (self.nodes[to.0].id, self.nodes[to.0].address);
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
         let waiting = Waiting { entry, to: peer, manner, bytes: bytes.to_vec() };
         self.nodes[from.0].application.send(address, waiting);
         self.work_application(from);
@@ -41,7 +41,7 @@ impl<C: Crypto> WorldOf<C> {
 
     /// Calls whoever is at a node's address (XX).
     pub fn connect_unknown(&mut self, from: NodeIndex, to: NodeIndex) -> Ticket {
-        let address = self.nodes[to.0].address;
+        let address = self.public_address(to);
         self.call(from, (None, address), Vec::new(), None)
     }
 
@@ -54,7 +54,7 @@ impl<C: Crypto> WorldOf<C> {
         instance: Option<InstanceId>,
     ) -> (Ticket, Vec<Entry>) {
         let manner = Manner { early: true, ..Manner::default() };
-        let (peer, address) = (self.nodes[to.0].id, self.nodes[to.0].address);
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
         let mut entries = Vec::new();
         let mut early = Vec::new();
         for bytes in messages {
@@ -63,6 +63,15 @@ impl<C: Crypto> WorldOf<C> {
             early.push(Waiting { entry, to: peer, manner, bytes: bytes.to_vec() });
         }
         (self.call(from, (Some(peer), address), early, instance), entries)
+    }
+
+    /// Calls a node with one message for the first datagram, sent in a manner.
+    pub fn connect_with(&mut self, from: NodeIndex, to: NodeIndex, manner: Manner, bytes: &[u8]) -> Entry {
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
+        let entry = self.ledger.add((from, to), manner, bytes, self.now);
+        let early = vec![Waiting { entry, to: peer, manner, bytes: bytes.to_vec() }];
+        self.call(from, (Some(peer), address), early, None);
+        entry
     }
 
     fn call(
@@ -84,6 +93,15 @@ impl<C: Crypto> WorldOf<C> {
         let from = self.ledger.record(entry).from;
         self.nodes[from.0].application.cancel(entry);
         self.work_application(from);
+    }
+
+    /// A node has nothing more to say to another: nobody waits for what it had said.
+    pub fn forget(&mut self, from: NodeIndex, to: NodeIndex) {
+        let peer = self.nodes[to.0].id;
+        for entry in self.nodes[from.0].application.forget(peer) {
+            self.ledger.on_void(entry);
+        }
+        self.ledger.void_between(from, to);
     }
 
     /// Writes to the shard that has the newest session of one node with another; false when there is none.
@@ -217,11 +235,12 @@ impl<C: Crypto> WorldOf<C> {
         let old = self.nodes[node.0].address;
         let mut new = old;
         new.set_port(old.port().wrapping_add(1).max(1_024));
-        while self.by_address.contains_key(&new) {
+        while self.once_owned.contains_key(&new) {
             new.set_port(new.port().wrapping_add(1).max(1_024));
         }
         self.by_address.remove(&old);
         self.by_address.insert(new, node);
+        self.once_owned.insert(new, node);
         self.nodes[node.0].address = new;
         self.note(node, 0, What::Fault, [1, u64::from(new.port()), 0]);
         self.coverage.count("fault", "address change", 1);
@@ -244,6 +263,14 @@ impl<C: Crypto> WorldOf<C> {
         self.note(node, 0, What::Fault, [3, 0, 0]);
         let now = self.now;
         self.nodes[node.0].boot(now);
+    }
+
+    /// A node goes for good.
+    pub fn retire(&mut self, node: NodeIndex) {
+        if self.nodes[node.0].is_up() {
+            self.crash(node);
+        }
+        self.nodes[node.0].byzantine = None;
     }
 
     /// A node stops and starts again at once.
