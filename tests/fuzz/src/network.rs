@@ -345,7 +345,8 @@ impl<C: Crypto> Network<C> {
             Event::ConnectFailed { .. } => self.endings += 1,
             Event::Closed { session, peer, .. } => {
                 self.endings += 1;
-                for from in (0..self.nodes.len()).filter(|from| self.nodes[*from].id == peer) {
+                let is_end = |at: &usize| *at == node || self.nodes[*at].id == peer;
+                for from in (0..self.nodes.len()).filter(is_end).collect::<Vec<_>>() {
                     self.records.on_closed(from);
                 }
                 self.nodes[node].sessions.retain(|known| *known != session);

@@ -38,7 +38,7 @@ pub struct Record {
     pub may_repeat: bool,
     /// Its sender was restarted: nobody is told what became of it.
     pub is_void: bool,
-    /// Somebody was restarted, or the receiver's session ended before it was its turn: an acknowledgement proves nothing any more.
+    /// Somebody was restarted, or its session ended before it was its turn: an acknowledgement proves nothing any more.
     pub is_excused: bool,
 }
 
@@ -103,7 +103,7 @@ impl Records {
         }
     }
 
-    /// A session with this sender ended at its receiver: what waited there for earlier messages went with it.
+    /// A session of this sender ended at either end: what waits at the other for earlier messages goes with it.
     pub fn on_closed(&mut self, from: usize) {
         for record in self.all.iter_mut().filter(|record| record.from == from && record.delivered == 0) {
             record.is_excused = true;
