@@ -129,6 +129,8 @@ impl<C: Crypto> Session<C> {
         self.last_heard = now;
         self.is_shrunk = false;
         self.finish = None;
+        // Whatever the phase: one that was told to close before its peer had confirmed it still has messages to bring there.
+        let is_confirmation = self.highest.is_none() && !self.agreement.initiator;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
             self.highest = Some(number.0);
@@ -139,13 +141,13 @@ impl<C: Crypto> Session<C> {
                 self.path.local = arrival.local;
             }
         }
+        // From elsewhere it proves the keys, but not who is where the Hello came from: somebody may have sent that on.
+        if is_confirmation && self.path.is_of(arrival) {
+            self.path.on_validated();
+        }
         if matches!(self.phase, Phase::Unconfirmed { .. }) {
             self.phase = Phase::Open;
             self.phase_changed = true;
-            // From elsewhere it proves the keys, but not who is where the Hello came from: somebody may have sent that on.
-            if self.path.is_of(arrival) {
-                self.path.on_validated();
-            }
             self.announce(around);
         }
         newest

@@ -397,7 +397,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             early: Vec::new(),
             instance: InstanceId::default(),
         };
-        let Ok(mut connecting) = self.begin_handshake(id, connect) else { return };
+        let Ok(mut connecting) = self.begin_handshake(id, connect) else {
+            // The identity was sound when the session began; should it ever be none, nothing is lost in silence.
+            messages.into_iter().for_each(|message| self.return_message(id, message));
+            drop(self.table.free(id));
+            let reason = CloseReason::WrongIdentity;
+            self.around.events.push_back(Event::Closed { session: id, peer, reason });
+            return;
+        };
         connecting.succeeds = true;
         for message in messages {
             if message.once {
