@@ -76,6 +76,8 @@ pub const COOKIES_PER_SECOND: u64 = 5_000;
 pub const REPLIES_PER_SECOND_PREFIX: u64 = 100;
 /// Resets a second and shard at most, to whomever: sending one takes longer than dropping ten packets.
 pub const RESETS_PER_SECOND: u64 = 1_000;
+/// Datagrams that a shard passes on to others, a second at most. Each is a letter; trains of ten would be 50,000 a second.
+pub const MISROUTED_PER_SECOND: u64 = 500_000;
 /// The first wait before a Hello is sent again; doubles.
 pub const HELLO_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait before a Hello is sent again.

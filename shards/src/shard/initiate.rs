@@ -225,7 +225,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
         let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
-        // An unreliable message that travelled as early data is done with already.
+        // Unreliable messages that made room for newer ones while nobody answered, or travelled as early data.
         while let Some(released) = connecting.sender.poll_released() {
             self.around.events.push_back(Event::Released { session: id, released });
         }

@@ -28,6 +28,15 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
+    /// Closes every session at once: nobody is left to use them. The next polls tell the peers.
+    pub fn close_all(&mut self, now: Now) {
+        self.begin(now);
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.id_of(slot as u32) else { continue };
+            self.on_close(id, code::SHUTDOWN);
+        }
+    }
+
     pub(super) fn on_application_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Connect(connect) => self.on_connect(*connect),

@@ -319,6 +319,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);
         }
+        if !self.admission.take_misrouted(self.around.now.instant) {
+            return Err(DropReason::MisroutedRate);
+        }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
         block.copy_from_slice(datagram);
         self.around.pool.disown(block.capacity());

@@ -38,6 +38,10 @@ pub const EXEMPT: &[(Item, &str)] = &[
         "needs a handshake sealed over a false identity; `binding.rs` tests what is refused",
     ),
     (
+        ("drop", "MisroutedRate"),
+        "a small world carries a few thousand datagrams a second; `admission.rs` tests the rate",
+    ),
+    (
         ("drop", "HandshakeQueueFull"),
         "under load a network has five handshakes at once: it takes a hundred of them",
     ),
