@@ -129,6 +129,8 @@ pub struct Application {
     pub connects: bool,
     /// Messages that came back are sent again, unless they are marked `once`.
     pub persists: bool,
+    /// Its node shuts down: it sends nothing more.
+    pub is_leaving: bool,
     /// Whatever it was told but messages and limits, with the time.
     pub events: Vec<(u64, Event)>,
     /// What the world has to note.
@@ -164,6 +166,7 @@ impl Application {
             reader: Reader::AtOnce,
             connects: true,
             persists: false,
+            is_leaving: false,
             events: Vec::new(),
             notes: Vec::new(),
             wake_at: None,
@@ -237,6 +240,7 @@ impl Application {
         };
         let waits = |contact: &&Contact| {
             self.connects
+                && !self.is_leaving
                 && !contact.outbox.is_empty()
                 && contact.session.is_none()
                 && contact.connecting.is_none()
@@ -338,7 +342,7 @@ impl Application {
 
     fn work_for(&mut self, now: u64, placement: &Placement, peer: NodeId) {
         let Some(contact) = self.contacts.get(&peer) else { return };
-        if contact.outbox.is_empty() {
+        if contact.outbox.is_empty() || self.is_leaving {
             return;
         }
         let Some(session) = contact.session else {

@@ -126,6 +126,8 @@ pub struct Ledger {
     delivered: u64,
     delivered_bytes: u64,
     distrusted: BTreeSet<NodeIndex>,
+    /// Early data may arrive twice, as its sender agreed: cores that cannot ask each other refuse what another has taken.
+    pub early_may_repeat: bool,
 }
 
 impl Ledger {
@@ -259,7 +261,7 @@ impl Ledger {
         record.arrived_at.get_or_insert(now);
         let is_repeated = record.delivered > 1;
         assert!(
-            !is_repeated || record.may_repeat,
+            !is_repeated || record.may_repeat || record.manner.early && self.early_may_repeat,
             "I2: message {entry} from {from:?} to {to:?} arrived twice"
         );
         if record.manner.ordered && record.manner.reliable {

@@ -159,15 +159,22 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
         let asks = |peer: &NodeIndex| keepalives(index) + keepalives(*peer);
         Some(peers.iter().map(asks).map(|asks| asks + 2 * asks.min(1)).sum())
     };
+    // What was lost at the end of the chaos may be asked for only now.
+    let probes = |world: &WorldOf<C>, index: NodeIndex| -> u64 {
+        let peers = world.node(index).application.peers().map(|peer| world.index_of(&peer));
+        peers.chain([index]).map(|node| world.stats(node).probe_timeouts).sum()
+    };
+    let probed: Vec<u64> = indices.iter().map(|index| probes(world, *index)).collect();
     let bounds: Vec<Option<u64>> = indices.iter().map(|index| bound(world, *index)).collect();
     world.run_for(QUIET);
-    for ((index, before), bound) in indices.iter().zip(before).zip(bounds) {
+    for (((index, before), bound), probed) in indices.iter().zip(before).zip(bounds).zip(probed) {
         let after = world.stats(*index);
         let said = after.datagrams_out - before.datagrams_out;
         // One end's patience may be at an end, and the other's next PING then begins a session anew.
         let is_settled = after.handshakes_completed == before.handshakes_completed
             && after.handshakes_begun == before.handshakes_begun
             && after.resets_sent == before.resets_sent
+            && probes(world, *index) == probed
             && after.sessions_roamed == before.sessions_roamed;
         if let Some(bound) = bound.filter(|_| is_settled) {
             assert!(

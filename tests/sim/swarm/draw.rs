@@ -298,7 +298,8 @@ impl Draw {
             }
             5 => {
                 let rate = self.of(&[64_000, 256_000, 1_000_000, 10_000_000]);
-                let queue_len = self.of(&[3_000, 20_000, 200_000]);
+                // At most two seconds' worth: what waits when the chaos ends still arrives.
+                let queue_len = self.of(&[3_000, 20_000, 200_000]).min(rate as usize / 4);
                 if self.percent(40) {
                     Trouble::Marks(rate, queue_len)
                 } else {

@@ -172,6 +172,7 @@ fn begin_fault<C: Crypto + 'static>(world: &mut WorldOf<C>, fault: &Fault) {
         What::Jump(node, by_ms) => world.jump_clock(NodeIndex(*node), *by_ms),
         What::FullRings(permille) => {
             world.count_fault("full rings");
+            world.allow_early_repeats();
             world.full_ring_permille = *permille;
         }
         What::Attack(node, kind, count) => {
