@@ -43,6 +43,8 @@ const CLOSE: Duration = Duration::from_micros(150);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Letters taken per ring and turn.
 const LETTERS_PER_TURN: usize = 1_024;
+/// Turns in which a core that ends says good-bye, at most.
+const PARTING_TURNS: usize = 4_096;
 /// Trains given to the socket per turn.
 const TRAINS_PER_TURN: usize = 32;
 
@@ -153,6 +155,7 @@ impl<H: Handler> runtime::Driver for Driver<H> {
                 socket.wait(self.shard.poll_timeout().map(|(at, _)| at)).await;
             }
         }
+        self.part(socket);
         self.report(self.clock.now().instant, socket);
     }
 }
@@ -178,6 +181,18 @@ impl<H: Handler> Driver<H> {
             peers: Vec::new(),
             pace,
             wakes: Wakes::default(),
+        }
+    }
+
+    /// The engine's handles are gone: what they asked last is done, and each peer gets one CLOSE. One that is lost is not
+    /// sent again: whoever wants more than that calls `shutdown` first.
+    fn part<S: Socket>(&mut self, socket: &mut S) {
+        let now = self.clock.now();
+        self.read_letters(now);
+        self.shard.close_all(now);
+        let mut turns = PARTING_TURNS;
+        while turns > 0 && self.transmit(now, socket) {
+            turns -= 1;
         }
     }
 
@@ -412,9 +427,7 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             // Its shard may not have told its application yet, and a handle without sessions is closed.
-            peer.add_session(to);
-            peer.move_to(to);
-            peer.remove_session(from, &CloseReason::Local);
+            peer.succeed(from, to);
         }
         if let Some(resent) = resent {
             self.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

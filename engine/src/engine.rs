@@ -163,7 +163,8 @@ fn draw_u64() -> u64 {
     u64::from_ne_bytes(OsEntropy.array())
 }
 
-/// A running node. Clones share it.
+/// A running node. Clones share it. Dropping the last one closes every session with a word to its peer and may cut off what is
+/// queued; [`Engine::shutdown`] waits for that.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<EngineShared>,

@@ -16,8 +16,8 @@ use core::time::Duration;
 use crate::hash::HashKey;
 use crate::limits::{
     COOKIES_PER_SECOND, HANDSHAKE_BURST, HANDSHAKE_COST, HANDSHAKE_CPU_LOAD_PERCENT, HANDSHAKE_LOAD_HOLD,
-    HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX,
-    RESETS_PER_SECOND,
+    HANDSHAKE_QUEUE_LOAD, HANDSHAKES_PER_SECOND_KEY, HANDSHAKES_PER_SECOND_PREFIX, MISROUTED_PER_SECOND,
+    REPLIES_PER_SECOND_PREFIX, RESETS_PER_SECOND,
 };
 use crate::time::{Instant, nanos_of};
 
@@ -98,6 +98,7 @@ pub struct Admission {
     replies: Buckets,
     cookies: Buckets,
     resets: Buckets,
+    misrouted: Buckets,
     window_started: Instant,
     window_handshakes: u64,
     /// The queue was long until then, and a while after.
@@ -118,6 +119,7 @@ impl Admission {
             replies: Buckets::per_second(REPLIES_PER_SECOND_PREFIX, REPLIES_PER_SECOND_PREFIX),
             cookies: Buckets::per_second(COOKIES_PER_SECOND, COOKIES_PER_SECOND / 10),
             resets: Buckets::per_second(RESETS_PER_SECOND, RESETS_PER_SECOND / 10),
+            misrouted: Buckets::per_second(MISROUTED_PER_SECOND, MISROUTED_PER_SECOND / 10),
             window_started: Instant::ZERO,
             window_handshakes: 0,
             crowded_until: Instant::ZERO,
@@ -192,6 +194,11 @@ impl Admission {
         self.take_reply(remote, now) && self.resets.take(1, now)
     }
 
+    /// Another datagram may be passed on to the shard that it belongs to (T24).
+    pub fn take_misrouted(&mut self, now: Instant) -> bool {
+        self.misrouted.take(1, now)
+    }
+
     /// How long until the window of handshakes ends.
     #[must_use]
     pub fn window_left(&self, now: Instant) -> Duration {
@@ -231,6 +238,20 @@ mod tests {
         assert_eq!(burst as u64, HANDSHAKE_BURST);
         let later = (0..20).filter(|_| gate.take_prefix(remote, at(100))).count();
         assert_eq!(later as u64, HANDSHAKES_PER_SECOND_PREFIX / 10);
+    }
+
+    /// T24: what lands on the wrong shard does not eat the right one.
+    #[test]
+    fn misrouted_datagrams_have_a_rate() {
+        let mut gate = gate();
+        let at = |micros: u64| Instant::from_nanos(1_000_000_000 + micros * 1_000);
+        let once = (0..200_000).filter(|_| gate.take_misrouted(at(0))).count() as u64;
+        assert_eq!(once, MISROUTED_PER_SECOND / 10);
+        let second = (0..1_000_000).filter(|n| gate.take_misrouted(at(1 + n))).count() as u64;
+        assert!(
+            (MISROUTED_PER_SECOND * 9 / 10..=MISROUTED_PER_SECOND * 11 / 10).contains(&second),
+            "{second}"
+        );
     }
 
     /// T1: whoever floods with packets for nobody is not answered at the flood's rate, loopback or not.

@@ -76,6 +76,8 @@ pub const COOKIES_PER_SECOND: u64 = 5_000;
 pub const REPLIES_PER_SECOND_PREFIX: u64 = 100;
 /// Resets a second and shard at most, to whomever: sending one takes longer than dropping ten packets.
 pub const RESETS_PER_SECOND: u64 = 1_000;
+/// Datagrams that a shard passes on to others, a second at most. Each is a letter; trains of ten would be 50,000 a second.
+pub const MISROUTED_PER_SECOND: u64 = 500_000;
 /// The first wait before a Hello is sent again; doubles.
 pub const HELLO_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait before a Hello is sent again.
@@ -102,6 +104,8 @@ pub const REHANDSHAKE_AFTER: Duration = Duration::from_secs(3600);
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 /// How long a session for which another carries on still takes in what its peer sends.
 pub const YIELD_LINGER: Duration = Duration::from_secs(10);
+/// How long a session that its peer has left waits before it asks again which one carries on.
+pub const YIELD_ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Letters of a shard that wait for room in a ring at most.
 pub const POSTPONED_MAX: usize = 4_096;
 /// How long they wait before they are tried again.

@@ -104,6 +104,8 @@ pub struct Opened {
     pub early: EarlyData,
     /// What the Welcome carried.
     pub frames: Vec<u8>,
+    /// The address that the application called.
+    pub dialled: SocketAddr,
     /// How the Welcome came.
     pub arrival: Arrival,
     /// From the Hello to the Welcome, where that is known.
@@ -188,6 +190,8 @@ pub enum Mail {
     SessionUp(Listing),
     /// Shard: it is gone.
     SessionDown(Listing),
+    /// Shard: its peer has nothing more to send there.
+    PeerYielded(Listing),
     /// Shard: drain your session into another one with the same peer, then close it.
     Retire {
         /// Yours.
@@ -195,12 +199,14 @@ pub enum Mail {
         /// The one that stays.
         into: SessionId,
     },
-    /// Shard: the peer came as another instance; probe your older session and hand over if it is dead.
+    /// Shard: there is a newer session with the same peer; probe your older one and hand over if it is dead.
     Probe {
         /// Yours.
         session: SessionId,
         /// The newer one.
         successor: SessionId,
+        /// Of these two yours is to stay, if it lives: the newer one then drains into it.
+        stays: bool,
     },
     /// Shard: your socket took the Welcome of a handshake of ours: the session that it opened is yours.
     Opened(Box<Opened>),

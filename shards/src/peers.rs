@@ -1,7 +1,7 @@
 //! The directory of identities: which live sessions an identity has, on whichever shard.
 //!
 //! In:    sessions that came up or went down, by mail from the shard that owns them.
-//! Out:   decisions for those shards: retire the loser of two equals, probe an older instance.
+//! Out:   decisions for those shards: retire the loser of two equals, probe an older one that may be dead.
 //! Holds: at most `INSTANCES_MAX` entries an identity; two confirmed sessions that join the same two
 //!        (key, instance) pairs do not both stay.
 //!
@@ -15,11 +15,19 @@ use crate::hash::HashKey;
 use crate::limits::INSTANCES_MAX;
 use crate::mail::{Listing, Mail};
 
+/// A session as the directory knows it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    listing: Listing,
+    /// The peer has nothing more to send there.
+    is_yielded: bool,
+}
+
 /// One shard's part of the directory.
 #[derive(Debug)]
 pub struct Directory {
     own: NodeId,
-    peers: HashMap<NodeId, Vec<Listing>, HashKey>,
+    peers: HashMap<NodeId, Vec<Entry>, HashKey>,
 }
 
 impl Directory {
@@ -32,7 +40,7 @@ impl Directory {
     /// The newest session with the identity.
     #[must_use]
     pub fn newest(&self, peer: &NodeId) -> Option<SessionId> {
-        self.peers.get(peer)?.last().map(|listing| listing.session)
+        self.peers.get(peer)?.last().map(|entry| entry.listing.session)
     }
 
     /// Identities with a session.
@@ -52,45 +60,84 @@ impl Directory {
     pub fn on_up(&mut self, new: Listing, mut tell: impl FnMut(Mail, SessionId)) {
         let own = self.own;
         // Nearly every identity has one session: a default vector would hold four.
-        let listings = self.peers.entry(new.peer).or_insert_with(|| Vec::with_capacity(1));
-        listings.retain(|old| old.session != new.session);
-        let mut newest_is_loser = None;
-        for old in listings.iter() {
-            if old.instance != new.instance {
-                tell(Mail::Probe { session: old.session, successor: new.session }, old.session);
-            } else if keeps_first(own, old, &new) {
-                newest_is_loser = Some(old.session);
-            } else {
-                tell(Mail::Retire { session: old.session, into: new.session }, old.session);
-            }
+        let entries = self.peers.entry(new.peer).or_insert_with(|| Vec::with_capacity(1));
+        entries.retain(|old| old.listing.session != new.session);
+        let mut new_may_go = false;
+        for old in entries.iter() {
+            let verdict = judge(own, old, &new);
+            let (session, into) = (old.listing.session, new.session);
+            new_may_go |= verdict == Verdict::OldStays;
+            let mail = match verdict {
+                Verdict::NewStays => Mail::Retire { session, into },
+                Verdict::OldStays => Mail::Probe { session, successor: into, stays: true },
+                Verdict::PeerSays => Mail::Probe { session, successor: into, stays: false },
+            };
+            tell(mail, session);
         }
-        if let Some(into) = newest_is_loser {
-            tell(Mail::Retire { session: new.session, into }, new.session);
-            listings.insert(0, new);
+        let entry = Entry { listing: new, is_yielded: false };
+        if new_may_go {
+            entries.insert(0, entry);
         } else {
-            listings.push(new);
+            entries.push(entry);
         }
-        if listings.len() > INSTANCES_MAX {
-            listings.remove(0);
+        if entries.len() > INSTANCES_MAX {
+            entries.remove(0);
+        }
+    }
+
+    /// The peer has nothing more to send on a session: it goes on in another, and so do we.
+    pub fn on_yielded(&mut self, gone: &Listing, mut tell: impl FnMut(Mail, SessionId)) {
+        let Some(entries) = self.peers.get_mut(&gone.peer) else { return };
+        for entry in entries.iter_mut().filter(|entry| entry.listing.session == gone.session) {
+            entry.is_yielded = true;
+        }
+        let stays = |entry: &&Entry| {
+            !entry.is_yielded
+                && entry.listing.instance == gone.instance
+                && entry.listing.session != gone.session
+        };
+        if let Some(other) = entries.iter().rev().find(stays) {
+            let into = other.listing.session;
+            tell(Mail::Retire { session: gone.session, into }, gone.session);
         }
     }
 
     /// A session is gone.
     pub fn on_down(&mut self, gone: &Listing) {
-        if let Some(listings) = self.peers.get_mut(&gone.peer) {
-            listings.retain(|listing| listing.session != gone.session);
-            if listings.is_empty() {
+        if let Some(entries) = self.peers.get_mut(&gone.peer) {
+            entries.retain(|entry| entry.listing.session != gone.session);
+            if entries.is_empty() {
                 self.peers.remove(&gone.peer);
             }
         }
     }
 }
 
-/// Of two sessions between the same two instances: the one whose initiator has the lower key stays; of two
-/// with the same initiator, the newer.
-fn keeps_first(own: NodeId, first: &Listing, second: &Listing) -> bool {
+/// Which of an older and a new session carries on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    /// The new one.
+    NewStays,
+    /// The older one, if it lives: the peer may have lost it, and would not have called otherwise.
+    OldStays,
+    /// The older one is asked whether it lives; if it does, the peer says which goes.
+    PeerSays,
+}
+
+/// Both ends must choose alike, and each may hear of the two sessions in another order. Of two that different ends opened, that of the
+/// lower key stays. Of two that one end opened it keeps the newer, and the other end follows.
+fn judge(own: NodeId, old: &Entry, new: &Listing) -> Verdict {
     let initiator = |listing: &Listing| if listing.initiator { own } else { listing.peer };
-    initiator(first) < initiator(second)
+    let (first, second) = (initiator(&old.listing), initiator(new));
+    if old.listing.instance != new.instance {
+        Verdict::PeerSays
+    } else if old.is_yielded || second < first || new.initiator && old.listing.initiator {
+        Verdict::NewStays
+    } else if first < second {
+        Verdict::OldStays
+    } else {
+        Verdict::PeerSays
+    }
 }
 
 #[cfg(test)]
@@ -122,13 +169,49 @@ mod tests {
             let (first, second) = (listing(1, 7, ours_first), listing(2, 7, !ours_first));
             assert!(told(&mut directory, first).is_empty());
             let told = told(&mut directory, second);
-            let (loser, winner) = if ours_first { (second, first) } else { (first, second) };
-            assert_eq!(
-                told,
-                [format!("{:?}", Mail::Retire { session: loser.session, into: winner.session })]
-            );
+            let winner = if ours_first { first } else { second };
+            let expected = if ours_first {
+                // The first is to stay, if it lives.
+                Mail::Probe { session: first.session, successor: second.session, stays: true }
+            } else {
+                Mail::Retire { session: first.session, into: second.session }
+            };
+            assert_eq!(told, [format!("{expected:?}")]);
             assert_eq!(directory.newest(&first.peer), Some(winner.session));
         }
+    }
+
+    /// What one end opened twice, in whatever order the other learns of it: the opener keeps the newer, the other end waits for its word.
+    /// spec: atp/one-session
+    #[test]
+    fn of_two_sessions_with_one_initiator_its_choice_holds() {
+        let (first, second) = (listing(1, 7, true), listing(2, 7, true));
+        let mut opener = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        told(&mut opener, first);
+        let retire = Mail::Retire { session: first.session, into: second.session };
+        assert_eq!(told(&mut opener, second), [format!("{retire:?}")]);
+
+        for [one, other] in [[1, 2], [2, 1]] {
+            let mut follower = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+            told(&mut follower, listing(one, 7, false));
+            let asked = told(&mut follower, listing(other, 7, false));
+            assert!(asked.len() == 1 && asked[0].starts_with("Probe"), "{asked:?}");
+            // The opener lets the first go, whichever that was here.
+            let mut said = Vec::new();
+            follower.on_yielded(&listing(1, 7, false), |mail, _| said.push(format!("{mail:?}")));
+            assert_eq!(said, [format!("{retire:?}")]);
+        }
+    }
+
+    /// The word comes before the session that carries on.
+    #[test]
+    fn a_session_that_the_peer_left_goes_when_another_comes() {
+        let mut follower = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        told(&mut follower, listing(1, 7, false));
+        follower.on_yielded(&listing(1, 7, false), |mail, _| panic!("{mail:?}: there is no other"));
+        let retire =
+            Mail::Retire { session: listing(1, 7, false).session, into: listing(2, 7, false).session };
+        assert_eq!(told(&mut follower, listing(2, 7, false)), [format!("{retire:?}")]);
     }
 
     #[test]

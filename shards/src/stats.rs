@@ -82,6 +82,8 @@ reasons! {
     AmplificationLimit,
     /// A reply over its prefix's rate.
     ReplyRate,
+    /// More landed on this shard for others than it passes on.
+    MisroutedRate,
 }
 
 macro_rules! counters {

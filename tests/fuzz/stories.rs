@@ -385,6 +385,11 @@ pub(crate) fn assert_records_notice() {
         "released twice"
     );
     assert!(panics(|it, _| it.assert_settled(), sent(1)), "nobody knows");
+    let again = |mut it: Records, end| {
+        it.all[0].idempotent = true;
+        (0..2).for_each(|_| it.on_delivered(end, &message_bytes(0, 9)));
+    };
+    assert!(panics(again, sent(1)), "early data twice in one session");
     let lost = |mut it: Records, _| {
         it.on_released(0, Outcome::Acked);
         it.assert_settled();

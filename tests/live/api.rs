@@ -71,6 +71,24 @@ fn lengths() -> impl Iterator<Item = usize> {
 }
 
 #[test]
+fn a_dropped_engine_says_good_bye() {
+    for io in backends("a_dropped_engine_says_good_bye") {
+        let server = start(config(io, 2));
+        let client = start(config(io, 2));
+        let peer = client.connect(&uri_of(&server)).unwrap();
+        accepted(&server);
+        drop((client, peer));
+        let closed = loop {
+            match server.event_timeout(DEADLINE).expect("the end of the session") {
+                Event::Closed { reason, .. } => break reason,
+                _ => continue,
+            }
+        };
+        assert!(matches!(closed, CloseReason::Peer { code: 3, .. }), "{io}: {closed}");
+    }
+}
+
+#[test]
 fn plain_threads_exchange_messages_of_all_sizes() {
     for io in backends("plain_threads_exchange_messages_of_all_sizes") {
         for shards in [1, 2, 4] {
@@ -221,11 +239,13 @@ fn many_sessions_share_the_shards() {
                         assert!(peer.recv_timeout(DEADLINE).unwrap()[..] == noise(len, seed));
                     }
                     peer.close(0);
+                    // An engine that is only dropped takes its CLOSE with it, and the server would wait for acknowledgements.
+                    client.shutdown(DEADLINE);
                 })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        server.shutdown(DEADLINE);
+        assert!(server.shutdown(DEADLINE));
     }
 }
 

@@ -89,6 +89,26 @@ fn five_percent_loss_takes_nothing_from_a_gib_on_uring() {
     }
 }
 
+/// A sender's end is heard although one datagram in four is lost: its CLOSE goes once, and nobody is there to say it again.
+/// spec: atp/file-goodbye
+#[test]
+fn a_receiver_hears_that_its_sender_is_through() {
+    for io in backends("a_receiver_hears_that_its_sender_is_through") {
+        for seed in 0..5 {
+            let scratch = Scratch::new("goodbye");
+            let listen = ["receive", "--dir", "in", "--once", "--listen", "127.0.0.1:0", "--io", io];
+            let node = Node::start(&scratch, &listen);
+            let link = Link { loss: 0.25, ..Link::default() };
+            let proxy = Impairment::both(link, seed).start(([127, 0, 0, 1], node.port()).into()).unwrap();
+            let path = scratch.write("small", &noise(20_000, seed));
+            let sender = Process::dunlin(&scratch, &["send", &node.uri_at(proxy.address().port()), &path]);
+            sender.wait().assert_code(0);
+            // Well before the session would be given up for silence.
+            node.process.wait_for(Duration::from_secs(60)).assert_code(0);
+        }
+    }
+}
+
 #[test]
 fn a_link_that_does_everything_wrong_changes_no_byte() {
     let link = Link {

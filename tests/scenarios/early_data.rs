@@ -6,6 +6,7 @@ use dunlin_codec::ids::InstanceId;
 use dunlin_shards::event::{EarlyData, Event};
 use dunlin_shards::limits::Limits;
 use dunlin_shards::rng::Rng;
+use dunlin_tests::ledger::Manner;
 use dunlin_tests::link::Cause;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
@@ -266,4 +267,17 @@ fn a_damaged_hello_is_nothing() {
         world.run_for(millis(10));
     }
     assert_eq!(world.received(far).len(), 0);
+}
+
+/// An unreliable message that travelled in a Hello nobody answered comes back to its sender, like any other.
+#[test]
+fn early_data_of_a_call_that_fails_comes_home() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    world.set_cut(near, far, true);
+    let manner = Manner { early: true, ..Manner::default().unreliable() };
+    let entry = world.connect_with(near, far, manner, &[9; 300]);
+    world.run_for(seconds(60));
+    assert!(world.outcome(entry).is_some());
+    assert_eq!(world.node(near).application.held_bytes(), 0);
 }

@@ -2,6 +2,7 @@
 
 use dunlin_shards::arq::sender::Outcome;
 use dunlin_shards::event::{CloseReason, Event};
+use dunlin_tests::nat::{Filtering, NatRules};
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
@@ -141,4 +142,77 @@ fn both_ends_moving_at_once_end_the_session_cleanly() {
     let entry = world.send(near, far, b"there you are");
     world.run_for(seconds(1));
     assert_eq!((world.delivered(entry), world.received(far).len()), (1, 1));
+}
+
+/// A Welcome that comes from elsewhere, sent on by somebody who wants traffic to go there, opens the session at the address that was
+/// dialled; the other one is asked first. The tap watches what goes there.
+/// spec: atp/amplification
+#[test]
+fn a_welcome_sent_on_from_elsewhere_brings_no_traffic_there() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    world.link(far, near).record().drop_nth(1);
+    let entry = world.send(near, far, &[7; 100_000]);
+    world.run_for(millis(8));
+    let welcome = world.link(far, near).take_recorded().swap_remove(0);
+    let victim = "203.0.113.9:999".parse().unwrap();
+    world.inject(near, victim, &welcome);
+    assert!(world.run_until(seconds(5), World::is_settled));
+    assert_eq!(world.delivered(entry), 1);
+    let there: usize =
+        world.take_strays().iter().filter(|stray| stray.to == victim).map(|stray| stray.bytes.len()).sum();
+    assert!(
+        there > 0 && there <= 3 * welcome.len(),
+        "{there} bytes to an address that only sent something on"
+    );
+    assert_eq!(roamed(&world, near), 0);
+}
+
+/// Behind a NAT that shows each remote address another port, a peer answers from a port that nobody dialled: it is followed there.
+#[test]
+fn an_answer_through_a_dependent_nat_is_followed() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    let third = world.add_node();
+    let nat = world.add_nat(NatRules {
+        is_dependent: true,
+        filtering: Filtering::Anyone,
+        life: seconds(30),
+        hairpin: false,
+    });
+    world.put_behind(far, nat);
+    world.join(far, third);
+    // What `third` knows of `far` leads to it, but `far` answers from another port.
+    let known = world.public_address(far);
+    world.join(near, far);
+    let entry = world.send(near, far, &[7; 50_000]);
+    assert!(world.run_until(seconds(5), World::is_settled));
+    assert_eq!(world.delivered(entry), 1);
+    let session = world.session(near, far).unwrap();
+    let remote = world.node_mut(near).cores[0].shard.remote_of(session).unwrap();
+    assert_eq!((remote.ip(), remote.port() == known.port()), (known.ip(), false));
+}
+
+/// A Hello is held up and sent on from elsewhere first; the caller's own copy is answered too, and it confirms. That proves nothing of
+/// the other address: the tap sees what goes there.
+/// spec: atp/amplification
+#[test]
+fn a_hello_sent_on_from_elsewhere_first_brings_no_traffic_there() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    world.link(near, far).record().drop_nth(1);
+    world.connect(near, far);
+    world.run_for(millis(1));
+    let hello = world.link(near, far).take_recorded().swap_remove(0);
+    let victim = "203.0.113.9:999".parse().unwrap();
+    world.inject(far, victim, &hello);
+    assert!(world.run_until(seconds(5), |world| world.session(far, near).is_some()));
+    let entry = world.send(far, near, &[7; 100_000]);
+    assert!(world.run_until(seconds(5), World::is_settled));
+    assert_eq!(world.delivered(entry), 1);
+    let there: usize =
+        world.take_strays().iter().filter(|stray| stray.to == victim).map(|stray| stray.bytes.len()).sum();
+    assert!(there > 0 && there <= 3 * hello.len(), "{there} bytes to an address that only sent something on");
+    let (address, session) = (world.node(near).address, world.session(far, near).unwrap());
+    assert_eq!(world.node_mut(far).cores[0].shard.remote_of(session), Some(address));
 }

@@ -221,3 +221,37 @@ fn channels_are_told_apart() {
     assert_eq!(world.received(far).len(), 64);
     assert!(world.ledger().records().iter().all(|record| record.delivered == 1));
 }
+
+/// One end has forgotten a session that the other still has, for its patience is longer; a new call from the forgetful one is where both
+/// go on, whoever has the lower key.
+/// spec: atp/one-session
+#[test]
+fn a_new_call_does_not_end_in_a_session_that_the_caller_has_forgotten() {
+    for caller_is_far in [false, true] {
+        let mut world = World::from_seed(seed());
+        let settings = |idle: u64| {
+            let mut settings = NodeSettings::default();
+            settings.sessions.datagram_max = 1_200;
+            settings.sessions.idle_timeout = seconds(idle);
+            settings
+        };
+        let (near, far) = (world.add_node_with(settings(10)), world.add_node_with(settings(60)));
+        // Both orders of keys are tried.
+        let (patient, forgetful) = (far, near);
+        if caller_is_far {
+            world.join(patient, forgetful)
+        } else {
+            world.join(forgetful, patient)
+        }
+        world.run_for(seconds(15));
+        assert_eq!((world.session_count(forgetful), world.session_count(patient)), (0, 1));
+        let there = world.send(forgetful, patient, &[1; 3_000]);
+        world.run_for(millis(30));
+        let back = world.send(patient, forgetful, &[2; 3_000]);
+        world.run_for(seconds(4));
+        assert_eq!((world.delivered(there), world.delivered(back)), (1, 1));
+        world.run_for(seconds(25));
+        let held = |node| world.node(node).cores[0].shard.sessions();
+        assert_eq!((held(near), held(far)), (world.session_count(near), world.session_count(far)));
+    }
+}

@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
@@ -70,9 +70,12 @@ struct Contact {
 }
 
 impl Contact {
+    /// A message that came back takes its old place among those of its channel.
     fn put(&mut self, waiting: Waiting) {
         let key = (waiting.manner.priority, waiting.manner.channel);
-        self.outbox.entry(key).or_default().push_back(waiting);
+        let line = self.outbox.entry(key).or_default();
+        let place = line.partition_point(|other| other.entry < waiting.entry);
+        line.insert(place, waiting);
     }
 }
 
@@ -126,6 +129,8 @@ pub struct Application {
     pub connects: bool,
     /// Messages that came back are sent again, unless they are marked `once`.
     pub persists: bool,
+    /// Its node shuts down: it sends nothing more.
+    pub is_leaving: bool,
     /// Whatever it was told but messages and limits, with the time.
     pub events: Vec<(u64, Event)>,
     /// What the world has to note.
@@ -145,6 +150,12 @@ pub struct Application {
     /// Sessions that moved into others, and who was there.
     moved: BTreeMap<SessionId, NodeId>,
     message_len_max: usize,
+    /// Peers that it wants nothing of any more.
+    forgotten: BTreeSet<NodeId>,
+    /// Messages that it wanted back after a session had taken them.
+    cancelled: BTreeSet<Entry>,
+    /// Channels that a peer gave up.
+    closed: BTreeSet<(NodeId, ChannelId)>,
 }
 
 impl Application {
@@ -155,6 +166,7 @@ impl Application {
             reader: Reader::AtOnce,
             connects: true,
             persists: false,
+            is_leaving: false,
             events: Vec::new(),
             notes: Vec::new(),
             wake_at: None,
@@ -170,6 +182,9 @@ impl Application {
             last_ticket: 1 << 32,
             moved: BTreeMap::new(),
             message_len_max,
+            forgotten: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
+            closed: BTreeSet::new(),
         }
     }
 
@@ -193,6 +208,17 @@ impl Application {
         self.sessions.len()
     }
 
+    /// Who each of its sessions is with.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.sessions.values().map(|open| open.peer)
+    }
+
+    /// Bytes of messages that have not come home.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pool.allocated_bytes() - self.pool.free_bytes()
+    }
+
     /// Messages that wait for a session or room.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
@@ -214,6 +240,7 @@ impl Application {
         };
         let waits = |contact: &&Contact| {
             self.connects
+                && !self.is_leaving
                 && !contact.outbox.is_empty()
                 && contact.session.is_none()
                 && contact.connecting.is_none()
@@ -280,15 +307,28 @@ impl Application {
     pub fn cancel(&mut self, entry: Entry) {
         for contact in self.contacts.values_mut() {
             for line in contact.outbox.values_mut() {
+                let count = line.len();
                 line.retain(|waiting| waiting.entry != entry);
+                if line.len() < count {
+                    self.notes.push(Note::Released(entry, Outcome::Abandoned));
+                }
             }
             contact.outbox.retain(|_, line| !line.is_empty());
         }
         if let (Some(queued), Some(kept)) = (self.queued.get(&entry), self.kept.get(&entry)) {
             let (session, channel) = (queued.session, kept.manner.channel);
+            self.cancelled.insert(entry);
             let mail = Mail::Cancel { session, channel, ticket: Ticket(entry.0 as u64 + 1) };
             self.letters.push((session.shard(), mail));
         }
+    }
+
+    /// It has nothing more to say to a peer. The messages that it had not sent yet.
+    pub fn forget(&mut self, peer: NodeId) -> Vec<Entry> {
+        self.forgotten.insert(peer);
+        let Some(contact) = self.contacts.get_mut(&peer) else { return Vec::new() };
+        let lines = core::mem::take(&mut contact.outbox);
+        lines.into_values().flatten().map(|waiting| waiting.entry).collect()
     }
 
     /// Does what can be done now: calls, sends, reads.
@@ -302,7 +342,7 @@ impl Application {
 
     fn work_for(&mut self, now: u64, placement: &Placement, peer: NodeId) {
         let Some(contact) = self.contacts.get(&peer) else { return };
-        if contact.outbox.is_empty() {
+        if contact.outbox.is_empty() || self.is_leaving {
             return;
         }
         let Some(session) = contact.session else {
@@ -395,7 +435,12 @@ impl Application {
         }
         let waiting = self.kept.remove(&entry).expect("a message is released once");
         self.notes.push(Note::Released(entry, outcome));
-        let comes_again = self.persists && waiting.manner.reliable && !waiting.manner.once;
+        let comes_again = self.persists
+            && waiting.manner.reliable
+            && !waiting.manner.once
+            && !self.forgotten.contains(&waiting.to)
+            && !self.cancelled.contains(&entry)
+            && !self.closed.contains(&(waiting.to, waiting.manner.channel));
         if outcome == Outcome::Abandoned && comes_again {
             self.notes.push(Note::SentAgain(entry));
             self.contacts.entry(waiting.to).or_default().put(waiting);
@@ -424,6 +469,11 @@ impl Application {
                 self.on_open(peer, session);
                 self.contacts.entry(peer).or_default().address.get_or_insert(remote);
             }
+            Event::ChannelClosed { session, channel, .. } => {
+                if let Some(open) = self.sessions.get(&session) {
+                    self.closed.insert((open.peer, channel));
+                }
+            }
             Event::PeerRestarted { from, to, .. } => self.on_moved(from, to, true),
             Event::Moved { from, to } => self.on_moved(from, to, false),
             Event::Closed { session, .. } => self.on_closed(session),
@@ -438,8 +488,17 @@ impl Application {
         self.contacts.entry(peer).or_default().session.get_or_insert(session);
     }
 
+    /// The session that is meant by one that has itself moved already.
+    fn follow(&self, from: SessionId, session: SessionId) -> SessionId {
+        let moved = self.moved.get(&session).filter(|_| !self.sessions.contains_key(&session));
+        let mut others = self.sessions.iter().rev().filter(|(id, _)| **id != from);
+        let other = moved.and_then(|peer| others.find(|(_, open)| open.peer == *peer));
+        other.map_or(session, |(id, _)| *id)
+    }
+
     /// One session carries on for another.
     fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
+        let to = if from == to { to } else { self.follow(from, to) };
         for (entry, queued) in &mut self.queued {
             if queued.session != from {
                 continue;
@@ -464,7 +523,9 @@ impl Application {
         }
         if let Some(gone) = gone
             && let Some(contact) = self.contacts.get_mut(&gone.peer)
+            && contact.session == Some(from)
         {
+            // What was sent on another session that is moving too goes before what comes now.
             contact.session = Some(to);
         }
     }

@@ -4,7 +4,7 @@
 //! Out:   a panic when one that was never sent arrives (I3), one arrives twice (I2), or an ordered channel goes back.
 //! Holds: an entry is found by sender, receiver, channel and bytes; two equal messages are two entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_shards::arq::sender::{Outcome, PRIORITY_DEFAULT};
@@ -125,9 +125,23 @@ pub struct Ledger {
     open: usize,
     delivered: u64,
     delivered_bytes: u64,
+    distrusted: BTreeSet<NodeIndex>,
+    /// Early data may arrive twice, as its sender agreed: cores that cannot ask each other refuse what another has taken.
+    pub early_may_repeat: bool,
 }
 
 impl Ledger {
+    /// What this node sends is not believed, and what is sent to it not claimed, from now on.
+    pub fn distrust(&mut self, node: NodeIndex) {
+        self.distrusted.insert(node);
+    }
+
+    /// A node that is not believed.
+    #[must_use]
+    pub fn is_distrusted(&self, node: NodeIndex) -> bool {
+        self.distrusted.contains(&node)
+    }
+
     /// A message is about to be sent.
     pub fn add(
         &mut self,
@@ -139,6 +153,7 @@ impl Ledger {
         let entry = self.records.len();
         let key = (from, to, manner.channel.0, print_of(bytes));
         self.by_bytes.entry(key).or_default().push(entry);
+        let is_void = self.is_distrusted(from) || self.is_distrusted(to);
         self.records.push(Record {
             from,
             to,
@@ -147,12 +162,12 @@ impl Ledger {
             outcome: None,
             delivered: 0,
             may_repeat: false,
-            is_void: false,
+            is_void,
             is_excused: false,
             sent_at: now,
             arrived_at: None,
         });
-        self.open += usize::from(manner.reliable);
+        self.open += usize::from(manner.reliable && !is_void);
         Entry(entry)
     }
 
@@ -202,6 +217,15 @@ impl Ledger {
         }
     }
 
+    /// Nobody waits for messages from one node to another.
+    pub fn void_between(&mut self, from: NodeIndex, to: NodeIndex) {
+        for entry in 0..self.records.len() {
+            if (self.records[entry].from, self.records[entry].to) == (from, to) {
+                self.on_void(Entry(entry));
+            }
+        }
+    }
+
     /// A node was restarted: nobody will learn what became of its messages; what it had acknowledged went with it; and what
     /// others had not been told of may be sent to it again.
     pub fn void_node(&mut self, node: NodeIndex) {
@@ -216,12 +240,15 @@ impl Ledger {
         }
     }
 
-    /// A message arrived at an application. Which one it is.
+    /// A message arrived at an application.
     ///
     /// # Panics
     /// I2, I3, or order broken.
-    pub fn on_delivered(&mut self, from: NodeIndex, end: End, bytes: &[u8], now: u64) -> Entry {
+    pub fn on_delivered(&mut self, from: NodeIndex, end: End, bytes: &[u8], now: u64) {
         let (to, _, _, channel) = end;
+        if self.is_distrusted(from) {
+            return;
+        }
         let key = (from, to, channel.0, print_of(bytes));
         let candidates = self.by_bytes.get(&key).map_or(&[][..], Vec::as_slice);
         let fewest = candidates.iter().copied().min_by_key(|entry| self.records[*entry].delivered);
@@ -234,7 +261,7 @@ impl Ledger {
         record.arrived_at.get_or_insert(now);
         let is_repeated = record.delivered > 1;
         assert!(
-            !is_repeated || record.may_repeat,
+            !is_repeated || record.may_repeat || record.manner.early && self.early_may_repeat,
             "I2: message {entry} from {from:?} to {to:?} arrived twice"
         );
         if record.manner.ordered && record.manner.reliable {
@@ -246,7 +273,6 @@ impl Ledger {
         }
         self.delivered += 1;
         self.delivered_bytes += bytes.len() as u64;
-        Entry(entry)
     }
 
     /// Reliable messages whose sender does not know yet what became of them.

@@ -6,6 +6,7 @@
 
 pub mod allocator;
 pub mod application;
+pub mod byzantine;
 #[path = "../capability.rs"]
 pub mod capability;
 pub mod glass;
@@ -14,9 +15,12 @@ pub mod impair;
 pub mod ledger;
 pub mod lies;
 pub mod link;
+pub mod nat;
 pub mod node;
 pub mod place;
+pub mod swarm;
 pub mod tap;
+pub mod text;
 pub mod trace;
 pub mod world;
 

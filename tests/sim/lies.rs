@@ -2,9 +2,14 @@
 //!
 //! In:    the frames of a packet, before it is sealed.
 //! Out:   other frames of the same length.
-//! Holds: each lie parses; that is what makes it one.
+//! Holds: each lie parses, `scramble` apart; that is what makes it one. A lie draws from what it rewrites: the same packet
+//!        becomes the same lie.
 
 use dunlin_codec::bytes::{Reader, Writer};
+use dunlin_codec::error::NoRoom;
+use dunlin_codec::frame::{Frame, Frames, Part, Segment};
+use dunlin_codec::ids::{ChannelId, MessageId};
+use dunlin_shards::rng::Rng;
 
 /// Rewrites a packet's frames.
 pub type Lie = fn(&mut [u8]);
@@ -53,6 +58,95 @@ pub fn acknowledge_gaps(plain: &mut [u8]) {
             out.varint(largest)
         });
     assert!(written.is_ok(), "one range is no longer than two");
+}
+
+/// Says another thing than the last time that the same piece of a message was sent.
+pub fn equivocate(plain: &mut [u8]) {
+    let start = plain.as_ptr() as usize;
+    let piece = |frame: Result<Frame<'_>, _>| match frame {
+        Ok(Frame::Segment(segment)) if !segment.bytes.is_empty() => {
+            let from = segment.bytes.as_ptr() as usize - start;
+            Some(from..from + segment.bytes.len())
+        }
+        _ => None,
+    };
+    let piece = Frames::new(plain).find_map(piece);
+    for byte in piece.into_iter().flatten() {
+        plain[byte] ^= 0x5a;
+    }
+}
+
+/// Single bytes of long messages, far apart from each other: a gap for each.
+pub fn spray_gaps(plain: &mut [u8]) {
+    rewrite(plain, |chance, out| {
+        let total = 4_096 + chance.below(1 << 20) as u32;
+        let part = Part { offset: chance.below(u64::from(total)) as u32, total };
+        write_segment(chance, Some(part), &[0xee], out)
+    });
+}
+
+/// Messages that are longer, and channels that are more, than anybody was allowed.
+pub fn overclaim(plain: &mut [u8]) {
+    rewrite(plain, |chance, out| {
+        let part = Part { offset: chance.below(1 << 30) as u32, total: 1 << 30 };
+        write_segment(chance, Some(part), &[0xee; 3], out)
+    });
+}
+
+/// Gives up channels, skips messages and grants credit as if it cost nothing.
+pub fn disturb(plain: &mut [u8]) {
+    rewrite(plain, |chance, out| {
+        let channel = ChannelId(16 + chance.below(6) as u32);
+        let frame = match chance.below(6) {
+            0 => Frame::ChannelReset { channel, code: chance.below(9) },
+            1 => Frame::Skip { channel, message: MessageId(chance.below(1 << 20)) },
+            2 => Frame::SessionCredit { limit: chance.below(1 << 50) },
+            3 => Frame::ChannelCredit { channel, limit: chance.below(1 << 50) },
+            4 => Frame::AckFrequency { sequence: chance.below(1 << 30), bytes: chance.below(1 << 30) },
+            _ => Frame::PathChallenge(chance.next_u64().to_be_bytes()),
+        };
+        frame.write(out)
+    });
+}
+
+/// No frames at all.
+pub fn scramble(plain: &mut [u8]) {
+    drawn_from(plain).fill(plain);
+}
+
+fn drawn_from(plain: &[u8]) -> Rng {
+    let print = |print: u64, byte: &u8| (print ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    Rng::from_number(plain.iter().take(64).fold(plain.len() as u64, print))
+}
+
+fn write_segment(
+    chance: &mut Rng,
+    part: Option<Part>,
+    bytes: &[u8],
+    out: &mut Writer<'_>,
+) -> Result<(), NoRoom> {
+    let channel = ChannelId(16 + chance.below(40) as u32);
+    let message = MessageId(chance.below(200));
+    let frame = Segment { channel, message, unordered: chance.once_in(2), unreliable: None, part, bytes };
+    Frame::Segment(frame).write(out)
+}
+
+/// Frames until there is no room for more, and padding behind them.
+fn rewrite(plain: &mut [u8], mut frame: impl FnMut(&mut Rng, &mut Writer<'_>) -> Result<(), NoRoom>) {
+    let mut chance = drawn_from(plain);
+    plain.fill(0);
+    let mut rest = plain;
+    loop {
+        let mut scratch = [0; 64];
+        let mut out = Writer::new(&mut scratch);
+        if frame(&mut chance, &mut out).is_err() {
+            return;
+        }
+        let len = out.len();
+        let Some((place, behind)) = rest.split_at_mut_checked(len) else { return };
+        place.copy_from_slice(&scratch[..len]);
+        rest = behind;
+    }
 }
 
 fn varint_len(bytes: &[u8]) -> usize {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use dunlin_shards::rng::Rng;
-use dunlin_shards::route::Ecn;
+use dunlin_shards::route::{Ecn, TransmitError};
 use dunlin_shards::time::nanos_of;
 
 /// Bytes of IPv4 and UDP headers, which a link's rate is charged for too.
@@ -60,6 +60,14 @@ pub struct Conditions {
     pub refuses_too_long: bool,
     /// Nothing passes.
     pub is_cut: bool,
+    /// What enters is held until then, and comes out at once: time since the world began.
+    pub clogged_until: Duration,
+    /// Sends for which the kernel has no buffer (ENOBUFS).
+    pub no_buffers_permille: u32,
+    /// Sends that somebody on the way is said to have refused (ECONNREFUSED).
+    pub refused_permille: u32,
+    /// Sends that the outgoing link says are too long (EMSGSIZE), whatever their length.
+    pub too_long_permille: u32,
     /// Datagrams of one train that arrive at one moment are handed over as one train (GRO).
     pub joins: bool,
 }
@@ -82,6 +90,10 @@ impl Default for Conditions {
             mtu: 1_472,
             refuses_too_long: false,
             is_cut: false,
+            clogged_until: Duration::ZERO,
+            no_buffers_permille: 0,
+            refused_permille: 0,
+            too_long_permille: 0,
             joins: true,
         }
     }
@@ -102,6 +114,12 @@ pub enum Cause {
     Cut,
     /// A story wanted it to be.
     Scripted,
+    /// The sender's kernel had no buffer.
+    NoBuffers,
+    /// The sender was told that nobody listens there.
+    Refused,
+    /// A NAT does not let it in, or not back.
+    Filtered,
     /// Nobody has the address, or its node is down.
     Nobody,
     /// Delivered twice.
@@ -114,23 +132,29 @@ pub enum Cause {
     Truncated,
     /// It carries a mark of congestion.
     Marked,
+    /// It was held back with everything else on the link.
+    Clogged,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Loss,
         Self::Burst,
         Self::Queue,
         Self::TooLong,
         Self::Cut,
         Self::Scripted,
+        Self::NoBuffers,
+        Self::Refused,
+        Self::Filtered,
         Self::Nobody,
         Self::Duplicated,
         Self::Reordered,
         Self::Corrupted,
         Self::Truncated,
         Self::Marked,
+        Self::Clogged,
     ];
 }
 
@@ -274,6 +298,20 @@ impl Link {
         Ok(())
     }
 
+    /// The error that the sender's kernel gives for a train, if it gives one: nothing of it leaves then.
+    pub fn refuses(&mut self, segment_len: usize, chance: &mut Rng) -> Option<(Cause, TransmitError)> {
+        let Conditions { no_buffers_permille, refused_permille, too_long_permille, .. } = self.conditions;
+        let is_longer = segment_len > self.conditions.mtu && self.conditions.refuses_too_long;
+        if is_longer || self.happens(too_long_permille, Cause::TooLong, chance) {
+            return Some((Cause::TooLong, TransmitError::TooLong));
+        }
+        if self.happens(no_buffers_permille, Cause::NoBuffers, chance) {
+            return Some((Cause::NoBuffers, TransmitError::NoBuffers));
+        }
+        self.happens(refused_permille, Cause::Refused, chance)
+            .then_some((Cause::Refused, TransmitError::Refused))
+    }
+
     fn happens(&mut self, permille: u32, cause: Cause, chance: &mut Rng) -> bool {
         let happens = permille > 0 && chance.below(1_000) < u64::from(permille);
         if happens {
@@ -299,6 +337,12 @@ impl Link {
         let jitter = nanos_of(self.conditions.jitter);
         let jitter = if jitter > 0 { chance.below(jitter) } else { 0 };
         let at = (left + nanos_of(self.conditions.delay) + jitter).max(self.latest).max(now + 1_000);
+        let clogged_until = nanos_of(self.conditions.clogged_until);
+        if clogged_until > at {
+            self.counts.count(Cause::Clogged);
+            self.latest = clogged_until;
+            return Ok((clogged_until, ecn));
+        }
         if self.happens(self.conditions.reorder_permille, Cause::Reordered, chance) {
             return Ok((at + 1 + chance.below(nanos_of(self.conditions.reorder_by).max(1)), ecn));
         }

@@ -3,6 +3,11 @@
 //! In:    settings, a seed.
 //! Out:   shards that are driven as the engine drives them.
 //! Holds: key, reset secret and address survive a restart; everything else is new.
+//!
+//! There is no disk yet: the transport writes nothing while it runs. What it keeps, key and reset secret, is written once,
+//! whole, before the first start; the one accident that it can have there is that the reset secret's file is torn or gone, and
+//! then the node makes another (`lose_reset_secret`). Full disks, failing and torn writes come with the first protocol that
+//! promises durability.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -21,6 +26,7 @@ use dunlin_shards::stats::Stats;
 use dunlin_shards::time::{Instant, Now, WallMillis};
 
 use crate::application::Application;
+use crate::byzantine::Byzantine;
 use crate::glass::Glass;
 use crate::lies::Lie;
 
@@ -132,6 +138,8 @@ pub struct Core<C: Crypto> {
     pub letters_out: BTreeMap<u8, usize>,
     /// When its time came last, and how often in that instant.
     pub ticks: (u64, u32),
+    /// In which instant its sessions probed last, and how often in all.
+    pub probes: (u64, u64),
 }
 
 /// A node.
@@ -149,6 +157,10 @@ pub struct Node<C: Crypto> {
     pub cores: Vec<Core<C>>,
     /// What it puts into its packets instead of the truth.
     pub lie: Option<Lie>,
+    /// How it misbehaves, if it does.
+    pub byzantine: Option<Box<dyn Byzantine>>,
+    /// The NAT that it stands behind.
+    pub nat: Option<usize>,
     /// Its clocks.
     pub clock: NodeClock,
     /// How often it was started.
@@ -181,6 +193,8 @@ impl<C: Crypto> Node<C> {
             placement: Placement::new(settings.shards, PlacementSeeds::default()),
             cores: Vec::new(),
             lie: None,
+            byzantine: None,
+            nat: None,
             clock: NodeClock::default(),
             start: 0,
             paused_until: 0,
@@ -215,7 +229,14 @@ impl<C: Crypto> Node<C> {
         let config = self.config(index);
         let identity = Identity::from_seed(self.key);
         let shard = Shard::new(config, identity, entropy, self.settings.limits.clone());
-        Core { shard, timer_at: None, is_dirty: false, letters_out: BTreeMap::new(), ticks: (0, 0) }
+        Core {
+            shard,
+            timer_at: None,
+            is_dirty: false,
+            letters_out: BTreeMap::new(),
+            ticks: (0, 0),
+            probes: (0, 0),
+        }
     }
 
     fn config(&self, index: u8) -> ShardConfig {
@@ -243,6 +264,12 @@ impl<C: Crypto> Node<C> {
         for core in self.cores.drain(..) {
             self.past_stats.add(core.shard.stats());
         }
+    }
+
+    /// The file with its reset secret was torn when it stopped: it makes another.
+    pub fn lose_reset_secret(&mut self) {
+        let chance = &mut self.chance;
+        chance.fill(&mut self.reset_secret);
     }
 
     /// It runs.

@@ -38,6 +38,8 @@ pub struct Flow {
 #[derive(Debug, Default)]
 pub struct Tap {
     flows: BTreeMap<(NodeIndex, SocketAddr), Flow>,
+    /// Where something of a node's reached another behind a NAT, and when: through a NAT the answer may come from another port.
+    reached: BTreeMap<(NodeIndex, NodeIndex), Vec<(SocketAddr, u64)>>,
 }
 
 impl Tap {
@@ -53,6 +55,22 @@ impl Tap {
     /// A datagram of the node's arrived at the address.
     pub fn on_reached(&mut self, node: NodeIndex, remote: SocketAddr, now: u64) {
         self.flow(node, remote).reached_at.get_or_insert(now);
+    }
+
+    /// The same, when who it reached is behind a NAT: whatever comes from there later proves it, by whichever port.
+    pub fn on_reached_behind(&mut self, node: NodeIndex, remote: SocketAddr, peer: NodeIndex, now: u64) {
+        if !self.flow(node, remote).is_proven {
+            self.reached.entry((node, peer)).or_default().push((remote, now));
+        }
+    }
+
+    /// A datagram of a peer behind a NAT came.
+    pub fn on_in_from(&mut self, node: NodeIndex, peer: NodeIndex, sent_at: u64) {
+        let Some(reached) = self.reached.get_mut(&(node, peer)) else { return };
+        let proven: Vec<_> = reached.extract_if(.., |(_, at)| *at <= sent_at).collect();
+        for (remote, _) in proven {
+            self.flow(node, remote).is_proven = true;
+        }
     }
 
     /// A datagram came; `sent_at` is unknown for a forged one.
@@ -96,6 +114,7 @@ impl Tap {
     /// The node was restarted: it knows no address any more.
     pub fn forget(&mut self, node: NodeIndex) {
         self.flows.retain(|(owner, _), _| *owner != node);
+        self.reached.retain(|(owner, _), _| *owner != node);
     }
 
     /// What is known of a flow.

@@ -16,11 +16,42 @@
 //!
 //! Holds: the same seed gives the same hash on every machine.
 
+use core::cell::RefCell;
 use core::fmt;
 use std::collections::VecDeque;
 
 /// Lines kept for the report of a failure.
 const RECENT: usize = 60;
+
+thread_local! {
+    /// Reports of worlds that broke on this thread, when somebody keeps them.
+    static REPORT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From now on reports of this thread are kept for `take_report`, or printed.
+pub fn keep_reports(keeps: bool) {
+    REPORT.set(keeps.then(String::new));
+}
+
+/// What was reported since.
+#[must_use]
+pub fn take_report() -> String {
+    REPORT.with_borrow_mut(|report| report.as_mut().map(core::mem::take)).unwrap_or_default()
+}
+
+/// A world that breaks says where it stood.
+pub(crate) fn report(text: &str) {
+    let is_kept = REPORT.with_borrow_mut(|report| match report {
+        Some(report) => {
+            report.push_str(text);
+            true
+        }
+        None => false,
+    });
+    if !is_kept {
+        eprint!("{text}");
+    }
+}
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -206,6 +206,9 @@ pub(crate) struct Delivery {
     pub(crate) block: Block,
 }
 
+/// Moves of sessions that a handle remembers.
+const MOVED_MAX: usize = 16;
+
 /// A remote node, shared by all its handles and the driver of its shard.
 pub(crate) struct PeerShared {
     pub(crate) engine: Arc<EngineShared>,
@@ -220,6 +223,8 @@ pub(crate) struct PeerShared {
     pub(crate) room: Bell,
     /// Live sessions, and by bits the shards whose rings may hold messages.
     sessions: Mutex<Vec<SessionId>>,
+    /// Sessions that ended in others, and where that led: the last few.
+    moved: Mutex<Vec<(SessionId, SessionId)>>,
     shards: [AtomicU64; 2],
     closed: OnceLock<CloseReason>,
 }
@@ -237,6 +242,7 @@ impl PeerShared {
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::default(),
             sessions: Mutex::new(vec![session]),
+            moved: Mutex::new(Vec::new()),
             shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
         }
@@ -262,6 +268,7 @@ impl PeerShared {
         if !sessions.contains(&session) {
             sessions.push(session);
         }
+        lock(&self.moved).retain(|(gone, _)| *gone != session);
         self.note_shard(session);
         true
     }
@@ -291,6 +298,27 @@ impl PeerShared {
 
     pub(crate) fn move_to(&self, session: SessionId) {
         self.session.store(session.0, Ordering::Release);
+    }
+
+    /// One session carries on for another. Shards tell in whatever order: the other may not have been told of yet, or may itself
+    /// have moved on already.
+    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) {
+        let mut moved = lock(&self.moved);
+        let to = moved.iter().find(|(gone, _)| *gone == to).map_or(to, |(_, heir)| *heir);
+        for (_, heir) in moved.iter_mut().filter(|(_, heir)| *heir == from) {
+            *heir = to;
+        }
+        if moved.len() == MOVED_MAX {
+            moved.remove(0);
+        }
+        moved.push((from, to));
+        drop(moved);
+        self.add_session(to);
+        // Another session of ours may be moving too: what was sent there goes before what comes now.
+        if self.session() == from {
+            self.move_to(to);
+        }
+        self.remove_session(from, &CloseReason::Local);
     }
 
     pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {

@@ -37,3 +37,9 @@ pub const CODE_BUSY: u64 = 2;
 
 /// The first channel of transfers.
 const FIRST_CHANNEL: Channel = Channel(16);
+/// Restarts of the receiver that a sender goes through: each takes new channels.
+const RESTARTS_MAX: u32 = 32;
+/// A DONE on this channel, behind those of transfers: the sender has no more files. A session's CLOSE alone may be lost, and with it
+/// the difference between a sender that is through and one that will come back.
+// spec: atp/file-goodbye
+const GOODBYE: Channel = Channel(FIRST_CHANNEL.0 + (RESTARTS_MAX + 1) * FILES_AT_ONCE as u32);

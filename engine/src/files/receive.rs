@@ -21,7 +21,7 @@ use super::claims::Claims;
 use super::folder::Folder;
 use super::incoming::{Counts, Desk, Incoming, Job};
 use super::news::Watch;
-use super::{CODE_BUSY, CODE_DONE, FILES_AT_ONCE};
+use super::{CODE_BUSY, CODE_DONE, FILES_AT_ONCE, GOODBYE};
 use crate::api::{Channel, Event, Message, Peer, SendOptions};
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -230,11 +230,13 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn run(mut self) {
-        while let Ok(message) = self.peer.recv() {
+        let mut is_through = false;
+        while !is_through && let Ok(message) = self.peer.recv() {
+            is_through = is_goodbye(&message);
             self.on_message(message);
         }
         let reason = self.peer.close_reason();
-        let is_done = matches!(reason, Some(CloseReason::Peer { code: CODE_DONE, .. }));
+        let is_done = is_through || matches!(reason, Some(CloseReason::Peer { code: CODE_DONE, .. }));
         let why = reason.map_or_else(|| "the session ended".to_owned(), |reason| reason.to_string());
         let has_offered = !self.channels.is_empty();
         for channel in self.channels.values() {
@@ -244,6 +246,8 @@ impl Dispatcher {
         // A thread's panic was printed; the others go on.
         let failed = self.threads.drain(..).map(|thread| thread.join().unwrap_or(1)).sum();
         let done = (is_done && has_offered).then_some(failed);
+        // The sender closes too, but that may be lost.
+        self.peer.close(CODE_DONE);
         let _ = self.notices.send(Notice::Left { peer: self.peer, done });
     }
 
@@ -290,4 +294,9 @@ impl Dispatcher {
         refusal.write(&mut out).expect("a refusal fits the buffer");
         let _ = self.peer.send_with(out.written(), SendOptions { channel, ..SendOptions::default() });
     }
+}
+
+/// The sender has no more files.
+fn is_goodbye(message: &Message) -> bool {
+    message.channel() == GOODBYE && matches!(FileMessage::parse(message), Ok(FileMessage::Done { .. }))
 }

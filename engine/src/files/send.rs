@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use dunlin_codec::bytes::Writer;
 use dunlin_codec::file::{FileMessage, Outcome};
 use dunlin_codec::uri::DunlinUri;
 use dunlin_shards::event::{CloseReason, EarlyData};
 
 use super::news::{Transfer, Watch};
 use super::outgoing::{Answer, Desk, Outgoing, Prepared, channel_of};
-use super::{CODE_BUSY, CODE_DONE, CODE_STOPPED, FILES_AT_ONCE};
+use super::{CODE_BUSY, CODE_DONE, CODE_STOPPED, FILES_AT_ONCE, GOODBYE, RESTARTS_MAX};
 use crate::api::{
     ConnectError, ConnectOptions, Connected, EARLY_OVERHEAD, EARLY_ROOM, Early, Event, Peer, RecvError,
     SendOptions,
@@ -29,8 +30,8 @@ use crate::mailbox::lock;
 
 /// How often the sender looks for events while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Restarts of the receiver that a sender goes through: each takes new channels.
-const RESTARTS_MAX: u32 = 32;
+/// How long the receiver may take to acknowledge that there are no more files.
+const GOODBYE_WAIT: Duration = Duration::from_secs(5);
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -145,10 +146,25 @@ impl Sending {
             // Its panic was printed; its file counts as not sent.
             let _ = thread.join();
         }
+        self.say_goodbye(&peer);
         peer.close(CODE_DONE);
         let _ = router.join();
         self.fail_rest(&peer);
         Ok(self.sum(connected.early))
+    }
+
+    /// Tells the receiver that there are no more files, and waits until it knows.
+    // spec: atp/file-goodbye
+    fn say_goodbye(&self, peer: &Peer) {
+        if self.desk.stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut bytes = [0; 16];
+        let mut out = Writer::new(&mut bytes);
+        FileMessage::Done { length: 0 }.write(&mut out).expect("a DONE fits");
+        let options = SendOptions { channel: GOODBYE, ..SendOptions::default() };
+        // A receiver that is gone by now has heard enough.
+        let _ = peer.send_with(out.written(), options).map(|_| peer.flush(GOODBYE_WAIT));
     }
 
     fn sum(&self, early: EarlyData) -> Sent {

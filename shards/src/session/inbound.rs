@@ -45,7 +45,7 @@ pub mod code {
 /// What became of an opened packet's frames.
 enum Taken {
     /// Everything was taken; it may be acknowledged.
-    Whole { eliciting: bool },
+    Whole { eliciting: bool, probing: bool },
     /// There was no memory for something: it must come again.
     NoMemory,
 }
@@ -90,8 +90,11 @@ impl<C: Crypto> Session<C> {
         self.replay.commit(number);
         self.unmatched = 0;
         around.stats.packets_opened += 1;
-        self.on_opened(around, arrival, number, datagram_len);
-        self.on_plaintext(around, arrival, number, &body[..plain_len]);
+        let newest = self.on_opened(around, arrival, number, datagram_len);
+        let probing = self.on_plaintext(around, arrival, number, &body[..plain_len]);
+        if !self.path.is_of(arrival) {
+            self.on_other_path(around, arrival, newest && !probing, datagram_len);
+        }
         Ok(())
     }
 
@@ -114,12 +117,20 @@ impl<C: Crypto> Session<C> {
         }
     }
 
-    /// A packet is proven to come from the peer.
-    fn on_opened(&mut self, around: &mut Surroundings, arrival: &Arrival, number: PacketNumber, len: usize) {
+    /// A packet is proven to come from the peer. True: it is the newest so far.
+    fn on_opened(
+        &mut self,
+        around: &mut Surroundings,
+        arrival: &Arrival,
+        number: PacketNumber,
+        len: usize,
+    ) -> bool {
         let now = around.now.instant;
         self.last_heard = now;
         self.is_shrunk = false;
         self.finish = None;
+        // Whatever the phase: one that was told to close before its peer had confirmed it still has messages to bring there.
+        let is_confirmation = self.highest.is_none() && !self.agreement.initiator;
         let newest = self.highest.is_none_or(|highest| number.0 > highest);
         if newest {
             self.highest = Some(number.0);
@@ -129,15 +140,17 @@ impl<C: Crypto> Session<C> {
             if self.path.local.is_none() {
                 self.path.local = arrival.local;
             }
-        } else {
-            self.on_other_path(around, arrival, newest, len);
+        }
+        // From elsewhere it proves the keys, but not who is where the Hello came from: somebody may have sent that on.
+        if is_confirmation && self.path.is_of(arrival) {
+            self.path.on_validated();
         }
         if matches!(self.phase, Phase::Unconfirmed { .. }) {
             self.phase = Phase::Open;
             self.phase_changed = true;
-            self.path.on_validated();
             self.announce(around);
         }
+        newest
     }
 
     /// Tells the application of a session that the peer opened, once.
@@ -149,32 +162,40 @@ impl<C: Crypto> Session<C> {
         }
     }
 
+    /// Takes the frames. True: they say nothing of where the peer is, as they only ask or answer that, or nothing was taken.
     fn on_plaintext(
         &mut self,
         around: &mut Surroundings,
         arrival: &Arrival,
         number: PacketNumber,
         plain: &[u8],
-    ) {
+    ) -> bool {
         match self.phase {
             Phase::Closing { .. } => {
+                around.stats.count_drop(DropReason::Closing);
                 // The peer has not heard our CLOSE yet, unless this is its own.
                 self.control.close.get_or_insert((code::DONE, ""));
                 self.on_close_only(around, plain);
-                return;
+                return true;
             }
-            Phase::Gone => return,
+            Phase::Gone => return true,
             Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         match self.on_frames(around, Some(arrival), plain) {
-            Ok(Taken::Whole { eliciting }) => {
+            Ok(Taken::Whole { eliciting, probing }) => {
                 let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
                 let packet = Received { number, bytes, ack_eliciting: eliciting, ecn };
                 self.acknowledgements.on_packet(around.now.instant, &packet);
+                // The peer still asks for answers here: it has not heard that another session carries on, perhaps.
+                if eliciting && !self.peer_yielded && matches!(self.phase, Phase::Yielded { .. }) {
+                    self.control.close.get_or_insert((code::SUPERSEDED, YIELDS));
+                }
+                return probing;
             }
             Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),
             Err(violation) => self.on_violation(around, violation),
         }
+        false
     }
 
     /// The peer broke the protocol: it is told, and the session closes.
@@ -203,10 +224,11 @@ impl<C: Crypto> Session<C> {
         arrival: Option<&Arrival>,
         plain: &[u8],
     ) -> Result<Taken, &'static str> {
-        let mut eliciting = false;
+        let (mut eliciting, mut probing) = (false, true);
         for frame in Frames::new(plain) {
             let frame = frame.map_err(|_| "a frame that does not parse")?;
             eliciting |= frame.is_ack_eliciting();
+            probing &= matches!(frame, Frame::PathChallenge(_) | Frame::PathResponse(_) | Frame::Padding(_));
             if let Frame::Segment(segment) = &frame {
                 if !self.on_segment(around, segment)? {
                     return Ok(Taken::NoMemory);
@@ -215,7 +237,7 @@ impl<C: Crypto> Session<C> {
             }
             self.on_control_frame(around, arrival, &frame)?;
         }
-        Ok(Taken::Whole { eliciting })
+        Ok(Taken::Whole { eliciting, probing })
     }
 
     /// False: there was no memory for it.
@@ -296,6 +318,7 @@ impl<C: Crypto> Session<C> {
     /// acknowledges it, and our own directory says where to go on.
     fn on_peer_yielded(&mut self, now: Instant) {
         self.peer_yielded = true;
+        self.phase_changed = true;
         if matches!(self.phase, Phase::Yielded { .. }) {
             self.close(now, code::SUPERSEDED, YIELDS);
         }

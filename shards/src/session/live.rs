@@ -15,7 +15,9 @@ use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
 use crate::event::{CloseReason, Event, Ticket};
-use crate::limits::{CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_LINGER};
+use crate::limits::{
+    CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_ASK_AGAIN, YIELD_LINGER,
+};
 use crate::mail::Listing;
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
@@ -97,6 +99,8 @@ pub(crate) struct Finish {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probation {
     pub(crate) successor: SessionId,
+    /// If this one lives, the other drains into it.
+    pub(crate) stays: bool,
     pub(crate) until: Instant,
     pub(crate) since: Instant,
 }
@@ -182,6 +186,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) drain_code: u64,
     /// The peer has nothing more to send here: another session carries on for this one.
     pub(crate) peer_yielded: bool,
+    /// When the directory of identities was told so.
+    pub(crate) yield_told: Option<Instant>,
     /// Messages that wait until this session has drained into another.
     pub(crate) forward: Vec<Outgoing>,
     /// The queue's size that the application knows of.
@@ -329,8 +335,16 @@ impl<C: Crypto> Session<C> {
         consider(self.receive_keys.poll_timeout());
         consider(self.renewal_deadline());
         consider(self.unresponsive_at());
+        consider(self.yield_due());
         consider((!self.is_shrunk).then(|| self.last_heard + SHRINK_AFTER).filter(|_| self.is_quiet()));
         earliest
+    }
+
+    /// The peer goes on elsewhere and we do not know where yet: when the directory is to be asked. It may not know either, so
+    /// it is asked again.
+    pub(crate) fn yield_due(&self) -> Option<Instant> {
+        let is_waiting = self.peer_yielded && self.listed && self.phase == Phase::Open;
+        is_waiting.then(|| self.yield_told.map_or(Instant::ZERO, |told| told + YIELD_ASK_AGAIN))
     }
 
     /// Nothing of ours is unacknowledged.

@@ -352,13 +352,14 @@ impl<C: Crypto> Session<C> {
     }
 
     fn write_close(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
-        let (code, reason) = self.control.close.take()?;
-        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
+        let (code, reason) = self.control.close?;
         let close = Frame::Close(Close { code, reason });
         let len = OVERHEAD + close.encoded_len();
         if len > self.path.budget() || len > frame.len() {
             return None;
         }
+        self.control.close = None;
+        let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
         close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
         let number = ticket.number();
         self.seal(&mut frame[..len], ticket);

@@ -37,6 +37,12 @@ impl Path {
         }
     }
 
+    /// A path to an address that nothing has come from yet; not validated.
+    #[must_use]
+    pub(crate) fn to(remote: SocketAddr) -> Self {
+        Self { remote, local: None, socket: SocketIndex(0), validated: false, received: 0, sent: 0 }
+    }
+
     /// Counts bytes that came from there.
     pub(crate) fn on_received(&mut self, bytes: usize) {
         self.received += bytes as u64;

@@ -223,8 +223,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The handshake will not come to an end: the application gets its messages back and the reason.
     pub(super) fn abandon_connecting(&mut self, id: SessionId, reason: CloseReason) {
-        let Slot::Connecting(connecting) = self.table.free(id) else { return };
+        let Slot::Connecting(mut connecting) = self.table.free(id) else { return };
         self.timers.cancel(id.slot() as u32);
+        // Unreliable messages that made room for newer ones while nobody answered, or travelled as early data.
+        while let Some(released) = connecting.sender.poll_released() {
+            self.around.events.push_back(Event::Released { session: id, released });
+        }
         for left in connecting.sender.into_undelivered() {
             self.return_message(id, left.message);
         }
@@ -307,6 +311,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Slot::Connecting(connecting) = self.table.take(id) else { return None };
         let Connecting {
             ticket,
+            remote,
             mut handshake,
             mut sender,
             early,
@@ -349,6 +354,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             resent: succeeds.then_some(resent),
             early,
             frames: answer.frames.to_vec(),
+            dialled: remote,
             arrival: *arrival,
             round_trip: (sent_count == 1).then(|| self.around.now.instant.since(sent_at)),
         })
@@ -391,7 +397,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             early: Vec::new(),
             instance: InstanceId::default(),
         };
-        let Ok(mut connecting) = self.begin_handshake(id, connect) else { return };
+        let Ok(mut connecting) = self.begin_handshake(id, connect) else {
+            // The identity was sound when the session began; should it ever be none, nothing is lost in silence.
+            messages.into_iter().for_each(|message| self.return_message(id, message));
+            drop(self.table.free(id));
+            let reason = CloseReason::WrongIdentity;
+            self.around.events.push_back(Event::Closed { session: id, peer, reason });
+            return;
+        };
         connecting.succeeds = true;
         for message in messages {
             if message.once {

@@ -28,6 +28,15 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
+    /// Closes every session at once: nobody is left to use them. The next polls tell the peers.
+    pub fn close_all(&mut self, now: Now) {
+        self.begin(now);
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.id_of(slot as u32) else { continue };
+            self.on_close(id, code::SHUTDOWN);
+        }
+    }
+
     pub(super) fn on_application_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Connect(connect) => self.on_connect(*connect),
@@ -67,13 +76,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::StrikeAnswer { e, struck } => self.on_strike_answer(&e, struck),
             Mail::SessionUp(listing) => self.on_session_up(listing),
             Mail::SessionDown(listing) => self.directory.on_down(&listing),
+            Mail::PeerYielded(listing) => self.on_peer_yielded(&listing),
             Mail::Retire { session, into } => {
                 if let Some(live) = self.table.live(session) {
                     live.drain(Some(into));
                     self.touch(session);
                 }
             }
-            Mail::Probe { session, successor } => self.on_probe(session, successor),
+            Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
             Mail::Opened(opened) => self.on_opened(from, *opened),
             Mail::Taken { session, by } => self.on_taken(session, by),
@@ -186,12 +196,20 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// The peer came as another instance: this older session is asked whether it lives.
-    fn on_probe(&mut self, id: SessionId, successor: SessionId) {
+    fn on_peer_yielded(&mut self, listing: &Listing) {
+        let mut letter = None;
+        self.directory.on_yielded(listing, |mail, session| letter = Some((session.shard(), mail)));
+        if let Some((shard, mail)) = letter {
+            self.post(shard, mail);
+        }
+    }
+
+    /// There is a newer session with the peer: this older one is asked whether it lives.
+    fn on_probe(&mut self, id: SessionId, successor: SessionId, stays: bool) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id).filter(|session| !session.is_over()) else { return };
         let until = now + session.recovery.rtt().probe_timeout(0) * 3;
-        session.probation = Some(Probation { successor, until, since: now });
+        session.probation = Some(Probation { successor, stays, until, since: now });
         session.control.ping = true;
         self.touch(id);
     }
@@ -203,6 +221,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(probation) = session.probation else { return };
         if session.last_heard > probation.since || session.is_over() {
             session.probation = None;
+            if probation.stays && !session.is_over() {
+                let successor = probation.successor;
+                self.post(successor.shard(), Mail::Retire { session: successor, into: id });
+            }
         } else if probation.until <= now {
             session.probation = None;
             session.successor = Some(probation.successor);

@@ -195,6 +195,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.table.used()
     }
 
+    /// Sessions that other shards began and this one has: each still takes a slot there.
+    pub fn adopted(&self) -> usize {
+        self.adopted.len()
+    }
+
     /// The shard was asked to shut down, and nothing is left that it must do.
     pub fn is_drained(&self) -> bool {
         self.shutting_down && self.table.is_quiet()
@@ -203,6 +208,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// Bytes of message blocks that the shard has allocated.
     pub fn allocated_bytes(&self) -> usize {
         self.around.pool.allocated_bytes()
+    }
+
+    /// Bytes of message blocks among them that hold something.
+    pub fn used_bytes(&self) -> usize {
+        self.around.pool.allocated_bytes() - self.around.pool.free_bytes()
     }
 
     /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core.
@@ -308,6 +318,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Destination::Shard(shard) = to;
         if usize::from(shard) >= self.config.placement.shard_count() {
             return Err(DropReason::UnknownSession);
+        }
+        if !self.admission.take_misrouted(self.around.now.instant) {
+            return Err(DropReason::MisroutedRate);
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
         block.copy_from_slice(datagram);

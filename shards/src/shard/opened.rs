@@ -35,6 +35,9 @@ pub(crate) struct Handed {
     resent: Option<usize>,
 }
 
+/// What came with a Welcome at least, in bytes, its frames apart.
+const WELCOME_LEN_MIN: usize = 64;
+
 impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// A session of ours may begin: here, or on the shard `landed` whose socket took the Welcome.
     // spec: atp/placement
@@ -93,7 +96,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The session begins.
     fn open(&mut self, id: SessionId, opened: Opened) {
         let Opened { session: wire_id, ticket, peer, sender, finish, early, frames, arrival, .. } = opened;
-        let (instance, remote) = (opened.peer_instance, arrival.remote);
+        let instance = opened.peer_instance;
         let agreement = Agreement {
             id,
             wire_id,
@@ -106,9 +109,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             reset_token: Some(opened.reset_token),
         };
         let secrets = Secrets { send: opened.send, receive: opened.receive, hash: opened.hash };
-        let mut path = Path::of_arrival(&arrival);
-        path.on_validated();
+        let path = Path::to(opened.dialled);
         let mut session = self.new_session(agreement, path, secrets, sender);
+        if session.path.is_of(&arrival) {
+            session.path = Path::of_arrival(&arrival);
+        } else {
+            // The application vouches for the address that it dialled. An answer from elsewhere, through a NAT or sent on by somebody,
+            // proves nothing of where it came from: that address is asked.
+            session.on_other_path(&mut self.around, &arrival, true, WELCOME_LEN_MIN + frames.len());
+        }
+        session.path.on_validated();
+        let remote = session.path.remote;
         session.phase = Phase::Open;
         session.announced = true;
         session.control.ping = true;

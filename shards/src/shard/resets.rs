@@ -100,6 +100,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return Err(DropReason::BadReset);
         }
         match session.phase {
+            // Another session with the peer is there already.
+            Phase::Unconfirmed { .. } | Phase::Open if session.probation.is_some() => {
+                session.successor = session.probation.take().map(|probation| probation.successor);
+                session.phase = Phase::Gone;
+            }
             Phase::Unconfirmed { .. } | Phase::Open => self.reconnect(id),
             // Nobody is left to say goodbye to.
             Phase::Closing { .. } | Phase::Yielded { .. } | Phase::Gone => session.phase = Phase::Gone,

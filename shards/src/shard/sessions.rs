@@ -70,6 +70,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             peer_yielded: false,
+            yield_told: None,
             forward: Vec::new(),
             told_queue: 0,
             told_resent: 0,
@@ -127,6 +128,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             let listing = session.listing();
             self.tell_directory(Mail::SessionUp(listing), &listing.peer);
         }
+        self.tell_yielded(id);
         self.check_probation(id);
         let Some(session) = self.table.live(id) else { return };
         if let Some(into) = session.drained_into.take() {
@@ -135,6 +137,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         if self.table.live(id).is_some_and(|session| session.phase == Phase::Gone) {
             self.remove_session(id);
+        }
+    }
+
+    /// The peer left the session for another: the directory says which.
+    fn tell_yielded(&mut self, id: SessionId) {
+        let now = self.around.now.instant;
+        let Some(session) = self.table.live(id) else { return };
+        if session.yield_due().is_some_and(|at| at <= now) {
+            session.yield_told = Some(now);
+            let listing = session.listing();
+            self.tell_directory(Mail::PeerYielded(listing), &listing.peer);
         }
     }
 
@@ -264,7 +277,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
         self.begin(now);
         let shard = match &mail {
-            Mail::SessionUp(listing) | Mail::SessionDown(listing) => {
+            Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
                 self.config.placement.of_key(&listing.peer.0).0
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),

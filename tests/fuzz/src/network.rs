@@ -121,11 +121,8 @@ impl<C: Crypto> Network<C> {
             len,
             reliable: manner.reliable(),
             ordered: manner.ordered(),
-            outcome: None,
-            delivered: 0,
-            may_repeat: false,
-            is_void: false,
-            is_excused: false,
+            idempotent,
+            ..Record::default()
         });
         Outgoing {
             ticket: number as u64,
@@ -346,8 +343,12 @@ impl<C: Crypto> Network<C> {
             }
             Event::Accepted { session, .. } => self.on_open(node, session),
             Event::ConnectFailed { .. } => self.endings += 1,
-            Event::Closed { session, .. } => {
+            Event::Closed { session, peer, .. } => {
                 self.endings += 1;
+                let is_end = |at: &usize| *at == node || self.nodes[*at].id == peer;
+                for from in (0..self.nodes.len()).filter(is_end).collect::<Vec<_>>() {
+                    self.records.on_closed(from);
+                }
                 self.nodes[node].sessions.retain(|known| *known != session);
             }
             Event::PeerRestarted { from, to, .. } | Event::Moved { from, to } => {

@@ -25,9 +25,10 @@ impl Choice {
     }
 
     fn settings(self) -> Settings {
+        // As in production, a key outlives its renewal by more packets than a window holds.
         let short = KeyLimits {
             packets: 16,
-            packets_max: 64,
+            packets_max: 8_192,
             life: Duration::from_secs(5),
             life_max: Duration::from_secs(20),
         };

@@ -30,11 +30,15 @@ pub struct Record {
     pub outcome: Option<Outcome>,
     /// How often it arrived.
     pub delivered: u32,
+    /// Its sender said that arriving twice does no harm, as it must of early data: it may arrive once in each session.
+    pub idempotent: bool,
+    /// Where it arrived last.
+    pub session: Option<SessionId>,
     /// It changed its session, or an end was restarted: it may arrive again.
     pub may_repeat: bool,
     /// Its sender was restarted: nobody is told what became of it.
     pub is_void: bool,
-    /// Somebody was restarted since: an acknowledgement proves nothing any more.
+    /// Somebody was restarted, or its session ended before it was its turn: an acknowledgement proves nothing any more.
     pub is_excused: bool,
 }
 
@@ -70,11 +74,13 @@ impl Records {
         assert_eq!(end.3, record.channel, "message {number} arrived on its channel");
         record.delivered += 1;
         let is_repeated = record.delivered > 1;
-        assert!(!is_repeated || record.may_repeat, "I2: message {number} arrived twice");
-        if record.ordered && record.reliable {
+        let is_elsewhere = record.session.replace(end.2) != Some(end.2);
+        let may_repeat = record.may_repeat || record.idempotent && is_elsewhere;
+        assert!(!is_repeated || may_repeat, "I2: message {number} arrived twice");
+        // What changed its session comes behind what was sent there before.
+        if record.ordered && record.reliable && !record.may_repeat && !is_repeated {
             let last = self.last.insert(end, number);
-            let is_behind = last.is_none_or(|last| last < number || self.all[last].may_repeat);
-            assert!(is_behind || is_repeated, "message {number} arrived after {last:?}");
+            assert!(last.is_none_or(|last| last < number), "message {number} arrived after {last:?}");
         }
     }
 
@@ -94,6 +100,13 @@ impl Records {
             record.is_void |= record.from == node;
             record.is_excused = true;
             record.may_repeat = true;
+        }
+    }
+
+    /// A session of this sender ended at either end: what waits at the other for earlier messages goes with it.
+    pub fn on_closed(&mut self, from: usize) {
+        for record in self.all.iter_mut().filter(|record| record.from == from && record.delivered == 0) {
+            record.is_excused = true;
         }
     }
 

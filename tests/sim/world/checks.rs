@@ -4,15 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_codec::frame::{FrameKind, Frames};
-use dunlin_codec::ids::SessionId;
-use dunlin_shards::event::Event;
+use dunlin_codec::frame::{Frame, FrameKind, Frames, Segment};
+use dunlin_codec::ids::{ChannelId, SessionId};
+use dunlin_shards::event::{CloseReason, EarlyData, Event};
 use dunlin_shards::mail::Mail;
+use dunlin_shards::route::Transmit;
 use dunlin_shards::session::crypto::Crypto;
+use dunlin_shards::shard::Timer;
 use dunlin_shards::stats::DropReason;
 
 use crate::glass;
 use crate::link::Cause;
+use crate::text;
 
 use super::{NodeIndex, POISON, WorldOf};
 
@@ -23,6 +26,9 @@ const POISON_RUN: usize = 8;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Coverage {
     counts: BTreeMap<(&'static str, &'static str), u64>,
+    /// What is counted with every packet, by index.
+    frames: [u64; FrameKind::ALL.len()],
+    causes: [u64; Cause::ALL.len()],
 }
 
 impl Coverage {
@@ -33,27 +39,54 @@ impl Coverage {
         }
     }
 
-    pub(super) fn count_cause(&mut self, cause: Cause) {
-        self.count("fault", name_of_cause(cause), 1);
+    pub(super) fn count_causes(&mut self, cause: Cause, by: u64) {
+        self.causes[cause as usize] += by;
     }
 
     pub(super) fn count_event(&mut self, event: &Event) {
         self.count("event", name_of(event), 1);
+        match event {
+            Event::Closed { reason, .. } => self.count("closed", name_of_reason(reason), 1),
+            Event::ConnectFailed { reason, .. } => self.count("connect failed", name_of_reason(reason), 1),
+            Event::Connected { early, .. } => {
+                let name = match early {
+                    EarlyData::None => "none",
+                    EarlyData::Accepted => "accepted",
+                    EarlyData::Refused => "refused",
+                };
+                self.count("early data", name, 1);
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn count_frame(&mut self, kind: FrameKind) {
-        self.count("frame", kind.name(), 1);
+        self.frames[kind as usize] += 1;
+    }
+
+    pub(super) fn count_timer(&mut self, timer: Timer) {
+        let name = match timer {
+            Timer::Session => "Session",
+            Timer::Handshake => "Handshake",
+            Timer::Mail => "Mail",
+            Timer::Memory => "Memory",
+        };
+        self.count("timer", name, 1);
     }
 
     /// How often it happened.
     #[must_use]
     pub fn of(&self, group: &'static str, name: &'static str) -> u64 {
-        self.counts.get(&(group, name)).copied().unwrap_or_default()
+        self.iter().find(|(a, b, _)| (*a, *b) == (group, name)).map_or(0, |(_, _, count)| count)
     }
 
     /// All of it: group, name, how often.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.counts.iter().map(|((group, name), count)| (*group, *name, *count))
+        let frames = FrameKind::ALL.iter().map(|kind| ("frame", kind.name(), self.frames[*kind as usize]));
+        let causes =
+            Cause::ALL.iter().map(|cause| ("link", name_of_cause(*cause), self.causes[*cause as usize]));
+        let others = self.counts.iter().map(|((group, name), count)| (*group, *name, *count));
+        frames.chain(causes).chain(others).filter(|(_, _, count)| *count > 0)
     }
 }
 
@@ -73,8 +106,29 @@ pub fn name_of_cause(cause: Cause) -> &'static str {
         Cause::Corrupted => "corrupted",
         Cause::Truncated => "truncated",
         Cause::Marked => "marked",
+        Cause::NoBuffers => "no buffers",
+        Cause::Refused => "refused",
+        Cause::Filtered => "filtered",
+        Cause::Clogged => "clogged",
     }
 }
+
+/// Names of all events.
+pub const EVENT_NAMES: &[&str] = &[
+    "Connected",
+    "ConnectFailed",
+    "Accepted",
+    "Message",
+    "Released",
+    "QueueLimit",
+    "ChannelClosed",
+    "Pong",
+    "Roamed",
+    "PeerRestarted",
+    "Moved",
+    "Closed",
+    "Adopted",
+];
 
 /// An event's name.
 #[must_use]
@@ -93,6 +147,21 @@ pub fn name_of(event: &Event) -> &'static str {
         Event::PeerRestarted { .. } => "PeerRestarted",
         Event::Moved { .. } => "Moved",
         Event::Closed { .. } => "Closed",
+    }
+}
+
+fn name_of_reason(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Local => "Local",
+        CloseReason::Peer { .. } => "Peer",
+        CloseReason::Idle => "Idle",
+        CloseReason::Unresponsive => "Unresponsive",
+        CloseReason::HandshakeTimeout => "HandshakeTimeout",
+        CloseReason::WrongIdentity => "WrongIdentity",
+        CloseReason::Violation(_) => "Violation",
+        CloseReason::PeerRestarted => "PeerRestarted",
+        CloseReason::KeysExpired => "KeysExpired",
+        CloseReason::Overloaded => "Overloaded",
     }
 }
 
@@ -139,32 +208,62 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::TokenUp { .. } => 19,
         Mail::TokenDown { .. } => 20,
         Mail::Reset { .. } => 21,
+        Mail::PeerYielded(_) => 22,
     }
 }
 
 impl<C: Crypto> WorldOf<C> {
-    /// I6: what a shard has allocated for messages stays within its bound.
-    pub(super) fn check_step(&mut self) {
-        for node in &self.nodes {
-            let cap = node.settings.limits.memory;
-            for core in &node.cores {
-                let allocated = core.shard.allocated_bytes();
-                assert!(allocated <= cap, "I6: {allocated} bytes allocated, {cap} are allowed");
-            }
-        }
+    /// I6: what a shard has allocated for messages, and its sessions, stay within their bounds.
+    pub(super) fn check_shard(&self, node: NodeIndex, shard: u8) {
+        let owner = &self.nodes[node.0];
+        let Some(core) = owner.cores.get(usize::from(shard)) else { return };
+        let (allocated, cap) = (core.shard.allocated_bytes(), owner.settings.limits.memory);
+        assert!(allocated <= cap, "I6: {node:?} has allocated {allocated} bytes, {cap} are allowed");
+        let (sessions, cap) = (core.shard.sessions(), owner.settings.limits.sessions);
+        assert!(sessions <= cap, "I6: {node:?} has {sessions} sessions, {cap} are allowed");
     }
 
-    /// I13: no packet holds a byte of a buffer that nobody wrote. Counts its frames.
-    pub(super) fn check_sealed(&mut self, node: NodeIndex) {
+    /// I12: however late a shard's time comes, no session probes more than once for it.
+    pub(super) fn check_probes(&mut self, node: NodeIndex, shard: u8, (before, sessions): (u64, usize)) {
+        let now = self.now;
+        let core = &mut self.nodes[node.0].cores[usize::from(shard)];
+        let fired = core.shard.stats().probe_timeouts - before;
+        core.probes = if core.probes.0 == now { (now, core.probes.1 + fired) } else { (now, fired) };
+        let probes = core.probes.1;
+        assert!(
+            probes <= sessions as u64,
+            "I12: {node:?} probed {probes} times at once with {sessions} sessions"
+        );
+    }
+
+    /// I13: no packet holds a byte of a buffer that nobody wrote, or a piece of a message that is not for its receiver. Counts
+    /// its frames.
+    pub(super) fn check_sealed(&mut self, node: NodeIndex, transmit: Option<&Transmit>) {
+        let is_honest = self.nodes[node.0].byzantine.is_none() && self.nodes[node.0].lie.is_none();
+        let receiver = transmit.filter(|_| self.has_texts && is_honest).map(|transmit| transmit.remote);
+        let receiver = receiver.and_then(|remote| self.owner_of(remote));
         let coverage = &mut self.coverage;
         glass::drain(|seen| {
+            if !is_honest {
+                Frames::new(seen.plain)
+                    .map_while(Result::ok)
+                    .for_each(|frame| coverage.count_frame(frame.kind()));
+                return;
+            }
             for frame in Frames::new(seen.plain) {
                 let frame = frame.unwrap_or_else(|error| panic!("{node:?} sealed a bad frame: {error}"));
                 coverage.count_frame(frame.kind());
+                if let (Frame::Segment(segment), Some(receiver)) = (frame, receiver) {
+                    check_author(&segment, node, receiver);
+                }
             }
-            let is_leaking = seen.plain.windows(POISON_RUN).any(|bytes| bytes == [POISON; POISON_RUN]);
-            assert!(!is_leaking, "I13: {node:?} sealed a part of a buffer that nobody wrote");
+            assert!(!is_leaking(seen.plain), "I13: {node:?} sealed a part of a buffer that nobody wrote");
         });
+    }
+
+    /// Counts a fault that the world does not bring about itself.
+    pub fn count_fault(&mut self, name: &'static str) {
+        self.coverage.count("fault", name, 1);
     }
 
     /// Drops of all nodes by reason, for the table of what a run has covered.
@@ -175,5 +274,34 @@ impl<C: Crypto> WorldOf<C> {
                 self.coverage.count("drop", reason.name(), stats.drops(*reason));
             }
         }
+    }
+}
+
+/// A run of poison is found by looking at every eighth byte.
+fn is_leaking(plain: &[u8]) -> bool {
+    let mut at = POISON_RUN - 1;
+    while at < plain.len() {
+        if plain[at] == POISON
+            && plain[at + 1 - POISON_RUN..]
+                .windows(POISON_RUN)
+                .take(POISON_RUN)
+                .any(|run| run == [POISON; POISON_RUN])
+        {
+            return true;
+        }
+        at += POISON_RUN;
+    }
+    false
+}
+
+fn check_author(segment: &Segment<'_>, from: NodeIndex, to: NodeIndex) {
+    if segment.channel < ChannelId::APPLICATION {
+        return;
+    }
+    let offset = segment.part.map_or(0, |part| part.offset as usize);
+    match text::author(offset, segment.bytes) {
+        Ok(None) => {}
+        Ok(Some(pair)) => assert!(pair == (from, to), "I13: {from:?} sends {to:?} a piece of {pair:?}'s"),
+        Err(at) => panic!("I13: {from:?} sends {to:?} a piece that is another's from {at} on"),
     }
 }

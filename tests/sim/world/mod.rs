@@ -8,11 +8,14 @@
 mod checks;
 mod run;
 mod story;
+mod weather;
+mod wire;
 
 use core::cmp::Ordering;
+use core::fmt::Write as _;
 use core::time::Duration;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
 use dunlin_codec::ids::NodeId;
 use dunlin_shards::mail::Mail;
@@ -24,13 +27,16 @@ use dunlin_shards::stats::Stats;
 use dunlin_shards::time::nanos_of;
 
 use crate::ledger::Ledger;
-use crate::link::{Cause, Conditions, Link};
+use crate::link::{Carried, Cause, Conditions, Link};
+use crate::nat::Nat;
 use crate::node::{Node, NodeSettings};
 use crate::place::NodeIndex;
 use crate::tap::Tap;
 use crate::trace::{Line, Trace, What};
 
-pub use checks::{Coverage, name_of, name_of_cause};
+pub use checks::{Coverage, EVENT_NAMES, name_of, name_of_cause};
+pub use weather::{Scope, Trouble};
+pub use wire::Overheard;
 
 /// What frames and buffers are filled with before and after use: it must never be seen.
 const POISON: u8 = 0xDB;
@@ -112,10 +118,15 @@ pub struct WorldOf<C: Crypto> {
     last_activity: u64,
     nodes: Vec<Node<C>>,
     by_address: BTreeMap<SocketAddr, NodeIndex>,
+    /// Every address that a node ever had.
+    once_owned: BTreeMap<SocketAddr, NodeIndex>,
+    nats: Vec<Nat>,
+    nat_by_ip: BTreeMap<IpAddr, usize>,
     by_id: BTreeMap<NodeId, NodeIndex>,
     links: BTreeMap<(NodeIndex, NodeIndex), Link>,
     /// What links without conditions of their own are like.
     pub weather: Conditions,
+    troubles: Vec<weather::Active>,
     chance: Rng,
     ledger: Ledger,
     tap: Tap,
@@ -124,6 +135,15 @@ pub struct WorldOf<C: Crypto> {
     frame: Vec<u8>,
     dirty: Vec<(NodeIndex, u8)>,
     strays: Vec<Stray>,
+    /// Datagrams to nobody are kept for `take_strays`.
+    pub keeps_strays: bool,
+    /// Somebody on the way keeps what it sees, for `draw_overheard`.
+    pub overhears: bool,
+    overheard: VecDeque<Overheard>,
+    /// Kept so that it need not be allocated again.
+    carried: Vec<Carried>,
+    /// Messages on the application's channels are `text::compose`d: what is sealed is compared with whom it goes to (I13).
+    pub has_texts: bool,
     received: BTreeMap<NodeIndex, Vec<Vec<u8>>>,
     /// Delivered messages are kept for `received`.
     pub keeps_received: bool,
@@ -146,6 +166,10 @@ impl<C: Crypto> WorldOf<C> {
             last_activity: 0,
             nodes: Vec::new(),
             by_address: BTreeMap::new(),
+            once_owned: BTreeMap::new(),
+            nats: Vec::new(),
+            nat_by_ip: BTreeMap::new(),
+            troubles: Vec::new(),
             by_id: BTreeMap::new(),
             links: BTreeMap::new(),
             weather: Conditions::default(),
@@ -157,6 +181,11 @@ impl<C: Crypto> WorldOf<C> {
             frame: vec![POISON; FRAME_LEN],
             dirty: Vec::new(),
             strays: Vec::new(),
+            keeps_strays: true,
+            overhears: false,
+            overheard: VecDeque::new(),
+            carried: Vec::new(),
+            has_texts: false,
             received: BTreeMap::new(),
             keeps_received: true,
             full_ring_permille: 0,
@@ -176,6 +205,7 @@ impl<C: Crypto> WorldOf<C> {
         let mut node = Node::new(settings, address, chance);
         node.boot(self.now);
         self.by_address.insert(address, index);
+        self.once_owned.insert(address, index);
         self.by_id.insert(node.id, index);
         self.nodes.push(node);
         index
@@ -188,8 +218,8 @@ impl<C: Crypto> WorldOf<C> {
 
     /// The link from one node to another.
     pub fn link(&mut self, from: NodeIndex, to: NodeIndex) -> &mut Link {
-        let weather = &self.weather;
-        self.links.entry((from, to)).or_insert_with(|| Link::new(weather.clone()))
+        let conditions = self.conditions_of(from, to);
+        self.links.entry((from, to)).or_insert_with(|| Link::new(conditions))
     }
 
     /// Changes both directions between two nodes.
@@ -210,6 +240,15 @@ impl<C: Crypto> WorldOf<C> {
     #[must_use]
     pub fn node(&self, node: NodeIndex) -> &Node<C> {
         &self.nodes[node.0]
+    }
+
+    /// The node with an identity.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn index_of(&self, id: &NodeId) -> NodeIndex {
+        self.by_id[id]
     }
 
     /// A node, to change it.
@@ -287,7 +326,7 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     pub(crate) fn count_loss(&mut self, from: NodeIndex, to: Option<NodeIndex>, cause: Cause, len: usize) {
-        self.coverage.count_cause(cause);
+        self.coverage.count_causes(cause, 1);
         let to = to.map_or(u64::from(u16::MAX), |to| to.0 as u64);
         self.note(from, 0, What::Drop, [to, cause as u64, len as u64]);
     }
@@ -302,17 +341,19 @@ impl<C: Crypto> WorldOf<C> {
 impl<C: Crypto> Drop for WorldOf<C> {
     /// A world that breaks says where it stood.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("world of seed {} at {:?}; its last lines:", self.seed, self.now());
-            for line in self.trace.recent() {
-                eprintln!("  {line}");
-            }
-            for (index, node) in self.nodes.iter().enumerate() {
-                let events = &node.application.events;
-                for (at, event) in events.iter().skip(events.len().saturating_sub(EVENTS_SHOWN)) {
-                    eprintln!("  node {index} at {:?}: {event:?}", Duration::from_nanos(*at));
-                }
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut text = format!("world of seed {} at {:?}; its last lines:\n", self.seed, self.now());
+        for line in self.trace.recent() {
+            let _ = writeln!(text, "  {line}");
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            let events = &node.application.events;
+            for (at, event) in events.iter().skip(events.len().saturating_sub(EVENTS_SHOWN)) {
+                let _ = writeln!(text, "  node {index} at {:?}: {event:?}", Duration::from_nanos(*at));
             }
         }
+        crate::trace::report(&text);
     }
 }

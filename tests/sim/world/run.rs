@@ -4,18 +4,17 @@ use core::time::Duration;
 
 use dunlin_shards::mail::{self, Destination, Mail};
 use dunlin_shards::rng::Rng;
-use dunlin_shards::route::{Arrival, Transmit, TransmitError};
+use dunlin_shards::route::Transmit;
 use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::time::nanos_of;
 
 use crate::application::Note;
 use crate::glass;
 use crate::ledger::Ledger;
-use crate::link::{Carried, Cause, Link};
 use crate::trace::What;
 
 use super::checks::{event_number, letter_number};
-use super::{Flight, Next, NodeIndex, POISON, Scheduled, Stray, WorldOf};
+use super::{Next, NodeIndex, Scheduled, WorldOf};
 
 /// Time for a letter between two shards of a node, in nanoseconds.
 const LETTER_DELAY: u64 = 2_000;
@@ -75,7 +74,6 @@ impl<C: Crypto> WorldOf<C> {
             self.take_in(next);
         }
         self.settle();
-        self.check_step();
     }
 
     fn take_in(&mut self, next: Next<C>) {
@@ -110,41 +108,6 @@ impl<C: Crypto> WorldOf<C> {
             rounds += 1;
             assert!(rounds < 100_000, "shards and applications answer each other without end");
         }
-    }
-
-    fn arrive(&mut self, mut flight: Flight) {
-        let to = self.by_address.get(&flight.to).copied();
-        let from = flight.from.unwrap_or_default();
-        let Some(to) = to.filter(|to| self.nodes[to.0].is_up()) else {
-            return self.count_loss(from, None, Cause::Nobody, flight.bytes.len());
-        };
-        let paused_until = self.nodes[to.0].paused_until;
-        if paused_until > self.now {
-            return self.schedule(paused_until, Next::Arrive(Box::new(flight)));
-        }
-        self.last_activity = self.now;
-        let remote = flight.arrival.remote;
-        let segment_len = flight.arrival.segment_len;
-        for datagram in flight.bytes.chunks(segment_len) {
-            self.tap.on_in(to, remote, datagram.len(), flight.sent_at);
-        }
-        if let Some(from) = flight.from {
-            let target = flight.to;
-            self.tap.on_reached(from, target, self.now);
-        }
-        let node = &mut self.nodes[to.0];
-        let shard = match node.settings.lands_on {
-            Some(shard) => shard,
-            None if node.settings.unsteered => self.chance.below(node.cores.len() as u64) as u8,
-            None => node.placement.of_datagram(remote, &flight.bytes).0,
-        };
-        let now = node.clock.read(self.now);
-        node.cores[usize::from(shard)].shard.handle_datagram(now, &flight.arrival, &mut flight.bytes);
-        // Whoever kept a part of the frame will be found out (T33).
-        flight.bytes.fill(POISON);
-        let count = flight.bytes.len().div_ceil(segment_len.max(1)) as u64;
-        self.note(to, shard, What::In, [from.0 as u64, flight.bytes.len() as u64, count]);
-        self.touch(to, shard);
     }
 
     fn on_letter(&mut self, (node, start): (NodeIndex, u32), from: u8, to: u8, mail: Mail) {
@@ -193,6 +156,7 @@ impl<C: Crypto> WorldOf<C> {
         self.post_letters(node, shard);
         self.deliver_events(node, shard);
         self.set_timer(node, shard);
+        self.check_shard(node, shard);
     }
 
     /// Its time may have come.
@@ -200,26 +164,29 @@ impl<C: Crypto> WorldOf<C> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
         let core = &mut owner.cores[usize::from(shard)];
-        if core.shard.poll_timeout().is_none_or(|(at, _)| at > now.instant) {
-            return;
-        }
+        let Some((_, timer)) = core.shard.poll_timeout().filter(|(at, _)| *at <= now.instant) else { return };
+        self.coverage.count_timer(timer);
         core.ticks = if core.ticks.0 == self.now { (self.now, core.ticks.1 + 1) } else { (self.now, 0) };
         assert!(
             core.ticks.1 < TICKS_MAX,
             "a shard's time comes without end: {:?}",
             core.shard.poll_timeout()
         );
+        let before = (core.shard.stats().probe_timeouts, core.shard.sessions());
         core.shard.handle_timeout(now);
+        self.check_probes(node, shard, before);
         self.note(node, shard, What::Timer, [0; 3]);
     }
 
     fn poll_train(&mut self, node: NodeIndex, shard: u8) -> Option<Transmit> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
-        glass::lie_with(owner.lie);
+        let lie = owner.byzantine.as_ref().and_then(|byzantine| byzantine.lie());
+        let lie = lie.filter(|(_, permille)| self.chance.below(1_000) < u64::from(*permille));
+        glass::lie_with(lie.map(|(lie, _)| lie).or(owner.lie));
         let transmit = owner.cores[usize::from(shard)].shard.poll_transmit(now, &mut self.frame);
         glass::lie_with(None);
-        self.check_sealed(node);
+        self.check_sealed(node, transmit.as_ref());
         transmit
     }
 
@@ -319,87 +286,6 @@ impl<C: Crypto> WorldOf<C> {
                 Note::MayRepeat(entry) => ledger.allow_repeat(entry),
                 Note::Dials(address) => self.tap.on_dialled(node, address),
             }
-        }
-    }
-
-    /// A train leaves: each datagram has its own fate.
-    fn launch(&mut self, node: NodeIndex, shard: u8, transmit: &Transmit) {
-        let mut train = self.frame[..transmit.len].to_vec();
-        self.frame[..transmit.len].fill(POISON);
-        assert!(
-            transmit.segment_len > 0 && transmit.segment_count() <= 64,
-            "a train of wrong shape: {transmit:?}"
-        );
-        let to = self.by_address.get(&transmit.remote).copied();
-        for datagram in train.chunks(transmit.segment_len) {
-            self.tap.on_out(node, transmit.remote, datagram);
-        }
-        let numbers = [
-            to.map_or(u64::from(u16::MAX), |to| to.0 as u64),
-            transmit.len as u64,
-            transmit.segment_count() as u64,
-        ];
-        self.note(node, shard, What::Out, numbers);
-        self.last_activity = self.now;
-        let Some(to) = to else {
-            let strays = train.chunks(transmit.segment_len);
-            let stray = |bytes: &[u8]| Stray { from: node, to: transmit.remote, bytes: bytes.to_vec() };
-            self.strays.extend(strays.map(stray));
-            return;
-        };
-        let weather = &self.weather;
-        let link = self.links.entry((node, to)).or_insert_with(|| Link::new(weather.clone()));
-        if transmit.segment_len > link.conditions.mtu && link.conditions.refuses_too_long {
-            self.count_loss(node, Some(to), Cause::TooLong, transmit.len);
-            let owner = &mut self.nodes[node.0];
-            let now = owner.clock.read(self.now);
-            let core = &mut owner.cores[usize::from(shard)];
-            return core.shard.handle_transmit_error(now, transmit, TransmitError::TooLong);
-        }
-        let mut carried = Vec::new();
-        let mut lost = Vec::new();
-        for datagram in train.chunks(transmit.segment_len) {
-            let fate = link.carry(self.now, (datagram, transmit.ecn), &mut self.chance, &mut carried);
-            if let Err(cause) = fate {
-                lost.push((cause, datagram.len()));
-            }
-        }
-        let joins = link.conditions.joins;
-        for (cause, len) in lost {
-            self.count_loss(node, Some(to), cause, len);
-        }
-        train.clear();
-        self.fly(node, transmit, carried, joins);
-    }
-
-    /// Datagrams that arrive together with equal lengths and marks become one train again.
-    fn fly(&mut self, node: NodeIndex, transmit: &Transmit, carried: Vec<Carried>, joins: bool) {
-        let mut flights: Vec<(u64, Flight)> = Vec::new();
-        for Carried { at, bytes, ecn } in carried {
-            if let Some((last_at, flight)) = flights.last_mut()
-                && joins
-                && *last_at == at
-                && flight.arrival.ecn == ecn
-                && flight.bytes.len().is_multiple_of(flight.arrival.segment_len)
-                && bytes.len() <= flight.arrival.segment_len
-                && !bytes.is_empty()
-            {
-                flight.bytes.extend_from_slice(&bytes);
-                continue;
-            }
-            let arrival = Arrival {
-                local: Some(transmit.remote.ip()),
-                remote: self.nodes[node.0].address,
-                socket: transmit.socket,
-                ecn,
-                segment_len: bytes.len().max(1),
-            };
-            let flight =
-                Flight { from: Some(node), to: transmit.remote, arrival, bytes, sent_at: Some(self.now) };
-            flights.push((at, flight));
-        }
-        for (at, flight) in flights {
-            self.schedule(at, Next::Arrive(Box::new(flight)));
         }
     }
 

@@ -27,7 +27,7 @@ impl<C: Crypto> WorldOf<C> {
     pub fn send_with(&mut self, from: NodeIndex, to: NodeIndex, manner: Manner, bytes: &[u8]) -> Entry {
         let entry = self.ledger.add((from, to), manner, bytes, self.now);
         self.note(from, 0, What::Send, [to.0 as u64, bytes.len() as u64, entry.0 as u64]);
-        let (peer, address) = (self.nodes[to.0].id, self.nodes[to.0].address);
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
         let waiting = Waiting { entry, to: peer, manner, bytes: bytes.to_vec() };
         self.nodes[from.0].application.send(address, waiting);
         self.work_application(from);
@@ -41,7 +41,7 @@ impl<C: Crypto> WorldOf<C> {
 
     /// Calls whoever is at a node's address (XX).
     pub fn connect_unknown(&mut self, from: NodeIndex, to: NodeIndex) -> Ticket {
-        let address = self.nodes[to.0].address;
+        let address = self.public_address(to);
         self.call(from, (None, address), Vec::new(), None)
     }
 
@@ -54,7 +54,7 @@ impl<C: Crypto> WorldOf<C> {
         instance: Option<InstanceId>,
     ) -> (Ticket, Vec<Entry>) {
         let manner = Manner { early: true, ..Manner::default() };
-        let (peer, address) = (self.nodes[to.0].id, self.nodes[to.0].address);
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
         let mut entries = Vec::new();
         let mut early = Vec::new();
         for bytes in messages {
@@ -63,6 +63,15 @@ impl<C: Crypto> WorldOf<C> {
             early.push(Waiting { entry, to: peer, manner, bytes: bytes.to_vec() });
         }
         (self.call(from, (Some(peer), address), early, instance), entries)
+    }
+
+    /// Calls a node with one message for the first datagram, sent in a manner.
+    pub fn connect_with(&mut self, from: NodeIndex, to: NodeIndex, manner: Manner, bytes: &[u8]) -> Entry {
+        let (peer, address) = (self.nodes[to.0].id, self.public_address(to));
+        let entry = self.ledger.add((from, to), manner, bytes, self.now);
+        let early = vec![Waiting { entry, to: peer, manner, bytes: bytes.to_vec() }];
+        self.call(from, (Some(peer), address), early, None);
+        entry
     }
 
     fn call(
@@ -86,6 +95,15 @@ impl<C: Crypto> WorldOf<C> {
         self.work_application(from);
     }
 
+    /// A node has nothing more to say to another: nobody waits for what it had said.
+    pub fn forget(&mut self, from: NodeIndex, to: NodeIndex) {
+        let peer = self.nodes[to.0].id;
+        for entry in self.nodes[from.0].application.forget(peer) {
+            self.ledger.on_void(entry);
+        }
+        self.ledger.void_between(from, to);
+    }
+
     /// Writes to the shard that has the newest session of one node with another; false when there is none.
     pub fn post(&mut self, from: NodeIndex, to: NodeIndex, letter: impl FnOnce(SessionId) -> Mail) -> bool {
         let peer = self.nodes[to.0].id;
@@ -107,6 +125,7 @@ impl<C: Crypto> WorldOf<C> {
     /// Asks a node to close everything, after what is queued was acknowledged.
     pub fn shut_down(&mut self, node: NodeIndex) {
         let now = self.nodes[node.0].clock.read(self.now);
+        self.nodes[node.0].application.is_leaving = true;
         for shard in 0..self.nodes[node.0].cores.len() {
             self.nodes[node.0].cores[shard].shard.handle_mail(now, mail::From::Application, Mail::Shutdown);
             self.touch(node, shard as u8);
@@ -189,7 +208,11 @@ impl<C: Crypto> WorldOf<C> {
     /// When one did not.
     pub fn assert_nothing_lost(&self) {
         let lost = self.ledger.acknowledged_and_lost();
-        assert!(lost.is_empty(), "I1: acknowledged and never delivered: {lost:?}");
+        let first = lost.first().map(|entry| {
+            let record = self.ledger.record(*entry);
+            (record.from, record.to, record.manner, record.bytes.len(), record.may_repeat, record.sent_at)
+        });
+        assert!(lost.is_empty(), "I1: acknowledged and never delivered: {lost:?}, the first {first:?}");
     }
 
     /// A datagram that no node sent.
@@ -217,11 +240,12 @@ impl<C: Crypto> WorldOf<C> {
         let old = self.nodes[node.0].address;
         let mut new = old;
         new.set_port(old.port().wrapping_add(1).max(1_024));
-        while self.by_address.contains_key(&new) {
+        while self.once_owned.contains_key(&new) {
             new.set_port(new.port().wrapping_add(1).max(1_024));
         }
         self.by_address.remove(&old);
         self.by_address.insert(new, node);
+        self.once_owned.insert(new, node);
         self.nodes[node.0].address = new;
         self.note(node, 0, What::Fault, [1, u64::from(new.port()), 0]);
         self.coverage.count("fault", "address change", 1);
@@ -244,6 +268,19 @@ impl<C: Crypto> WorldOf<C> {
         self.note(node, 0, What::Fault, [3, 0, 0]);
         let now = self.now;
         self.nodes[node.0].boot(now);
+    }
+
+    /// Rings between cores are full for a while: a Hello that comes again elsewhere is refused by a core that cannot ask (T5).
+    pub fn allow_early_repeats(&mut self) {
+        self.ledger.early_may_repeat = true;
+    }
+
+    /// A node goes for good.
+    pub fn retire(&mut self, node: NodeIndex) {
+        if self.nodes[node.0].is_up() {
+            self.crash(node);
+        }
+        self.nodes[node.0].byzantine = None;
     }
 
     /// A node stops and starts again at once.
