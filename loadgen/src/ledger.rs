@@ -86,18 +86,21 @@ pub(crate) struct Ledger {
     pub(crate) resident_bytes: u64,
     /// Bytes of message blocks of all shards.
     pub(crate) allocated_bytes: u64,
+    /// Sessions and half-open handshakes of each shard, one engine behind the other.
+    pub(crate) shard_sessions: Vec<usize>,
 }
 
 impl Ledger {
     /// The process's numbers now.
     pub(crate) fn now(engines: &[Engine], tally: Tally, elapsed: Duration) -> Self {
-        let shards = engines.iter().flat_map(|engine| engine.stats().shards);
+        let shards: Vec<_> = engines.iter().flat_map(|engine| engine.stats().shards).collect();
         Self {
             counts: counts(engines),
             tally,
             elapsed_ns: elapsed.as_nanos() as u64,
             resident_bytes: host::resident_bytes(),
-            allocated_bytes: shards.map(|shard| shard.allocated_bytes as u64).sum(),
+            allocated_bytes: shards.iter().map(|shard| shard.allocated_bytes as u64).sum(),
+            shard_sessions: shards.iter().map(|shard| shard.sessions).collect(),
         }
     }
 }

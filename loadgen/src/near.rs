@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -188,7 +189,8 @@ impl FarProcess {
         let mut command = Command::new(program);
         command.arg("far").args(node.to_arguments()).args(["--nodes", &crew.nodes.to_string()]);
         command.args(crew.is_lean.then_some("--lean"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A Ctrl-C on the terminal is for us: the far side still has to tell its numbers.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut far = Self(command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?);
         let output = far.0.stdout.take().ok_or("the far side has no output")?;
         let mut lines = BufReader::new(output).lines();

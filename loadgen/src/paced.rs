@@ -66,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) uncorrected: Histogram<u64>,
     pub(crate) rounds: Option<Histogram<u64>>,
     pub(crate) used: Option<Used>,
+    /// Shards of the far side, and those of them that have sessions.
+    pub(crate) far_shards: [usize; 2],
     pub(crate) samples: Vec<Sample>,
     /// All that was measured, in seconds, warm-up and last answers too.
     pub(crate) seconds: f64,
@@ -130,16 +132,20 @@ pub(crate) fn run(
         (sent, result)
     });
     let samples = watch.stop();
-    let mut used = None;
+    let (mut used, mut far_shards) = (None, [0; 2]);
     if result.is_ok() {
         match near.end(&peers[0]) {
-            Ok((_, counted)) => used = Some(counted),
+            Ok((ledger, counted)) => {
+                let busy = ledger.shard_sessions.iter().filter(|sessions| **sessions > 0).count();
+                far_shards = [ledger.shard_sessions.len(), busy];
+                used = Some(counted);
+            }
             Err(fault) => result = Err(fault),
         }
     }
     let began = Duration::from_nanos(base);
     let mut outcome = gather(near, load, sent, peers.len());
-    (outcome.used, outcome.samples) = (used, samples);
+    (outcome.used, outcome.samples, outcome.far_shards) = (used, samples, far_shards);
     outcome.seconds = (near.courses[0].start.elapsed() - began).as_secs_f64();
     outcome.achieved = achieved(near, base + counted_from, load.span, outcome.answered);
     Ok((outcome, result))
@@ -198,6 +204,7 @@ fn gather(near: &Near, load: &Load<'_>, sent: Sent, peers: usize) -> Outcome {
         uncorrected,
         rounds,
         used: None,
+        far_shards: [0; 2],
         samples: Vec::new(),
         seconds: 0.0,
         void,
@@ -226,6 +233,8 @@ impl Outcome {
         report.add_times("corrected", &self.corrected);
         report.add_times("uncorrected", &self.uncorrected);
         if let Some(used) = &self.used {
+            report.add("far_shards", self.far_shards[0] as f64, "");
+            report.add("far_shards_in_use", self.far_shards[1] as f64, "");
             report.add_used(used, self.seconds);
         }
     }

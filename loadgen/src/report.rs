@@ -24,7 +24,7 @@ JSON (--json): one object
   mode         the command
   state        "complete"; "void": messages left late, as the node took them too slowly or the generator had too little
                  of its core, so do not use it;
-                 "partial": it ended early; "failed": no figures
+                 "partial": it ended early; "failed": no figures; "unmet": whole, but a bound of soak was broken
   notes        why it is not complete: a list of lines
   setup        one line for people
   environment  object: version, revision, compiler, profile, command, time_unix, kernel, cpu, cpu_flags, mtu, settings, ...
@@ -51,6 +51,7 @@ pub(crate) struct Report {
     /// Text for people that stands below the figures.
     pub(crate) tables: Vec<String>,
     current: usize,
+    unmet: Vec<String>,
     void: Vec<String>,
     faults: Vec<String>,
 }
@@ -84,6 +85,7 @@ pub(crate) struct Spectrum {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     Complete,
+    Unmet,
     Void,
     Partial,
     Failed,
@@ -93,6 +95,7 @@ impl State {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::Unmet => "unmet",
             Self::Void => "void",
             Self::Partial => "partial",
             Self::Failed => "failed",
@@ -210,6 +213,11 @@ impl Report {
         self.void.push(why);
     }
 
+    /// The run is whole, but something that it was to show is not so.
+    pub(crate) fn mark_unmet(&mut self, why: String) {
+        self.unmet.push(why);
+    }
+
     /// The run ended early.
     pub(crate) fn mark_partial(&mut self, why: String) {
         self.faults.push(why);
@@ -220,13 +228,14 @@ impl Report {
             (false, _) if self.sections.iter().all(|section| section.figures.is_empty()) => State::Failed,
             (false, _) => State::Partial,
             (true, false) => State::Void,
+            (true, true) if !self.unmet.is_empty() => State::Unmet,
             (true, true) => State::Complete,
         }
     }
 
     /// Why it is not complete.
     pub(crate) fn notes(&self) -> Vec<&str> {
-        self.faults.iter().chain(&self.void).map(String::as_str).collect()
+        self.faults.iter().chain(&self.void).chain(&self.unmet).map(String::as_str).collect()
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -354,11 +363,20 @@ mod tests {
     #[test]
     fn a_run_that_is_not_whole_says_so() {
         let mut report = report();
+        report.mark_unmet("grown".to_owned());
+        assert_eq!(report.state(), State::Unmet);
         report.mark_void("late".to_owned());
         assert_eq!(report.state(), State::Void);
         report.mark_partial("gone".to_owned());
-        assert_eq!((report.state(), &report.to_json()["notes"]), (State::Partial, &json!(["gone", "late"])));
-        assert!(report.to_text().ends_with("this run is partial: gone; late\n"), "{}", report.to_text());
+        assert_eq!(
+            (report.state(), &report.to_json()["notes"]),
+            (State::Partial, &json!(["gone", "late", "grown"]))
+        );
+        assert!(
+            report.to_text().ends_with("this run is partial: gone; late; grown\n"),
+            "{}",
+            report.to_text()
+        );
         let mut nothing = Report::default();
         nothing.mark_partial("nobody".to_owned());
         assert_eq!(nothing.state(), State::Failed);

@@ -95,6 +95,8 @@ fn a_schedule_over_several_sessions_is_answered_and_written_in_every_form() {
         assert!(count("planned") > 100.0, "{section}");
         assert_eq!((count("sent"), count("answered")), (count("answered"), count("count")), "{section}");
         assert_eq!(count("unanswered"), 0.0, "{section}");
+        assert_eq!(count("far_shards"), 2.0, "{section}");
+        assert!((1.0..=2.0).contains(&count("far_shards_in_use")), "{section}");
         assert!(
             count("p99") >= count("uncorrected_p99"),
             "{section}: an intended time is never after the sending"
