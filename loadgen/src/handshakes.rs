@@ -46,6 +46,7 @@ pub(crate) fn run(
     let warm_up = WARM_UP.max(options.parallel as u64);
     shake(near, callers.as_mut(), (options, warm_up), &Live::default())?.result?;
     let peer = near.connect()?;
+    near.rest();
     near.begin(&peer)?;
     peer.close(0);
     let scene = Scene {
@@ -70,6 +71,7 @@ pub(crate) fn run(
     }
     shaken.result?;
     let peer = near.connect()?;
+    near.rest();
     let (_, used) = near.end(&peer)?;
     peer.close(0);
     let cpu_us = |cpu_ns: u64| cpu_ns as f64 * 1e-3 / count.max(1.0);

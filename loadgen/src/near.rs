@@ -24,6 +24,8 @@ use crate::recorder::Recorder;
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Longer than any shard spins.
+const REST: Duration = Duration::from_millis(20);
 /// More cores than this are not looked for.
 const CORES_MAX: usize = 1_024;
 
@@ -134,6 +136,11 @@ impl Near {
             Some(status) => format!("the far side has ended in the middle ({status}): {fault}"),
             None => fault.to_string(),
         }
+    }
+
+    /// Gives all shards the pause in which they publish their numbers; while they are busy these are up to 0.1 s old.
+    pub(crate) fn rest(&self) {
+        std::thread::sleep(REST);
     }
 
     /// Counting begins on both sides.

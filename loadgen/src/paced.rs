@@ -100,6 +100,7 @@ pub(crate) fn run(
     let plan = Plan::new(load.rate, whole, spacing)?;
     let counted_from = warm_up.as_nanos() as u64;
     let planned = plan.count_from(counted_from);
+    near.rest();
     near.begin(&peers[0])?;
     let base = near.courses[0].start.elapsed().as_nanos() as u64;
     for course in &near.courses {
@@ -134,6 +135,7 @@ pub(crate) fn run(
     let samples = watch.stop();
     let (mut used, mut far_shards) = (None, [0; 2]);
     if result.is_ok() {
+        near.rest();
         match near.end(&peers[0]) {
             Ok((ledger, counted)) => {
                 let busy = ledger.shard_sessions.iter().filter(|sessions| **sessions > 0).count();
