@@ -10,6 +10,7 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use crate::mutants::{Mutant, planted};
 
 /// The smallest block, and the step below the first doubling, in bytes.
 const STEP_LEN: usize = 256;
@@ -212,7 +213,7 @@ impl BlockPool {
         if self.allocated + len > self.budget {
             self.shed(len);
         }
-        if self.allocated + len > self.budget {
+        if self.allocated + len > self.budget && !planted(Mutant::PoolBudgetIgnored) {
             return None;
         }
         self.allocated += len;

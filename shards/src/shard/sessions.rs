@@ -11,6 +11,7 @@ use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, QUIET_TAKES_MAX, SHORT_OF_MEMORY_MAX, SHRINK_AFTER};
 use crate::mail::{Destination, Mail};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
 use crate::session::crypto::Crypto;
@@ -291,6 +292,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             | Mail::Ping { session, .. } => session.shard(),
             _ => return self.take_back(mail),
         };
+        if planted(Mutant::MailLost) {
+            return self.around.stats.count_drop(DropReason::MailFull);
+        }
         if self.postponed.len() >= POSTPONED_MAX {
             return self.take_back(mail);
         }

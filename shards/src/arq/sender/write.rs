@@ -13,6 +13,7 @@ use super::log::{Entry, Kind};
 use super::{Outcome, PRIORITY_DEFAULT, SessionCredit};
 use crate::arq::receiver::credit::{URGENT_RESERVE, charge};
 use crate::limits::OPEN_MESSAGES_MAX;
+use crate::mutants::{Mutant, planted};
 
 /// Less room than this is left empty rather than filled with a piece of a message, in bytes.
 const SPLIT_ROOM_MIN: usize = 128;
@@ -78,7 +79,7 @@ impl Channel {
         let (index, id) = (self.started, self.next_id());
         let len = self.messages[index].block.len();
         let price = charge(len);
-        if self.used + price > self.limit {
+        if self.used + price > self.limit + u64::from(planted(Mutant::CreditOffByOne)) {
             self.is_blocked = true;
             return Some(self.tell_blocked(shared, out));
         }
@@ -105,7 +106,7 @@ impl Channel {
         self.messages[index].sent = sent as u32;
         self.started += 1;
         self.used += price;
-        session.used += price;
+        session.used += if planted(Mutant::CreditNotCharged) { 0 } else { price };
         if shared.waiting.is_some_and(|(slot, _)| slot == self.slot) {
             shared.waiting = None;
         }
@@ -300,6 +301,9 @@ impl Channel {
             if header.write(out, false).is_err() {
                 return Left::All;
             }
+        }
+        if planted(Mutant::SkipNotWritten) {
+            return Left::Nothing;
         }
         let frame = Frame::Skip { channel: self.id, message: MessageId(entry.id) };
         let left = write_logged(frame, entry, shared, out);
