@@ -519,7 +519,9 @@ impl Application {
         }
         if let Some(gone) = gone
             && let Some(contact) = self.contacts.get_mut(&gone.peer)
+            && contact.session == Some(from)
         {
+            // What was sent on another session that is moving too goes before what comes now.
             contact.session = Some(to);
         }
     }

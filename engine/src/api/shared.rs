@@ -314,7 +314,10 @@ impl PeerShared {
         moved.push((from, to));
         drop(moved);
         self.add_session(to);
-        self.move_to(to);
+        // Another session of ours may be moving too: what was sent there goes before what comes now.
+        if self.session() == from {
+            self.move_to(to);
+        }
         self.remove_session(from, &CloseReason::Local);
     }
 

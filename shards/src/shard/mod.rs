@@ -196,6 +196,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.table.used()
     }
 
+    /// Sessions that other shards began and this one has: each still takes a slot there.
+    pub fn adopted(&self) -> usize {
+        self.adopted.len()
+    }
+
     /// The shard was asked to shut down, and nothing is left that it must do.
     pub fn is_drained(&self) -> bool {
         self.shutting_down && self.table.is_quiet()

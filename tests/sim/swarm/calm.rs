@@ -78,7 +78,8 @@ fn look<C: Crypto>(world: &WorldOf<C>) -> Result<(), String> {
         if unread + waiting > 0 {
             return Err(format!("{index:?} has {unread} unread and {waiting} unsent messages"));
         }
-        let sessions: usize = node.cores.iter().map(|core| core.shard.sessions()).sum();
+        let adopted: usize = node.cores.iter().map(|core| core.shard.adopted()).sum();
+        let sessions = node.cores.iter().map(|core| core.shard.sessions()).sum::<usize>() - adopted;
         if sessions != node.application.session_count() {
             let known = node.application.session_count();
             return Err(format!("{index:?} has {sessions} sessions, its application knows of {known}"));

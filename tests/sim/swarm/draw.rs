@@ -27,7 +27,7 @@ const REAL: u64 = 8;
 #[must_use]
 pub fn draw(seed: u64, size: Size) -> Plan {
     let mut chance = Rng::from_number(seed ^ 0x5377_6172_6d00_0000);
-    let mut draw = Draw { on: chance.next_u64(), chance };
+    let mut draw = Draw { on: chance.next_u64() | chance.next_u64(), chance };
     let count = match size {
         Size::Small => draw.between(8, 32),
         Size::Medium => 128,
@@ -198,11 +198,13 @@ impl Draw {
     }
 
     fn faults(&mut self, nodes: &[NodePlan], nats: usize, talks: &[Talk]) -> Vec<Fault> {
-        let count = self.skewed(14) + u64::from(self.percent(90));
+        let count = if self.percent(10) { 0 } else { self.between(1, 30) };
         let mut faults = Vec::new();
         for _ in 0..count * (nodes.len() as u64).div_ceil(32) {
-            let at = self.chance.below(CHAOS);
-            let time = 1 + self.skewed(CHAOS - at);
+            let at = self.chance.below(CHAOS * 9 / 10);
+            // Long enough to meet traffic, mostly; some as short as a blink.
+            let time = if self.percent(75) { self.between(500, 10_000) } else { 1 + self.skewed(2_000) };
+            let time = time.min(CHAOS - at).max(1);
             let kind = self.chance.below(20);
             if self.on >> (kind + 1) & 1 == 0 {
                 continue;
