@@ -9,6 +9,7 @@ mod checks;
 mod proof;
 mod table;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,11 +53,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let planted = if options.only.is_empty() { Mutant::ALL } else { &options.only };
-    let control = proof::run(None, &options);
+    let control = proof::run(None, &options, &BTreeMap::new());
     table::print_control(&control);
     let mut proofs = Vec::new();
     for mutant in planted {
-        let proof = proof::run(Some(*mutant), &options);
+        let proof = proof::run(Some(*mutant), &options, &control.found);
         table::print_row(&proof);
         proofs.push(proof);
     }

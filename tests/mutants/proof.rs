@@ -41,12 +41,14 @@ impl Proof {
 }
 
 /// Plants the bug and runs its seeds.
-pub(crate) fn run(mutant: Option<Mutant>, options: &Options) -> Proof {
+///
+/// `dirty` seeds break without any bug: what they say proves nothing.
+pub(crate) fn run(mutant: Option<Mutant>, options: &Options, dirty: &BTreeMap<u64, &'static str>) -> Proof {
     plant(mutant);
     let begin = Instant::now();
     let jobs = options.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let (next, first_found) = (AtomicU64::new(options.first), AtomicU64::new(u64::MAX));
-    let most = if mutant.is_none() { options.sample } else { options.seeds };
+    let most = options.seeds;
     let found = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         for _ in 0..jobs {
@@ -55,10 +57,11 @@ pub(crate) fn run(mutant: Option<Mutant>, options: &Options) -> Proof {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let ran = seed - options.first;
                     let is_known = first_found.load(Ordering::Relaxed) != u64::MAX;
-                    if ran >= most || ran >= options.sample && is_known {
+                    if ran >= most || mutant.is_some() && ran >= options.sample && is_known {
                         return;
                     }
-                    if let Some(failure) = swarm::run(seed, Size::Small).failure {
+                    let failure = swarm::run(seed, Size::Small).failure;
+                    if let Some(failure) = failure.filter(|_| !dirty.contains_key(&seed)) {
                         first_found.fetch_min(seed, Ordering::Relaxed);
                         found.lock().expect("no thread panics while it holds it").insert(seed, failure);
                     }

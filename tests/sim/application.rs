@@ -210,6 +210,12 @@ impl Application {
         self.sessions.values().map(|open| open.peer)
     }
 
+    /// Who a session of its is with.
+    #[must_use]
+    pub fn peer_of(&self, session: SessionId) -> Option<NodeId> {
+        self.sessions.get(&session).map(|open| open.peer)
+    }
+
     /// Bytes of messages that have not come home.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::SessionId;
+use dunlin_codec::reset::{self, TOKEN_LEN};
 use dunlin_codec::suite::VERSION;
 use dunlin_shards::session::crypto::Crypto;
 
@@ -17,10 +19,12 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
     match attack {
         Attack::Junk => {
             let bytes = junk(world, 1_500);
+            world.note_stranger(anywhere);
             world.inject(target, anywhere, &bytes);
         }
         Attack::Forged => {
             let bytes = forged(world);
+            world.note_stranger(anywhere);
             world.inject(target, anywhere, &bytes);
         }
         Attack::Unknown => {
@@ -49,6 +53,7 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
             world.inject(target, from, &bytes);
         }
         Attack::Hammer => hammer(world),
+        Attack::Resets => forged_reset(world),
         Attack::Changed | Attack::Replayed | Attack::Elsewhere => from_the_way(world, attack, anywhere),
     }
 }
@@ -81,6 +86,21 @@ fn hammer<C: Crypto>(world: &mut WorldOf<C>) {
         let from = anywhere(world);
         world.inject(seen.to, from, &bytes);
     }
+}
+
+/// Whoever sees a packet knows both addresses and the session's id, and can claim that its receiver has lost the session; but not
+/// the token.
+fn forged_reset<C: Crypto>(world: &mut WorldOf<C>) {
+    let Some(seen) = world.draw_overheard() else { return };
+    let Some(&[first, a, b, c]) = seen.bytes.first_chunk() else { return };
+    let Some(victim) = world.owner_of(seen.from).filter(|_| first & 0x80 != 0) else { return };
+    let mut token = [0; TOKEN_LEN];
+    world.chance().fill(&mut token);
+    let mut bytes = [0; reset::LEN];
+    let session = SessionId(u32::from_be_bytes([first, a, b, c]));
+    reset::write(&mut Writer::new(&mut bytes), session, &token).expect("a Reset has one length");
+    let from = world.public_address(seen.to);
+    world.inject(victim, from, &bytes);
 }
 
 fn anywhere<C: Crypto>(world: &mut WorldOf<C>) -> SocketAddr {

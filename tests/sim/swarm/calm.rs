@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_shards::session::crypto::Crypto;
-use dunlin_shards::stats::Stats;
+use dunlin_shards::stats::{DropReason, Stats};
 
 use crate::link::Cause;
 use crate::place::NodeIndex;
@@ -125,6 +125,8 @@ fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
     let (mut sent, mut resent) = (0, 0);
     for index in up(world) {
         let stats = world.stats(index);
+        let forged = stats.drops(DropReason::Forged);
+        assert!(forged == 0, "keys: {index:?} could not open {forged} packets, and nobody forged any");
         sent += stats.datagrams_out;
         resent += stats.segments_resent;
     }

@@ -124,6 +124,8 @@ impl Draw {
                 _ => Reading::AtOnce,
             },
             persists: self.percent(70),
+            // Cookies and the strike register turn by the clock, every 120 s: often enough during the chaos.
+            clock_ms: if self.percent(50) { self.between(100_000, 120_000) } else { 0 },
             drift_ppm: if self.percent(40) { self.between(0, 600) as i64 - 300 } else { 0 },
             nat: if is_public { None } else { Some(self.chance.below(nats as u64) as usize) },
             vice: if vice { Some(self.of(&Vice::ALL)) } else { None },

@@ -175,6 +175,7 @@ impl<C: Crypto> WorldOf<C> {
         let before = (core.shard.stats().probe_timeouts, core.shard.sessions());
         core.shard.handle_timeout(now);
         self.check_probes(node, shard, before);
+        self.check_silence(node, shard);
         self.note(node, shard, What::Timer, [0; 3]);
     }
 
@@ -236,6 +237,7 @@ impl<C: Crypto> WorldOf<C> {
         while let Some(event) = self.nodes[node.0].cores[usize::from(shard)].shard.poll_event() {
             let (kind, session) = event_number(&event);
             self.coverage.count_event(&event);
+            self.check_event(node, &event);
             self.note(node, shard, What::Event, [kind, u64::from(session.0), 0]);
             self.nodes[node.0].application.on_event(self.now, event);
             is_any = true;

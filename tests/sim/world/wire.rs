@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use dunlin_shards::route::{Arrival, Ecn, SocketIndex, Transmit};
 use dunlin_shards::session::crypto::Crypto;
+use dunlin_shards::stats::{DropReason, Stats};
 use dunlin_shards::time::nanos_of;
 
 use crate::byzantine::Outbox;
@@ -28,6 +29,30 @@ pub struct Overheard {
     pub to: NodeIndex,
     /// Its bytes.
     pub bytes: Vec<u8>,
+}
+
+/// What a shard has counted of sealed packets.
+struct Books {
+    accounted: u64,
+    bad_sources: u64,
+}
+
+impl Books {
+    fn of(stats: &Stats) -> Self {
+        Self {
+            accounted: stats.packets_opened + stats.misrouted + stats.drops_total(),
+            bad_sources: stats.drops(DropReason::BadSource),
+        }
+    }
+
+    /// Each was opened, sent on or dropped for a reason. A train from nowhere is dropped whole.
+    fn check(&self, before: &Self, sealed: u64) {
+        let accounted = self.accounted - before.accounted;
+        assert!(
+            accounted >= sealed || self.bad_sources > before.bad_sources,
+            "books: {sealed} sealed packets came, {accounted} are accounted for"
+        );
+    }
 }
 
 impl<C: Crypto> WorldOf<C> {
@@ -61,7 +86,8 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     /// The node that an address belongs or belonged to.
-    pub(super) fn owner_of(&self, address: SocketAddr) -> Option<NodeIndex> {
+    #[must_use]
+    pub fn owner_of(&self, address: SocketAddr) -> Option<NodeIndex> {
         let inner = match self.nat_by_ip.get(&address.ip()) {
             Some(nat) => self.nats[*nat].owner(address.port())?,
             None => address,
@@ -101,6 +127,11 @@ impl<C: Crypto> WorldOf<C> {
         }
         for datagram in train.chunks(transmit.segment_len) {
             self.tap.on_out(node, transmit.remote, datagram);
+        }
+        if train.first() == Some(&dunlin_codec::reset::TYPE)
+            && let Some(told) = self.owner_of(transmit.remote)
+        {
+            self.tap.on_reset(node, told);
         }
         let Some(to) = to else {
             let strays = train.chunks(transmit.segment_len);
@@ -266,7 +297,11 @@ impl<C: Crypto> WorldOf<C> {
             None => node.placement.of_datagram(remote, &flight.bytes).0,
         };
         let now = node.clock.read(self.now);
-        node.cores[usize::from(shard)].shard.handle_datagram(now, &flight.arrival, &mut flight.bytes);
+        let shard_at = &mut node.cores[usize::from(shard)].shard;
+        let before = Books::of(shard_at.stats());
+        let sealed = flight.bytes.chunks(segment_len).filter(|bytes| bytes[0] & 0x80 != 0).count() as u64;
+        shard_at.handle_datagram(now, &flight.arrival, &mut flight.bytes);
+        Books::of(shard_at.stats()).check(&before, sealed);
         // Whoever kept a part of the frame will be found out (T33).
         flight.bytes.fill(POISON);
         let count = flight.bytes.len().div_ceil(segment_len.max(1)) as u64;

@@ -102,6 +102,7 @@ impl OpenTable {
             let before = entry.islands.len();
             entry.islands.insert(offset, end_u32);
             self.gaps = self.gaps + entry.islands.len() - before;
+            assert!(self.gaps <= GAPS_MAX, "gaps are counted where they are made");
             return Some(0);
         }
         entry.block[start..end].copy_from_slice(bytes);
