@@ -192,3 +192,27 @@ fn an_answer_through_a_dependent_nat_is_followed() {
     let remote = world.node_mut(near).cores[0].shard.remote_of(session).unwrap();
     assert_eq!((remote.ip(), remote.port() == known.port()), (known.ip(), false));
 }
+
+/// A Hello is held up and sent on from elsewhere first; the caller's own copy is answered too, and it confirms. That proves nothing of
+/// the other address: the tap sees what goes there.
+/// spec: atp/amplification
+#[test]
+fn a_hello_sent_on_from_elsewhere_first_brings_no_traffic_there() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    world.link(near, far).record().drop_nth(1);
+    world.connect(near, far);
+    world.run_for(millis(1));
+    let hello = world.link(near, far).take_recorded().swap_remove(0);
+    let victim = "203.0.113.9:999".parse().unwrap();
+    world.inject(far, victim, &hello);
+    assert!(world.run_until(seconds(5), |world| world.session(far, near).is_some()));
+    let entry = world.send(far, near, &[7; 100_000]);
+    assert!(world.run_until(seconds(5), World::is_settled));
+    assert_eq!(world.delivered(entry), 1);
+    let there: usize =
+        world.take_strays().iter().filter(|stray| stray.to == victim).map(|stray| stray.bytes.len()).sum();
+    assert!(there > 0 && there <= 3 * hello.len(), "{there} bytes to an address that only sent something on");
+    let (address, session) = (world.node(near).address, world.session(far, near).unwrap());
+    assert_eq!(world.node_mut(far).cores[0].shard.remote_of(session), Some(address));
+}

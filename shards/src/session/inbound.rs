@@ -144,7 +144,10 @@ impl<C: Crypto> Session<C> {
         if matches!(self.phase, Phase::Unconfirmed { .. }) {
             self.phase = Phase::Open;
             self.phase_changed = true;
-            self.path.on_validated();
+            // From elsewhere it proves the keys, but not who is where the Hello came from: somebody may have sent that on.
+            if self.path.is_of(arrival) {
+                self.path.on_validated();
+            }
             self.announce(around);
         }
         newest

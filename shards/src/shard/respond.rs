@@ -170,7 +170,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return Err(DropReason::AmplificationLimit);
         }
         let (welcome, session) = (welcome.clone(), *session);
-        if let Some(session) = self.table.live(session) {
+        // A Hello from elsewhere buys nothing for the address that the session was begun with.
+        if let Some(session) = self.table.live(session).filter(|session| session.path.is_of(arrival)) {
             session.path.on_received(len);
             session.path.on_sent(welcome.len());
         }
