@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dunlin_shards::mutants::{Mutant, plant};
-use dunlin_tests::swarm::{self, Size};
+use dunlin_tests::swarm::{self, Failure, Size};
 
 use crate::{Options, checks};
 
@@ -20,8 +20,8 @@ pub(crate) struct Proof {
     pub(crate) ran: u64,
     /// Those that found it: what each of them said.
     pub(crate) found: BTreeMap<u64, &'static str>,
-    /// The first one's own words, with its place.
-    pub(crate) words: String,
+    /// Their own words, with their places.
+    pub(crate) words: Vec<String>,
     /// How many seeds it took; from 1.
     pub(crate) until_first: Option<u64>,
     pub(crate) took: Duration,
@@ -73,14 +73,17 @@ pub(crate) fn run(mutant: Option<Mutant>, options: &Options, dirty: &BTreeMap<u6
     let found = found.into_inner().expect("no thread panics while it holds it");
     let first = found.first_key_value();
     let until_first = first.map(|(seed, _)| seed - options.first + 1);
-    let words = first.map(|(seed, failure)| format!("seed {seed}, {}: {}", failure.place, failure.message));
+    let words = |(seed, failure): (&u64, &Failure)| {
+        let first_line = failure.message.lines().next().unwrap_or_default();
+        format!("seed {seed}, {}: {first_line}", failure.place)
+    };
     // A seed that was given out and not run counts for nothing.
     let given_out = next.into_inner() - options.first - jobs as u64;
     Proof {
         mutant,
         ran: given_out.min(most),
         found: found.iter().map(|(seed, failure)| (*seed, checks::name_of(failure))).collect(),
-        words: words.unwrap_or_default(),
+        words: found.iter().map(words).collect(),
         until_first,
         took: begin.elapsed(),
     }

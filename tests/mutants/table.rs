@@ -6,8 +6,8 @@ use crate::proof::Proof;
 /// The code as it is, without a bug: it must pass, or the table means nothing.
 pub(crate) fn print_control(control: &Proof) {
     println!("without a bug: {} of {} seeds break ({:.0?})", control.found.len(), control.ran, control.took);
-    if !control.found.is_empty() {
-        println!("  {}", first_line(&control.words));
+    for words in &control.words {
+        println!("  {}", cut(words));
     }
     println!("\n{:28} {:>6} {:>12}  found by", "bug", "seeds", "found in");
 }
@@ -22,8 +22,8 @@ pub(crate) fn print_row(proof: &Proof) {
     let found_by = if checks.is_empty() { "NOT FOUND".to_owned() } else { checks.join(", ") };
     println!("{:28} {until:>6} {share:>12}  {found_by}", mutant.name());
     println!("    {}", mutant.sentence());
-    if !proof.words.is_empty() {
-        println!("    {}", first_line(&proof.words));
+    if let Some(words) = proof.words.first() {
+        println!("    {}", cut(words));
     }
 }
 
@@ -52,6 +52,6 @@ pub(crate) fn print_summary(control: &Proof, proofs: &[Proof], is_complete: bool
     control.found.is_empty() && survivors.is_empty() && (idle.is_empty() || !is_complete)
 }
 
-fn first_line(words: &str) -> String {
-    words.lines().next().unwrap_or_default().chars().take(150).collect()
+fn cut(words: &str) -> String {
+    words.chars().take(150).collect()
 }

@@ -129,6 +129,19 @@ impl NodeClock {
     }
 }
 
+/// What a shard has done since it last took in anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence {
+    /// What it had taken in by then.
+    pub heard: u64,
+    /// How often its sessions had probed by then.
+    pub probes: u64,
+    /// Its sessions when it was looked at last.
+    pub sessions: u64,
+    /// Those of then and all that came since.
+    pub sessions_ever: u64,
+}
+
 /// One shard and how it is driven.
 pub struct Core<C: Crypto> {
     /// The production code.
@@ -143,8 +156,8 @@ pub struct Core<C: Crypto> {
     pub ticks: (u64, u32),
     /// In which instant its sessions probed last, and how often in all.
     pub probes: (u64, u64),
-    /// What it had taken in when it last took anything in, and how often its sessions had probed by then.
-    pub silence: (u64, u64),
+    /// How long it is that it took anything in.
+    pub silence: Silence,
 }
 
 /// A node.
@@ -241,7 +254,7 @@ impl<C: Crypto> Node<C> {
             letters_out: BTreeMap::new(),
             ticks: (0, 0),
             probes: (0, 0),
-            silence: (0, 0),
+            silence: Silence::default(),
         }
     }
 

@@ -68,8 +68,10 @@ fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: Soc
             seen.bytes.truncate(at);
         }
     }
+    if attack == Attack::Replayed {
+        return world.replay(seen);
+    }
     let from = match attack {
-        Attack::Replayed => seen.from,
         Attack::Changed if world.chance().once_in(2) => seen.from,
         _ => anywhere,
     };

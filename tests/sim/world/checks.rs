@@ -15,6 +15,7 @@ use dunlin_shards::stats::DropReason;
 
 use crate::glass;
 use crate::link::Cause;
+use crate::node::Silence;
 use crate::text;
 
 use super::{NodeIndex, POISON, WorldOf};
@@ -241,14 +242,16 @@ impl<C: Crypto> WorldOf<C> {
 
     /// Probes that nothing answers become rarer: each waits twice as long as the one before.
     pub(super) fn check_silence(&mut self, node: NodeIndex, shard: u8) {
-        let core = &mut self.nodes[node.0].cores[usize::from(shard)];
-        let stats = core.shard.stats();
+        let Some(core) = self.nodes[node.0].cores.get_mut(usize::from(shard)) else { return };
+        let (stats, sessions, silence) = (core.shard.stats(), core.shard.sessions() as u64, &mut core.silence);
         let heard = stats.packets_opened + stats.handshakes_begun + stats.handshakes_completed;
-        if heard != core.silence.0 {
-            core.silence = (heard, stats.probe_timeouts);
+        if heard != silence.heard {
+            *silence = Silence { heard, probes: stats.probe_timeouts, sessions, sessions_ever: sessions };
         }
-        let probes = stats.probe_timeouts - core.silence.1;
-        let cap = PROBES_INTO_SILENCE * core.shard.sessions().max(1) as u64;
+        silence.sessions_ever += sessions.saturating_sub(silence.sessions);
+        silence.sessions = sessions;
+        let probes = stats.probe_timeouts - silence.probes;
+        let cap = PROBES_INTO_SILENCE * silence.sessions_ever.max(1);
         assert!(probes <= cap, "probes: {node:?} probed {probes} times and heard nothing, {cap} are enough");
     }
 

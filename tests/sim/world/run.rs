@@ -157,6 +157,7 @@ impl<C: Crypto> WorldOf<C> {
         self.deliver_events(node, shard);
         self.set_timer(node, shard);
         self.check_shard(node, shard);
+        self.check_silence(node, shard);
     }
 
     /// Its time may have come.
@@ -175,7 +176,6 @@ impl<C: Crypto> WorldOf<C> {
         let before = (core.shard.stats().probe_timeouts, core.shard.sessions());
         core.shard.handle_timeout(now);
         self.check_probes(node, shard, before);
-        self.check_silence(node, shard);
         self.note(node, shard, What::Timer, [0; 3]);
     }
 

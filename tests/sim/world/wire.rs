@@ -29,6 +29,8 @@ pub struct Overheard {
     pub to: NodeIndex,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Who sent it, and when.
+    sent: (NodeIndex, u64),
 }
 
 /// What a shard has counted of sealed packets.
@@ -186,7 +188,7 @@ impl<C: Crypto> WorldOf<C> {
             self.count_loss(node, Some(to), cause, len);
         }
         if self.overhears {
-            self.overhear(remote, to, train, transmit.segment_len);
+            self.overhear((node, remote), to, train, transmit.segment_len);
         }
         self.fly((node, remote), transmit, &mut carried, joins);
         self.carried = carried;
@@ -363,7 +365,14 @@ impl<C: Crypto> WorldOf<C> {
         self.carry(node, to, &transmit, bytes);
     }
 
-    fn overhear(&mut self, from: SocketAddr, to: NodeIndex, train: &[u8], segment_len: usize) {
+    fn overhear(
+        &mut self,
+        (node, from): (NodeIndex, SocketAddr),
+        to: NodeIndex,
+        train: &[u8],
+        segment_len: usize,
+    ) {
+        let sent = (node, self.now);
         for bytes in train.chunks(segment_len) {
             let is_sealed = bytes.first().is_some_and(|first| first & 0x80 != 0);
             if is_sealed && !self.chance.once_in(OVERHEARS) {
@@ -372,7 +381,7 @@ impl<C: Crypto> WorldOf<C> {
             if self.overheard.len() == OVERHEARD {
                 self.overheard.pop_front();
             }
-            self.overheard.push_back(Overheard { from, to, bytes: bytes.to_vec() });
+            self.overheard.push_back(Overheard { from, to, bytes: bytes.to_vec(), sent });
         }
     }
 
@@ -384,6 +393,23 @@ impl<C: Crypto> WorldOf<C> {
         }
         let which = self.chance.below(count) as usize;
         self.overheard.get(which).cloned()
+    }
+
+    /// Something that was overheard comes once more from where it came: as good a proof of the address as the first time.
+    pub fn replay(&mut self, seen: Overheard) {
+        let target = self.nodes[seen.to.0].address;
+        let (from, sent_at) = seen.sent;
+        let arrival = Arrival {
+            local: Some(target.ip()),
+            remote: seen.from,
+            socket: SocketIndex(0),
+            ecn: Ecn::NotEct,
+            segment_len: seen.bytes.len().max(1),
+        };
+        let flight =
+            Flight { from: Some(from), to: target, arrival, bytes: seen.bytes, sent_at: Some(sent_at) };
+        let at = self.now + 1_000;
+        self.schedule(at, Next::Arrive(Box::new(flight)));
     }
 
     /// A node misbehaves from now on.
