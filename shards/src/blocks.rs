@@ -8,9 +8,9 @@
 //! 256 bytes on top, so that a datagram's worth or a power of two with a small header fits, and at most half of a block is air.
 //! Blocks are plain memory and may move between threads; a pool belongs to one.
 
+use crate::mutants::{Mutant, planted};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use crate::mutants::{Mutant, planted};
 
 /// The smallest block, and the step below the first doubling, in bytes.
 const STEP_LEN: usize = 256;

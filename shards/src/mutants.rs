@@ -40,7 +40,7 @@ mutants! {
     ReplayWindowOffByOne,
     /// The receive window's lower end is off by one: the message before the next is taken for the next.
     ReceiveWindowOffByOne,
-    /// The sender's credit is off by one: a message is started one byte beyond the limit.
+    /// The sender's credit is off by one message: one is started as long as any is left.
     CreditOffByOne,
     /// A packet number is used again for what a probe sends again.
     NumberReused,
@@ -48,7 +48,7 @@ mutants! {
     PathBudgetNotCounted,
     /// A Reset answers packets that are no longer than itself.
     ResetForShortPackets,
-    /// An acknowledgement that is due while data waits for the congestion window is forgotten.
+    /// An acknowledgement that is due while own packets are under way is forgotten.
     AckForgotten,
     /// A packet is acknowledged although there was no memory for its message.
     AckedWithoutMemory,
@@ -86,12 +86,12 @@ mutants! {
     OrderIgnored,
     /// A piece that arrives beyond a gap is put one byte too early.
     PieceMisplaced,
-    /// The sender does not charge messages to the session's credit.
+    /// The sender does not charge for the messages that it starts.
     CreditNotCharged,
     /// A channel's new limit is never told.
     CreditNeverTold,
-    /// A message that is taken back after it was begun still counts as queued.
-    CancelledStillQueued,
+    /// The bytes of a message that was taken back do not come home.
+    CancelledNotFreed,
     /// No SKIP is written for a message that was taken back.
     SkipNotWritten,
     /// A peer may leave as many gaps as it likes.
@@ -102,8 +102,10 @@ mutants! {
     IdentitiesConfused,
     /// What a restarted peer has not acknowledged is not sent again.
     RestartForgets,
-    /// The third message of a handshake is not sent again.
-    FinishNotRepeated,
+    /// A session that is closing never goes.
+    ClosingNeverEnds,
+    /// A shutdown leaves the first session alone.
+    ShutdownForgets,
     /// A silent session never ends.
     IdleIgnored,
     /// A session that is opened by us is counted twice.

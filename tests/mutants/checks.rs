@@ -12,7 +12,11 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("I3", &["I3: "], "what is delivered is what was sent"),
     ("order", &["arrived on"], "ordered channels keep their order"),
     ("I4", &["(I4)"], "no number is sealed twice under one key"),
-    ("I5", &["I5: ", "is not proven"], "three bytes at most for each one of an address that has not proven that it is there"),
+    (
+        "I5",
+        &["I5: ", "is not proven"],
+        "three bytes at most for each one of an address that has not proven that it is there",
+    ),
     ("I5 stateless", &["I5: ", "without state"], "replies without state are smaller than what asked"),
     ("I6 blocks", &["I6: ", "bytes, "], "a shard's memory stays under its bound"),
     ("I6 sessions", &["I6: ", "sessions, "], "a shard's sessions stay under their bound"),

@@ -195,7 +195,8 @@ impl<C: Crypto> Session<C> {
             }
             Ok(Taken::NoMemory) => {
                 if planted(Mutant::AckedWithoutMemory) {
-                    let packet = Received { number, bytes: plain.len(), ack_eliciting: true, ecn: arrival.ecn };
+                    let packet =
+                        Received { number, bytes: plain.len(), ack_eliciting: true, ecn: arrival.ecn };
                     self.acknowledgements.on_packet(around.now.instant, &packet);
                 }
                 around.stats.count_drop(DropReason::NoMemory);
@@ -401,9 +402,12 @@ impl<C: Crypto> Session<C> {
         if planted(Mutant::NumberReused) {
             self.send_keys.step_back();
         }
+        if planted(Mutant::ProbeForEachMissedTimeout) {
+            self.on_loss_timer(around);
+        }
         self.repeat_oldest();
         if let Some(finish) = &mut self.finish {
-            finish.due = !planted(Mutant::FinishNotRepeated);
+            finish.due = true;
         }
     }
 

@@ -371,7 +371,7 @@ impl<C: Crypto> Session<C> {
             Phase::Unconfirmed { until } if until <= now => {
                 return self.end(around, CloseReason::Unresponsive);
             }
-            Phase::Closing { until } if until <= now => {
+            Phase::Closing { until } if until <= now && !planted(Mutant::ClosingNeverEnds) => {
                 self.phase = Phase::Gone;
                 return;
             }

@@ -157,11 +157,10 @@ impl<C: Crypto> Session<C> {
             && self.sender.is_ready()
             && !self.send_keys.is_sparing(&self.settings.key_limits);
         let probe = self.recovery.probes_owed() > 0;
-        let ack_due = self.acknowledgements.is_due(now);
-        if planted(Mutant::AckForgotten) && ack_due && !data && self.sender.is_ready() {
+        if planted(Mutant::AckForgotten) && self.acknowledgements.is_due(now) && !self.is_quiet() {
             self.acknowledgements.on_sent();
-            return None;
         }
+        let ack_due = self.acknowledgements.is_due(now);
         if !(ack_due || data || probe || self.has_control()) {
             return None;
         }

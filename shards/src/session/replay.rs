@@ -74,7 +74,9 @@ impl ReplayWindow {
             return Freshness::TooOld;
         }
         let word = self.words[self.index(number)];
-        if number < self.end - u64::from(planted(Mutant::ReplayWindowOffByOne)) && word >> (number % WORD_BITS as u64) & 1 == 1 {
+        if number < self.end - u64::from(planted(Mutant::ReplayWindowOffByOne))
+            && word >> (number % WORD_BITS as u64) & 1 == 1
+        {
             Freshness::Seen
         } else {
             Freshness::Fresh

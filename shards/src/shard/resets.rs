@@ -102,8 +102,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(session) = self.table.live(id) else { return Err(DropReason::BadReset) };
         let told = session.agreement.reset_token.ok_or(DropReason::BadReset)?;
         let is_true = is_token(&told, token) || planted(Mutant::ResetTokenNotCompared);
-        if !is_true || session.agreement.peer_session != named || !session.path.is_of(arrival)
-        {
+        if !is_true || session.agreement.peer_session != named || !session.path.is_of(arrival) {
             return Err(DropReason::BadReset);
         }
         match session.phase {

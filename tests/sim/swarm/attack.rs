@@ -60,7 +60,9 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
 
 /// What was seen on the way comes once more, to whom it was for: a copy goes nowhere else of interest.
 fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: SocketAddr) {
-    let Some(mut seen) = world.draw_overheard() else { return };
+    let is_hello = world.chance().once_in(2);
+    let seen = if is_hello { world.draw_hello() } else { world.draw_overheard() };
+    let Some(mut seen) = seen else { return };
     if attack == Attack::Changed && !seen.bytes.is_empty() {
         let at = world.chance().below(seen.bytes.len() as u64) as usize;
         seen.bytes[at] ^= 1 << world.chance().below(8);

@@ -243,7 +243,8 @@ impl<C: Crypto> WorldOf<C> {
     /// Probes that nothing answers become rarer: each waits twice as long as the one before.
     pub(super) fn check_silence(&mut self, node: NodeIndex, shard: u8) {
         let Some(core) = self.nodes[node.0].cores.get_mut(usize::from(shard)) else { return };
-        let (stats, sessions, silence) = (core.shard.stats(), core.shard.sessions() as u64, &mut core.silence);
+        let (stats, sessions, silence) =
+            (core.shard.stats(), core.shard.sessions() as u64, &mut core.silence);
         let heard = stats.packets_opened + stats.handshakes_begun + stats.handshakes_completed;
         if heard != silence.heard {
             *silence = Silence { heard, probes: stats.probe_timeouts, sessions, sessions_ever: sessions };

@@ -378,11 +378,23 @@ impl<C: Crypto> WorldOf<C> {
             if is_sealed && !self.chance.once_in(OVERHEARS) {
                 continue;
             }
-            if self.overheard.len() == OVERHEARD {
-                self.overheard.pop_front();
+            let is_hello = bytes.first() == Some(&dunlin_codec::hello::TYPE);
+            let kept = if is_hello { &mut self.hellos } else { &mut self.overheard };
+            if kept.len() == OVERHEARD {
+                kept.pop_front();
             }
-            self.overheard.push_back(Overheard { from, to, bytes: bytes.to_vec(), sent });
+            kept.push_back(Overheard { from, to, bytes: bytes.to_vec(), sent });
         }
+    }
+
+    /// A Hello that was overheard, when any was.
+    pub fn draw_hello(&mut self) -> Option<Overheard> {
+        let count = self.hellos.len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let which = self.chance.below(count) as usize;
+        self.hellos.get(which).cloned()
     }
 
     /// Something that was overheard, when anything was.

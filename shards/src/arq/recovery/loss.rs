@@ -55,7 +55,10 @@ impl<T: Copy> Recovery<T> {
                 State::Open => {
                     let lost_at = entry.sent() + delay;
                     let sent_since = self.largest_acked_ordinal.wrapping_sub(entry.ordinal);
-                    if sent_since < self.packet_threshold && now < lost_at && !planted(Mutant::LossThresholdOff) {
+                    if sent_since < self.packet_threshold
+                        && now < lost_at
+                        && !planted(Mutant::LossThresholdOff)
+                    {
                         self.loss_at = Some(lost_at);
                         break;
                     }

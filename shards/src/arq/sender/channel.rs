@@ -13,7 +13,6 @@ use super::{Outcome, Outgoing, Released, SenderCounts, Undelivered};
 use crate::arq::receiver::credit::CHANNEL_CREDIT_INITIAL;
 use crate::arq::receiver::islands::Islands;
 use crate::blocks::Block;
-use crate::mutants::{Mutant, planted};
 
 /// What a message costs besides its block, in bytes: its entries here and in the log.
 const ENTRY_LEN: usize = 64;
@@ -347,7 +346,7 @@ impl Channel {
     /// Gives a started message up: the peer is told to go past it.
     fn skip(&mut self, index: usize, shared: &mut Shared) -> Block {
         let message = &mut self.messages[index];
-        shared.reliable_len -= if planted(Mutant::CancelledStillQueued) { 0 } else { message.cost() };
+        shared.reliable_len -= message.cost();
         shared.free_islands(message);
         message.flags |= flag::SKIPPED;
         let block = core::mem::take(&mut message.block);

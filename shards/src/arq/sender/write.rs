@@ -79,7 +79,7 @@ impl Channel {
         let (index, id) = (self.started, self.next_id());
         let len = self.messages[index].block.len();
         let price = charge(len);
-        if self.used + price > self.limit + u64::from(planted(Mutant::CreditOffByOne)) {
+        if self.used + if planted(Mutant::CreditOffByOne) { 1 } else { price } > self.limit {
             self.is_blocked = true;
             return Some(self.tell_blocked(shared, out));
         }
@@ -105,8 +105,9 @@ impl Channel {
         };
         self.messages[index].sent = sent as u32;
         self.started += 1;
+        let price = if planted(Mutant::CreditNotCharged) { 0 } else { price };
         self.used += price;
-        session.used += if planted(Mutant::CreditNotCharged) { 0 } else { price };
+        session.used += price;
         if shared.waiting.is_some_and(|(slot, _)| slot == self.slot) {
             shared.waiting = None;
         }
