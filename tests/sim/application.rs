@@ -117,6 +117,8 @@ pub enum Note {
     SentAgain(Entry),
     /// One of its own may arrive twice: it changed its session.
     MayRepeat(Entry),
+    /// One of its own travels beside others of its channel, and comes before or behind them.
+    Overtakes(Entry),
     /// It calls somebody.
     Dials(SocketAddr),
 }
@@ -127,6 +129,8 @@ pub struct Application {
     pub reader: Reader,
     /// It connects when it has something to send and no session.
     pub connects: bool,
+    /// Its node shuts down: it sends nothing more.
+    pub is_closing: bool,
     /// Messages that came back are sent again, unless they are marked `once`.
     pub persists: bool,
     /// Whatever it was told but messages and limits, with the time.
@@ -163,6 +167,7 @@ impl Application {
         Self {
             reader: Reader::AtOnce,
             connects: true,
+            is_closing: false,
             persists: false,
             events: Vec::new(),
             notes: Vec::new(),
@@ -243,6 +248,7 @@ impl Application {
         };
         let waits = |contact: &&Contact| {
             self.connects
+                && !self.is_closing
                 && !contact.outbox.is_empty()
                 && contact.session.is_none()
                 && contact.connecting.is_none()
@@ -278,6 +284,10 @@ impl Application {
         if let Some(peer) = peer {
             let contact = self.contacts.entry(peer).or_default();
             contact.address = Some(address);
+            // The call may become one session with another that is there or on its way.
+            if contact.session.is_some() || contact.connecting.is_some() {
+                self.notes.extend(early.iter().map(|waiting| Note::Overtakes(waiting.entry)));
+            }
             contact.connecting = Some(ticket);
             known = contact.instance;
         }
@@ -344,7 +354,7 @@ impl Application {
 
     fn work_for(&mut self, now: u64, placement: &Placement, peer: NodeId) {
         let Some(contact) = self.contacts.get(&peer) else { return };
-        if contact.outbox.is_empty() {
+        if contact.outbox.is_empty() || self.is_closing {
             return;
         }
         let Some(session) = contact.session else {

@@ -282,6 +282,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.config.placement.of_key(&listing.peer.0).0
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),
+            // Refused now, and yet struck: the Hello may come again when the ring has room.
+            Mail::Strike { e } => {
+                let e = *e;
+                self.on_struck(&e, crate::mail::Struck::Full);
+                self.config.placement.of_key(&e).0
+            }
             Mail::Retire { session, .. }
             | Mail::Probe { session, .. }
             | Mail::Inherit { session, .. }

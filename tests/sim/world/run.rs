@@ -286,6 +286,7 @@ impl<C: Crypto> WorldOf<C> {
                 Note::Released(entry, outcome) => ledger.on_released(entry, outcome),
                 Note::SentAgain(entry) => ledger.on_sent_again(entry),
                 Note::MayRepeat(entry) => ledger.allow_repeat(entry),
+                Note::Overtakes(entry) => ledger.allow_overtaking(entry),
                 Note::Dials(address) => self.tap.on_dialled(node, address),
             }
         }

@@ -124,6 +124,7 @@ impl<C: Crypto> WorldOf<C> {
 
     /// Asks a node to close everything, after what is queued was acknowledged.
     pub fn shut_down(&mut self, node: NodeIndex) {
+        self.nodes[node.0].application.is_closing = true;
         let now = self.nodes[node.0].clock.read(self.now);
         for shard in 0..self.nodes[node.0].cores.len() {
             self.nodes[node.0].cores[shard].shard.handle_mail(now, mail::From::Application, Mail::Shutdown);
