@@ -8,6 +8,7 @@
 //! 256 bytes on top, so that a datagram's worth or a power of two with a small header fits, and at most half of a block is air.
 //! Blocks are plain memory and may move between threads; a pool belongs to one.
 
+use crate::mutants::{Mutant, planted};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
@@ -212,7 +213,7 @@ impl BlockPool {
         if self.allocated + len > self.budget {
             self.shed(len);
         }
-        if self.allocated + len > self.budget {
+        if self.allocated + len > self.budget && !planted(Mutant::PoolBudgetIgnored) {
             return None;
         }
         self.allocated += len;

@@ -13,6 +13,7 @@ pub mod hash;
 pub mod identity;
 pub mod limits;
 pub mod mail;
+pub mod mutants;
 pub mod peers;
 pub mod placement;
 pub mod rng;

@@ -14,6 +14,7 @@ use dunlin_codec::ids::{NodeId, SessionId};
 use crate::hash::HashKey;
 use crate::limits::INSTANCES_MAX;
 use crate::mail::{Listing, Mail};
+use crate::mutants::{Mutant, planted};
 
 /// A session as the directory knows it.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +59,15 @@ impl Directory {
     /// A session is confirmed; `tell` gets what other shards must do about it.
     // spec: atp/one-session
     pub fn on_up(&mut self, new: Listing, mut tell: impl FnMut(Mail, SessionId)) {
-        let own = self.own;
+        let (own, peer) = (self.own, key_of(&new.peer));
         // Nearly every identity has one session: a default vector would hold four.
-        let entries = self.peers.entry(new.peer).or_insert_with(|| Vec::with_capacity(1));
+        let entries = self.peers.entry(peer).or_insert_with(|| Vec::with_capacity(1));
         entries.retain(|old| old.listing.session != new.session);
         let mut new_may_go = false;
         for old in entries.iter() {
+            if planted(Mutant::BothSessionsStay) {
+                break;
+            }
             let verdict = judge(own, old, &new);
             let (session, into) = (old.listing.session, new.session);
             new_may_go |= verdict == Verdict::OldStays;
@@ -87,7 +91,7 @@ impl Directory {
 
     /// The peer has nothing more to send on a session: it goes on in another, and so do we.
     pub fn on_yielded(&mut self, gone: &Listing, mut tell: impl FnMut(Mail, SessionId)) {
-        let Some(entries) = self.peers.get_mut(&gone.peer) else { return };
+        let Some(entries) = self.peers.get_mut(&key_of(&gone.peer)) else { return };
         for entry in entries.iter_mut().filter(|entry| entry.listing.session == gone.session) {
             entry.is_yielded = true;
         }
@@ -104,13 +108,19 @@ impl Directory {
 
     /// A session is gone.
     pub fn on_down(&mut self, gone: &Listing) {
-        if let Some(entries) = self.peers.get_mut(&gone.peer) {
+        let peer = key_of(&gone.peer);
+        if let Some(entries) = self.peers.get_mut(&peer) {
             entries.retain(|entry| entry.listing.session != gone.session);
             if entries.is_empty() {
-                self.peers.remove(&gone.peer);
+                self.peers.remove(&peer);
             }
         }
     }
+}
+
+/// What an identity's entries are found by: all of it.
+fn key_of(peer: &NodeId) -> NodeId {
+    if planted(Mutant::IdentitiesConfused) { NodeId([peer.0[0] & 3; 32]) } else { *peer }
 }
 
 /// Which of an older and a new session carries on.
@@ -129,7 +139,7 @@ enum Verdict {
 fn judge(own: NodeId, old: &Entry, new: &Listing) -> Verdict {
     let initiator = |listing: &Listing| if listing.initiator { own } else { listing.peer };
     let (first, second) = (initiator(&old.listing), initiator(new));
-    if old.listing.instance != new.instance {
+    if old.listing.instance != new.instance && !planted(Mutant::IdentitiesConfused) {
         Verdict::PeerSays
     } else if old.is_yielded || second < first || new.initiator && old.listing.initiator {
         Verdict::NewStays

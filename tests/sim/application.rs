@@ -117,6 +117,8 @@ pub enum Note {
     SentAgain(Entry),
     /// One of its own may arrive twice: it changed its session.
     MayRepeat(Entry),
+    /// One of its own travels beside others of its channel, and comes before or behind them.
+    Overtakes(Entry),
     /// It calls somebody.
     Dials(SocketAddr),
 }
@@ -213,6 +215,12 @@ impl Application {
         self.sessions.values().map(|open| open.peer)
     }
 
+    /// Who a session of its is with.
+    #[must_use]
+    pub fn peer_of(&self, session: SessionId) -> Option<NodeId> {
+        self.sessions.get(&session).map(|open| open.peer)
+    }
+
     /// Bytes of messages that have not come home.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -276,6 +284,10 @@ impl Application {
         if let Some(peer) = peer {
             let contact = self.contacts.entry(peer).or_default();
             contact.address = Some(address);
+            // The call may become one session with another that is there or on its way.
+            if contact.session.is_some() || contact.connecting.is_some() {
+                self.notes.extend(early.iter().map(|waiting| Note::Overtakes(waiting.entry)));
+            }
             contact.connecting = Some(ticket);
             known = contact.instance;
         }

@@ -94,6 +94,8 @@ pub struct Record {
     pub delivered: u32,
     /// It was sent in more than one session, so that it may arrive in each.
     pub may_repeat: bool,
+    /// It travelled beside the others of its channel: its order says nothing.
+    pub may_overtake: bool,
     /// Its fate is known to nobody any more: an end was restarted.
     pub is_void: bool,
     /// Its receiver crashed while it was under way: an acknowledgement from before proves nothing, until it is sent again.
@@ -162,6 +164,7 @@ impl Ledger {
             outcome: None,
             delivered: 0,
             may_repeat: false,
+            may_overtake: false,
             is_void,
             is_excused: false,
             sent_at: now,
@@ -199,6 +202,11 @@ impl Ledger {
         if record.outcome.take().is_some() {
             self.open += usize::from(record.manner.reliable && !record.is_void);
         }
+    }
+
+    /// It was not sent behind the others of its channel.
+    pub fn allow_overtaking(&mut self, entry: Entry) {
+        self.records[entry.0].may_overtake = true;
     }
 
     /// It may arrive in more than one session.
@@ -264,7 +272,7 @@ impl Ledger {
             !is_repeated || record.may_repeat || record.manner.early && self.early_may_repeat,
             "I2: message {entry} from {from:?} to {to:?} arrived twice"
         );
-        if record.manner.ordered && record.manner.reliable {
+        if record.manner.ordered && record.manner.reliable && !record.may_overtake {
             let last = self.last.insert(end, entry);
             assert!(
                 last.is_none_or(|last| last < entry || is_repeated || self.records[last].may_repeat),

@@ -76,12 +76,14 @@ pub fn equivocate(plain: &mut [u8]) {
     }
 }
 
-/// Single bytes of long messages, far apart from each other: a gap for each.
+/// Single bytes of one long message, far apart from each other: a gap for each, and all of it paid for.
 pub fn spray_gaps(plain: &mut [u8]) {
     rewrite(plain, |chance, out| {
-        let total = 4_096 + chance.below(1 << 20) as u32;
-        let part = Part { offset: chance.below(u64::from(total)) as u32, total };
-        write_segment(chance, Some(part), &[0xee], out)
+        let total = 1 << 16;
+        let part = Some(Part { offset: chance.below(total) as u32, total: total as u32 });
+        let (channel, message) = (ChannelId(61), MessageId(0));
+        let frame = Segment { channel, message, unordered: true, unreliable: None, part, bytes: &[0xee] };
+        Frame::Segment(frame).write(out)
     });
 }
 

@@ -95,6 +95,8 @@ impl Default for NodeSettings {
 pub struct NodeClock {
     /// When it started, in nanoseconds of the world.
     pub started: u64,
+    /// What it showed then, in nanoseconds: a machine's clock does not begin with the process.
+    pub began_at: u64,
     /// Parts in a million by which it runs fast.
     pub drift_ppm: i64,
     /// Milliseconds by which its wall clock is wrong.
@@ -106,7 +108,7 @@ impl NodeClock {
     #[must_use]
     pub fn read(&self, now: u64) -> Now {
         let since = i128::from(now - self.started);
-        let local = since + since * i128::from(self.drift_ppm) / 1_000_000;
+        let local = i128::from(self.began_at) + since + since * i128::from(self.drift_ppm) / 1_000_000;
         let wall = WALL_BEGIN + now / 1_000_000;
         Now {
             instant: Instant::from_nanos(local as u64),
@@ -117,13 +119,27 @@ impl NodeClock {
     /// The world's moment at which the node's clock shows `instant`, or a little later.
     #[must_use]
     pub fn world_time(&self, instant: Instant) -> u64 {
+        let since = instant.as_nanos().saturating_sub(self.began_at);
         if self.drift_ppm == 0 {
-            return self.started.saturating_add(instant.as_nanos());
+            return self.started.saturating_add(since);
         }
         let scale = 1_000_000 + i128::from(self.drift_ppm);
-        let since = i128::from(instant.as_nanos()) * 1_000_000 / scale + 2;
+        let since = i128::from(since) * 1_000_000 / scale + 2;
         self.started.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
+}
+
+/// What a shard has done since it last took in anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence {
+    /// What it had taken in by then.
+    pub heard: u64,
+    /// How often its sessions had probed by then.
+    pub probes: u64,
+    /// Its sessions when it was looked at last.
+    pub sessions: u64,
+    /// Those of then and all that came since.
+    pub sessions_ever: u64,
 }
 
 /// One shard and how it is driven.
@@ -140,6 +156,8 @@ pub struct Core<C: Crypto> {
     pub ticks: (u64, u32),
     /// In which instant its sessions probed last, and how often in all.
     pub probes: (u64, u64),
+    /// How long it is that it took anything in.
+    pub silence: Silence,
 }
 
 /// A node.
@@ -236,6 +254,7 @@ impl<C: Crypto> Node<C> {
             letters_out: BTreeMap::new(),
             ticks: (0, 0),
             probes: (0, 0),
+            silence: Silence::default(),
         }
     }
 

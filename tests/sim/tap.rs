@@ -5,13 +5,16 @@
 //! Holds: the tap knows nothing of the node's own belief. An address counts as proven when something that the node sent
 //!        had arrived there before the datagram was sent that came from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::place::NodeIndex;
 
 /// Bytes out for each byte in to an unproven path (T3b).
 const PATH_FACTOR: u64 = 3;
+const WELCOME: u8 = 0x02;
+/// The pattern of callers who do not know whom they call, in a Welcome's fourth byte.
+const XX: u8 = 2;
 const COOKIE: u8 = 0x03;
 const RESET: u8 = 0x05;
 
@@ -40,6 +43,12 @@ pub struct Tap {
     flows: BTreeMap<(NodeIndex, SocketAddr), Flow>,
     /// Where something of a node's reached another behind a NAT, and when: through a NAT the answer may come from another port.
     reached: BTreeMap<(NodeIndex, NodeIndex), Vec<(SocketAddr, u64)>>,
+    /// Addresses that only packets come from which nobody could take for true.
+    strangers: BTreeSet<SocketAddr>,
+    /// Welcomes to callers unknown before, so that one sent again is told from a new one.
+    welcomes: BTreeSet<(NodeIndex, Vec<u8>)>,
+    /// Who has sent Resets to whom.
+    resets: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
 impl Tap {
@@ -83,11 +92,48 @@ impl Tap {
         }
     }
 
+    /// From there come only packets without sense: nobody answers them, but that a session is not there.
+    pub fn on_stranger(&mut self, remote: SocketAddr) {
+        self.strangers.insert(remote);
+    }
+
+    /// One node sends another a Reset.
+    pub fn on_reset(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.resets.insert((from, to));
+    }
+
+    /// One node has sent another a Reset.
+    #[must_use]
+    pub fn has_reset(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        self.resets.contains(&(from, to))
+    }
+
+    /// T1: state and answers are for those who have shown that they know us, and, if we do not know them, that they are there.
+    fn check_handshake(&mut self, node: NodeIndex, remote: SocketAddr, datagram: &[u8]) {
+        let is_answer = !matches!(datagram.first(), None | Some(&RESET));
+        assert!(
+            !is_answer || !self.strangers.contains(&remote),
+            "stranger: {node:?} answered {remote}, which knows nothing of it"
+        );
+        if datagram.first() != Some(&WELCOME) || datagram.get(3) != Some(&XX) {
+            return;
+        }
+        let is_new = self.welcomes.insert((node, datagram.to_vec()));
+        let flow = self.flow(node, remote);
+        assert!(
+            !is_new || flow.is_proven || flow.is_dialled,
+            "cookie: {node:?} took a call from {remote}, which has not proven that it is there"
+        );
+    }
+
     /// A datagram goes out.
     ///
     /// # Panics
     /// I5 is broken.
     pub fn on_out(&mut self, node: NodeIndex, remote: SocketAddr, datagram: &[u8]) {
+        if datagram.first().is_some_and(|first| first & 0x80 == 0) {
+            self.check_handshake(node, remote, datagram);
+        }
         let flow = self.flow(node, remote);
         let len = datagram.len() as u64;
         if matches!(datagram.first(), Some(&(COOKIE | RESET))) {

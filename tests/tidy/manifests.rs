@@ -26,7 +26,7 @@ const LENIENT_PACKAGES: [&str; 2] = ["tests", "bench"];
 const CLIPPY_LINES: [&str; 3] =
     ["too-many-lines-threshold = 70", "too-many-arguments-threshold = 5", "allow-unwrap-in-tests = true"];
 /// Cargo's short commands that style.md names and that exist so far.
-const ALIASES: [&str; 4] = ["live", "tidy", "node", "load"];
+const ALIASES: [&str; 6] = ["live", "tidy", "node", "load", "sim", "planted"];
 /// Where `#![…(unsafe_code)]` stands, and how strongly.
 const UNSAFE_LEVELS: [(&str, &str); 3] = [
     ("codec/src/lib.rs", "#![forbid(unsafe_code)]"),

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Crypto, Forged, NONCE_LEN, PacketKey, StaticPublic, Suite, TAG_LEN};
 use crate::limits::COOKIE_SECRET_LIFE;
+use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
 /// Bytes of mac1, mac2 and of a cookie.
@@ -180,6 +181,9 @@ fn cookie(key: &MacKey, from: SocketAddr, suite: Suite) -> [u8; MAC_LEN] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };
+    if planted(Mutant::CookieNotBound) {
+        return key.mac(&[&[suite.byte()]]);
+    }
     key.mac(&[&address.octets(), &from.port().to_be_bytes(), &[suite.byte()]])
 }
 

@@ -16,6 +16,7 @@ use crate::arq::recovery::{AckInput, Outcome, Recovery, TimeoutKind};
 use crate::arq::sender::Sender;
 use crate::event::{CloseReason, Event};
 use crate::limits::{ACK_DELAY_CLAIM_MAX, UNMATCHED_SOURCES_MAX};
+use crate::mutants::{Mutant, planted};
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, HEADER_LEN};
 use crate::session::keys::{Arrived, Wear};
@@ -100,7 +101,8 @@ impl<C: Crypto> Session<C> {
 
     #[cold]
     fn on_first_of_phase(&mut self, now: Instant) {
-        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout(0) * 3);
+        let times = if planted(Mutant::PreviousKeyDropped) { 0 } else { 3 };
+        self.receive_keys.keep_previous_until(now + self.recovery.rtt().probe_timeout(0) * times);
         self.on_peer_phase(now);
     }
 
@@ -184,7 +186,8 @@ impl<C: Crypto> Session<C> {
         match self.on_frames(around, Some(arrival), plain) {
             Ok(Taken::Whole { eliciting, probing }) => {
                 let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
-                let packet = Received { number, bytes, ack_eliciting: eliciting, ecn };
+                let ack_eliciting = eliciting || planted(Mutant::AckAcknowledged);
+                let packet = Received { number, bytes, ack_eliciting, ecn };
                 self.acknowledgements.on_packet(around.now.instant, &packet);
                 // The peer still asks for answers here: it has not heard that another session carries on, perhaps.
                 if eliciting && !self.peer_yielded && matches!(self.phase, Phase::Yielded { .. }) {
@@ -192,7 +195,14 @@ impl<C: Crypto> Session<C> {
                 }
                 return probing;
             }
-            Ok(Taken::NoMemory) => around.stats.count_drop(DropReason::NoMemory),
+            Ok(Taken::NoMemory) => {
+                if planted(Mutant::AckedWithoutMemory) {
+                    let packet =
+                        Received { number, bytes: plain.len(), ack_eliciting: true, ecn: arrival.ecn };
+                    self.acknowledgements.on_packet(around.now.instant, &packet);
+                }
+                around.stats.count_drop(DropReason::NoMemory);
+            }
             Err(violation) => self.on_violation(around, violation),
         }
         false
@@ -380,7 +390,7 @@ impl<C: Crypto> Session<C> {
     /// The loss timer fired, perhaps.
     pub(crate) fn on_loss_timer(&mut self, around: &mut Surroundings) {
         let now = around.now.instant;
-        if self.recovery.poll_timeout().is_none_or(|at| at > now) {
+        if self.recovery.poll_timeout().is_none_or(|at| at > now && !planted(Mutant::StaleTimerActedOn)) {
             return;
         }
         let path_mtu = self.recovery.path_mtu();
@@ -390,6 +400,13 @@ impl<C: Crypto> Session<C> {
         self.after_fates(around, frequency_lost, path_mtu);
         let TimeoutKind::Probe(_) = kind else { return };
         around.stats.probe_timeouts += 1;
+        #[cfg(feature = "mutants")]
+        if planted(Mutant::NumberReused) {
+            self.send_keys.step_back();
+        }
+        if planted(Mutant::ProbeForEachMissedTimeout) {
+            self.on_loss_timer(around);
+        }
         self.repeat_oldest();
         if let Some(finish) = &mut self.finish {
             finish.due = true;

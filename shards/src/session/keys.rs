@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Crypto, Forged, HEADER_LEN, PacketKey, Suite, TAG_LEN};
 use crate::limits;
+use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
 /// Packets between two numbers that are skipped, at least (T4).
@@ -193,6 +194,12 @@ impl<C: Crypto> SendKeys<C> {
         Ok(Ticket { number, phase: self.phase })
     }
 
+    /// The last number is given out once more: a planted bug.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn step_back(&mut self) {
+        self.next_number = self.next_number.saturating_sub(1).max(self.phase_begin);
+    }
+
     /// Seals `plain` in place; the tag follows it in the packet. `header` is the eight bytes as sent.
     ///
     /// # Panics
@@ -215,7 +222,7 @@ impl<C: Crypto> SendKeys<C> {
         let age = now.since(self.phase_since);
         let is_worn = age >= limits.life || self.sealed_count() >= limits.packets;
         let is_due = self.installed.is_some() || is_worn && !self.is_held;
-        if is_due && self.is_acknowledged {
+        if is_due && (self.is_acknowledged || planted(Mutant::KeyFlippedEarly)) {
             self.flip(now, limits);
             return true;
         }

@@ -19,6 +19,7 @@ use crate::limits::{
     CLOSE_LINGER, SHRINK_AFTER, UNRESPONSIVE_AFTER, WELCOME_LIFE, YIELD_ASK_AGAIN, YIELD_LINGER,
 };
 use crate::mail::Listing;
+use crate::mutants::{Mutant, planted};
 use crate::session::crypto::{Crypto, StaticPublic, Suite};
 use crate::session::keys::{KeyLimits, ReceiveKeys, SendKeys};
 use crate::session::path::Path;
@@ -312,7 +313,7 @@ impl<C: Crypto> Session<C> {
             Phase::Unconfirmed { until } | Phase::Closing { until } => until,
             Phase::Gone => Instant::ZERO,
             Phase::Yielded { since, .. } => since.max(self.last_heard) + YIELD_LINGER,
-            Phase::Open | Phase::Draining { .. } => self.last_heard + self.settings.idle_timeout,
+            Phase::Open | Phase::Draining { .. } => self.idle_at(),
         };
         let mut consider = |instant: Option<Instant>| {
             if let Some(instant) = instant {
@@ -352,6 +353,12 @@ impl<C: Crypto> Session<C> {
         self.recovery.bytes_in_flight() == 0
     }
 
+    /// When its peer has been silent for too long.
+    fn idle_at(&self) -> Instant {
+        let times = if planted(Mutant::IdleIgnored) { 1 << 20 } else { 1 };
+        self.last_heard + self.settings.idle_timeout * times
+    }
+
     fn unresponsive_at(&self) -> Option<Instant> {
         let since = self.owed_since.filter(|_| !self.is_quiet())?;
         Some(since.max(self.last_heard) + UNRESPONSIVE_AFTER)
@@ -364,7 +371,7 @@ impl<C: Crypto> Session<C> {
             Phase::Unconfirmed { until } if until <= now => {
                 return self.end(around, CloseReason::Unresponsive);
             }
-            Phase::Closing { until } if until <= now => {
+            Phase::Closing { until } if until <= now && !planted(Mutant::ClosingNeverEnds) => {
                 self.phase = Phase::Gone;
                 return;
             }
@@ -375,7 +382,7 @@ impl<C: Crypto> Session<C> {
             Phase::Closing { .. } | Phase::Gone => return,
             Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
-        if self.last_heard + self.settings.idle_timeout <= now {
+        if self.idle_at() <= now {
             return self.end(around, CloseReason::Idle);
         }
         if self.unresponsive_at().is_some_and(|at| at <= now) || self.recovery.is_stuck() {

@@ -12,6 +12,7 @@ use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::{AckFrequency, SentKind, SentPacket};
 use crate::limits::DATAGRAM_MIN;
+use crate::mutants::{Mutant, planted};
 use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use crate::session::crypto::{Crypto, HEADER_LEN, TAG_LEN};
 use crate::session::inbound::code;
@@ -156,6 +157,9 @@ impl<C: Crypto> Session<C> {
             && self.sender.is_ready()
             && !self.send_keys.is_sparing(&self.settings.key_limits);
         let probe = self.recovery.probes_owed() > 0;
+        if planted(Mutant::AckForgotten) && self.acknowledgements.is_due(now) && !self.is_quiet() {
+            self.acknowledgements.on_sent();
+        }
         let ack_due = self.acknowledgements.is_due(now);
         if !(ack_due || data || probe || self.has_control()) {
             return None;
@@ -287,7 +291,7 @@ impl<C: Crypto> Session<C> {
         let mut out = Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN]);
         Frame::Ping.write(&mut out).ok()?;
         let room = out.room();
-        out.zeros(room).ok()?;
+        out.zeros(if planted(Mutant::PaddingNotWritten) { 0 } else { room }).ok()?;
         self.seal(&mut frame[..len], ticket);
         let mut contents = Contents::default();
         contents.flags.set(Flags::TEST);

@@ -7,6 +7,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::limits::AMPLIFICATION_PATH;
+use crate::mutants::{Mutant, planted};
 use crate::route::{Arrival, SocketIndex};
 
 /// Where a peer is, and from which of our addresses and sockets it is reached.
@@ -50,7 +51,7 @@ impl Path {
 
     /// Counts bytes that go there.
     pub(crate) fn on_sent(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
+        self.sent += if planted(Mutant::PathBudgetNotCounted) { 0 } else { bytes as u64 };
     }
 
     /// The peer proved that it receives there.

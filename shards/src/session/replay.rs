@@ -12,6 +12,7 @@
 use dunlin_codec::ids::PacketNumber;
 
 use crate::limits::{REPLAY_WINDOW_MAX, REPLAY_WINDOW_MIN};
+use crate::mutants::{Mutant, planted};
 
 const WORD_BITS: usize = 64;
 /// Packets in which the dropped ones are counted.
@@ -73,7 +74,9 @@ impl ReplayWindow {
             return Freshness::TooOld;
         }
         let word = self.words[self.index(number)];
-        if number < self.end && word >> (number % WORD_BITS as u64) & 1 == 1 {
+        if number < self.end - u64::from(planted(Mutant::ReplayWindowOffByOne))
+            && word >> (number % WORD_BITS as u64) & 1 == 1
+        {
             Freshness::Seen
         } else {
             Freshness::Fresh

@@ -10,6 +10,7 @@ use dunlin_codec::frame::Frame;
 
 use crate::event::Event;
 use crate::limits::PATH_PROBES_MAX;
+use crate::mutants::{Mutant, planted};
 use crate::route::Arrival;
 use crate::session::crypto::Crypto;
 use crate::session::live::{Phase, Session};
@@ -48,6 +49,11 @@ impl<C: Crypto> Session<C> {
         }
         let mut path = Path::of_arrival(arrival);
         path.on_received(len);
+        if planted(Mutant::RoamedUnasked) {
+            path.on_validated();
+            self.path = path;
+            return;
+        }
         let challenge = around.rng.next_u64().to_be_bytes();
         self.candidate = Some(Box::new(Candidate { path, challenge, sent: 0, again_at: now }));
     }

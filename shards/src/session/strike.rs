@@ -14,6 +14,7 @@ use core::ops::Range;
 
 use super::sip::SipKey;
 use crate::limits::STRIKE_GENERATION_LIFE;
+use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
 /// Slots of a generation's first table at least.
@@ -93,7 +94,7 @@ impl StrikeRegister {
             return;
         }
         self.previous = core::mem::take(&mut self.current);
-        if generation > self.generation + 1 {
+        if generation > self.generation + 1 || planted(Mutant::StrikeGenerationForgotten) {
             self.previous = Generation::default();
         }
         self.current.first_len = (self.previous.used_count * 2).next_power_of_two();

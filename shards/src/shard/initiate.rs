@@ -20,6 +20,7 @@ use crate::arq::sender::{Sender, Span};
 use crate::event::{CloseReason, EarlyData, Event, Ticket};
 use crate::limits::{DATAGRAM_MIN, HELLO_RETRY_MAX, HELLO_RETRY_MIN};
 use crate::mail::{Connect, Opened};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::{Arrival, Ecn, SocketIndex, Transmit};
 use crate::session::cookie::{CookieSeal, MacKey, mac1_key, mac2_key};
@@ -389,7 +390,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.receiver.drain(&mut self.around.pool);
         session.release(&mut self.around);
         let (peer, remote) = (session.agreement.peer, session.path.remote);
-        let messages = session.take_undelivered();
+        let mut messages = session.take_undelivered();
+        if planted(Mutant::RestartForgets) {
+            messages.clear();
+        }
         let connect = Connect {
             ticket: Ticket::default(),
             id: Some(peer),

@@ -9,6 +9,7 @@ use dunlin_codec::ids::{ChannelId, SessionId};
 use crate::arq::sender::{Outcome, Outgoing, Released};
 use crate::event::{Event, Ticket};
 use crate::mail::{self, Listing, Mail, Struck};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::session::crypto::Crypto;
 use crate::session::inbound::code;
@@ -139,7 +140,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Some(Slot::Handed(_)) => return self.pass_on(id, Mail::Cancel { session: id, channel, ticket }),
             _ => None,
         };
-        if let Some(block) = block {
+        if let Some(block) = block.filter(|_| !planted(Mutant::CancelledNotFreed)) {
             let released = Released { ticket: ticket.0, channel, block, outcome: Outcome::Abandoned };
             self.around.events.push_back(Event::Released { session: id, released });
         }
@@ -175,6 +176,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         for slot in 0..self.table.slots() {
             let Some(id) = self.table.id_of(slot as u32) else { continue };
             match self.table.get_mut(id) {
+                Some(Slot::Live(_)) if slot == 0 && planted(Mutant::ShutdownForgets) => {}
                 Some(Slot::Live(session)) => {
                     session.drain(None);
                     session.drain_code = code::SHUTDOWN;

@@ -29,6 +29,7 @@ use crate::hash::HashKey;
 use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::mail::{Destination, Mail};
+use crate::mutants::{Mutant, planted};
 use crate::peers::Directory;
 use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
@@ -242,6 +243,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         for datagram in bytes.chunks_mut(arrival.segment_len.max(1)) {
             self.around.stats.datagrams_in += 1;
             if let Err(reason) = self.accept_datagram(self.config.index, arrival, datagram) {
+                if planted(Mutant::DropNotCounted) && reason == DropReason::Forged {
+                    continue;
+                }
                 self.around.stats.count_drop(reason);
             }
         }
@@ -264,7 +268,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     #[inline]
     fn on_sealed(&mut self, landed: u8, arrival: &Arrival, datagram: &mut [u8]) -> Result<(), DropReason> {
-        if datagram.len() < dunlin_codec::sealed::OVERHEAD_LEN {
+        if datagram.len() < dunlin_codec::sealed::OVERHEAD_LEN && !planted(Mutant::LengthNotChecked) {
             return Err(DropReason::TooShort);
         }
         let mut id = SessionId(u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]));
@@ -321,6 +325,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         if !self.admission.take_misrouted(self.around.now.instant) {
             return Err(DropReason::MisroutedRate);
+        }
+        if planted(Mutant::MisroutedDropped) {
+            return Err(DropReason::UnknownSession);
         }
         let mut block = self.around.pool.take(datagram.len()).ok_or(DropReason::NoMemory)?;
         block.copy_from_slice(datagram);

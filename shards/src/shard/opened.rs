@@ -13,6 +13,8 @@ use dunlin_codec::ids::SessionId;
 
 use crate::event::Event;
 use crate::mail::{Destination, Mail, Opened};
+#[cfg(feature = "mutants")]
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, StaticPublic};
@@ -134,6 +136,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             None => Event::Connected { ticket, session: id, peer, instance, remote, early },
         });
         session.on_early_frames(&mut self.around, &frames);
+        #[cfg(feature = "mutants")]
+        if planted(Mutant::SessionCountedTwice) {
+            self.table.count_again();
+        }
         self.install(id, session);
     }
 

@@ -23,6 +23,7 @@ use crate::limits::{
     EARLY_DATA_SKEW, Limits, STRIKE_GENERATION_LIFE, STRIKE_WAIT, STRIKES_WAITING_MAX, WELCOME_LIFE,
 };
 use crate::mail::{Destination, Mail, Struck};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::Arrival;
 use crate::session::binding::IdentityCache;
@@ -269,6 +270,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if !self.config.zero_rtt || u128::from(skew) > EARLY_DATA_SKEW.as_millis() {
             return false;
         }
+        if planted(Mutant::EarlyDataForAnyInstance) {
+            return true;
+        }
         if payload.responder_instance == InstanceId::default() {
             let held_off = now.instant.since(started) < STRIKE_GENERATION_LIFE && !self.config.fresh_identity;
             return !self.config.shared_identity && !held_off;
@@ -286,6 +290,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_struck(&e, struck);
         } else {
             self.around.mail.push_back((Destination::Shard(owner), Mail::Strike { e }));
+            if planted(Mutant::StrikeAskedLate) {
+                self.on_struck(&e, Struck::New);
+            }
         }
     }
 
@@ -518,7 +525,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let half_open = matches!(self.table.get_mut(id), Some(Slot::Connecting(_) | Slot::Finishing(_)));
-        let is_answered = !half_open && len > reset::LEN;
+        let is_answered = !half_open && (len > reset::LEN || planted(Mutant::ResetForShortPackets));
         if !is_answered || !self.admission.take_reset(arrival.remote, self.around.now.instant) {
             return Err(DropReason::UnknownSession);
         }

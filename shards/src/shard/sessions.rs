@@ -11,6 +11,7 @@ use crate::arq::sender::{Sender, SenderLimits};
 use crate::event::{CloseReason, Event, Ticket};
 use crate::limits::{POSTPONED_FOR, POSTPONED_MAX, QUIET_TAKES_MAX, SHORT_OF_MEMORY_MAX, SHRINK_AFTER};
 use crate::mail::{Destination, Mail};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::{Transmit, TransmitError};
 use crate::session::crypto::Crypto;
@@ -281,6 +282,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.config.placement.of_key(&listing.peer.0).0
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),
+            // Refused now, and yet struck: the Hello may come again when the ring has room.
+            Mail::Strike { e } => {
+                let e = *e;
+                self.on_struck(&e, crate::mail::Struck::Full);
+                self.config.placement.of_key(&e).0
+            }
             Mail::Retire { session, .. }
             | Mail::Probe { session, .. }
             | Mail::Inherit { session, .. }
@@ -291,6 +298,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             | Mail::Ping { session, .. } => session.shard(),
             _ => return self.take_back(mail),
         };
+        if planted(Mutant::MailLost) {
+            return self.around.stats.count_drop(DropReason::MailFull);
+        }
         if self.postponed.len() >= POSTPONED_MAX {
             return self.take_back(mail);
         }

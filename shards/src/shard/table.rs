@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use dunlin_codec::ids::SessionId;
 
+use crate::mutants::{Mutant, planted};
 use crate::session::crypto::Crypto;
 use crate::session::live::{Phase, Session};
 use crate::shard::initiate::Connecting;
@@ -50,7 +51,8 @@ impl<C: Crypto> Table<C> {
     /// so that ids of an earlier start are not valid by chance.
     pub(crate) fn reserve(&mut self, generation: u8) -> Option<SessionId> {
         // Freed slots rest as long as there are fresh ones, so that late packets find nobody.
-        if self.entries.len() < self.limit && self.free.len() < 64 {
+        let limit = self.limit + usize::from(planted(Mutant::SessionsOffByOne));
+        if self.entries.len() < limit && self.free.len() < 64 {
             self.entries.push(Entry { generation, slot: Slot::Free });
             self.used += 1;
             return Some(SessionId::new(self.shard, self.entries.len() as u32 - 1, generation));
@@ -112,6 +114,20 @@ impl<C: Crypto> Table<C> {
 
     pub(crate) fn slots(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The live session whose peer has this id for it: a planted bug asks.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn of_peer_session(&mut self, peer_session: SessionId) -> Option<SessionId> {
+        let ids: Vec<SessionId> = (0..self.slots()).filter_map(|slot| self.id_of(slot as u32)).collect();
+        ids.into_iter()
+            .find(|id| self.live(*id).is_some_and(|session| session.agreement.peer_session == peer_session))
+    }
+
+    /// One more is used than there are: a planted bug.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn count_again(&mut self) {
+        self.used += 1;
     }
 
     pub(crate) fn used(&self) -> usize {

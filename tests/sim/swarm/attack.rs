@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::SessionId;
+use dunlin_codec::reset::{self, TOKEN_LEN};
 use dunlin_codec::suite::VERSION;
 use dunlin_shards::session::crypto::Crypto;
 
@@ -17,10 +19,12 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
     match attack {
         Attack::Junk => {
             let bytes = junk(world, 1_500);
+            world.note_stranger(anywhere);
             world.inject(target, anywhere, &bytes);
         }
         Attack::Forged => {
             let bytes = forged(world);
+            world.note_stranger(anywhere);
             world.inject(target, anywhere, &bytes);
         }
         Attack::Unknown => {
@@ -49,13 +53,16 @@ pub(super) fn attack<C: Crypto>(world: &mut WorldOf<C>, target: NodeIndex, attac
             world.inject(target, from, &bytes);
         }
         Attack::Hammer => hammer(world),
+        Attack::Resets => forged_reset(world),
         Attack::Changed | Attack::Replayed | Attack::Elsewhere => from_the_way(world, attack, anywhere),
     }
 }
 
 /// What was seen on the way comes once more, to whom it was for: a copy goes nowhere else of interest.
 fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: SocketAddr) {
-    let Some(mut seen) = world.draw_overheard() else { return };
+    let is_hello = world.chance().once_in(2);
+    let seen = if is_hello { world.draw_hello() } else { world.draw_overheard() };
+    let Some(mut seen) = seen else { return };
     if attack == Attack::Changed && !seen.bytes.is_empty() {
         let at = world.chance().below(seen.bytes.len() as u64) as usize;
         seen.bytes[at] ^= 1 << world.chance().below(8);
@@ -63,8 +70,10 @@ fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: Soc
             seen.bytes.truncate(at);
         }
     }
+    if attack == Attack::Replayed {
+        return world.replay(seen);
+    }
     let from = match attack {
-        Attack::Replayed => seen.from,
         Attack::Changed if world.chance().once_in(2) => seen.from,
         _ => anywhere,
     };
@@ -81,6 +90,21 @@ fn hammer<C: Crypto>(world: &mut WorldOf<C>) {
         let from = anywhere(world);
         world.inject(seen.to, from, &bytes);
     }
+}
+
+/// Whoever sees a packet knows both addresses and the session's id, and can claim that its receiver has lost the session; but not
+/// the token.
+fn forged_reset<C: Crypto>(world: &mut WorldOf<C>) {
+    let Some(seen) = world.draw_overheard() else { return };
+    let Some(&[first, a, b, c]) = seen.bytes.first_chunk() else { return };
+    let Some(victim) = world.owner_of(seen.from).filter(|_| first & 0x80 != 0) else { return };
+    let mut token = [0; TOKEN_LEN];
+    world.chance().fill(&mut token);
+    let mut bytes = [0; reset::LEN];
+    let session = SessionId(u32::from_be_bytes([first, a, b, c]));
+    reset::write(&mut Writer::new(&mut bytes), session, &token).expect("a Reset has one length");
+    let from = world.public_address(seen.to);
+    world.inject(victim, from, &bytes);
 }
 
 fn anywhere<C: Crypto>(world: &mut WorldOf<C>) -> SocketAddr {

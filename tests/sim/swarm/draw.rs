@@ -124,6 +124,8 @@ impl Draw {
                 _ => Reading::AtOnce,
             },
             persists: self.percent(70),
+            // Cookies and the strike register turn by the clock, every 120 s: often enough during the chaos.
+            clock_ms: if self.percent(50) { self.between(100_000, 120_000) } else { 0 },
             drift_ppm: if self.percent(40) { self.between(0, 600) as i64 - 300 } else { 0 },
             nat: if is_public { None } else { Some(self.chance.below(nats as u64) as usize) },
             vice: if vice { Some(self.of(&Vice::ALL)) } else { None },
@@ -172,7 +174,12 @@ impl Draw {
         // A channel keeps its manner and its place: its number says which they are.
         let place = self.chance.below(PRIORITIES.len() as u64) as usize;
         let channel = 16 + place as u32 * 4 + u32::from(reliable) * 2 + u32::from(ordered);
-        let count = if longest > 20_000 { self.between(1, 4) } else { 1 + self.skewed(40) };
+        // Some say more than fits the credit that everybody has from the beginning.
+        let count = match longest {
+            100_000.. if self.chance.once_in(3) => self.between(8, 16),
+            20_001.. => self.between(1, 4),
+            _ => 1 + self.skewed(40),
+        };
         let count = if longest == 0 { 1 } else { count };
         let every = self.of(&[0, 1, 10, 100, 700]);
         Talk {

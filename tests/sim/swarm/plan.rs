@@ -67,6 +67,8 @@ pub struct NodePlan {
     pub reading: Reading,
     /// It sends again what came back.
     pub persists: bool,
+    /// What its clock shows when the world begins, in milliseconds.
+    pub clock_ms: u64,
     /// Its clock's error in parts of a million.
     pub drift_ppm: i64,
     /// Its NAT.
@@ -117,6 +119,8 @@ pub enum Attack {
     Elsewhere,
     /// One packet, changed in many ways, from everywhere at once.
     Hammer,
+    /// Resets for sessions that were seen, with tokens that were not.
+    Resets,
     /// Sealed packets for sessions that nobody has.
     Unknown,
     /// From addresses that nobody can have.
@@ -125,13 +129,14 @@ pub enum Attack {
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Junk,
         Self::Forged,
         Self::Changed,
         Self::Replayed,
         Self::Elsewhere,
         Self::Hammer,
+        Self::Resets,
         Self::Unknown,
         Self::Impossible,
     ];
@@ -146,6 +151,7 @@ impl Attack {
             Self::Replayed => "attack: replays",
             Self::Elsewhere => "attack: replays from elsewhere",
             Self::Hammer => "attack: one packet in many ways",
+            Self::Resets => "attack: forged resets",
             Self::Unknown => "attack: unknown sessions",
             Self::Impossible => "attack: impossible sources",
         }

@@ -77,6 +77,7 @@ fn prepare<C: Crypto + 'static>(world: &mut WorldOf<C>, plan: &Plan) {
     for node in &plan.nodes {
         let index = world.add_node_with(settings(node));
         world.node_mut(index).clock.drift_ppm = node.drift_ppm;
+        world.node_mut(index).clock.began_at = node.clock_ms * 1_000_000;
         world.node_mut(index).application.persists = node.persists;
         world.set_reader(index, reader(node.reading));
         if let Some(nat) = node.nat {

@@ -15,12 +15,16 @@ use dunlin_shards::stats::DropReason;
 
 use crate::glass;
 use crate::link::Cause;
+use crate::node::Silence;
 use crate::text;
 
 use super::{NodeIndex, POISON, WorldOf};
 
 /// Bytes of poison in a row that no message of a story has.
 const POISON_RUN: usize = 8;
+
+/// How often a session may probe before it gives its peer up: 25 ms doubled so often are longer than that takes.
+const PROBES_INTO_SILENCE: u64 = 14;
 
 /// How often each kind of thing happened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -236,6 +240,44 @@ impl<C: Crypto> WorldOf<C> {
         );
     }
 
+    /// Probes that nothing answers become rarer: each waits twice as long as the one before.
+    pub(super) fn check_silence(&mut self, node: NodeIndex, shard: u8) {
+        let Some(core) = self.nodes[node.0].cores.get_mut(usize::from(shard)) else { return };
+        let (stats, sessions, silence) =
+            (core.shard.stats(), core.shard.sessions() as u64, &mut core.silence);
+        let heard = stats.packets_opened + stats.handshakes_begun + stats.handshakes_completed;
+        if heard != silence.heard {
+            *silence = Silence { heard, probes: stats.probe_timeouts, sessions, sessions_ever: sessions };
+        }
+        silence.sessions_ever += sessions.saturating_sub(silence.sessions);
+        silence.sessions = sessions;
+        let probes = stats.probe_timeouts - silence.probes;
+        let cap = PROBES_INTO_SILENCE * silence.sessions_ever.max(1);
+        assert!(probes <= cap, "probes: {node:?} probed {probes} times and heard nothing, {cap} are enough");
+    }
+
+    /// An event that an honest node's application is told of: no honest peer broke the rules, and none was believed to have
+    /// restarted that had not said so.
+    pub(super) fn check_event(&self, node: NodeIndex, event: &Event) {
+        let is_trusted = |node: NodeIndex| !self.ledger.is_distrusted(node);
+        match event {
+            Event::Closed { peer, reason: CloseReason::Violation(what), .. } => {
+                let peer = self.by_id[peer];
+                let is_honest = is_trusted(node) && is_trusted(peer);
+                assert!(!is_honest, "honesty: {node:?} says of {peer:?}, which keeps to the rules: {what}");
+            }
+            Event::PeerRestarted { from, to, .. } if from == to => {
+                let Some(peer) = self.nodes[node.0].application.peer_of(*from) else { return };
+                let peer = self.by_id[&peer];
+                assert!(
+                    !is_trusted(peer) || self.tap.has_reset(peer, node),
+                    "reset: {node:?} believed a Reset of {peer:?}, which never sent one"
+                );
+            }
+            _ => {}
+        }
+    }
+
     /// I13: no packet holds a byte of a buffer that nobody wrote, or a piece of a message that is not for its receiver. Counts
     /// its frames.
     pub(super) fn check_sealed(&mut self, node: NodeIndex, transmit: Option<&Transmit>) {
@@ -250,6 +292,7 @@ impl<C: Crypto> WorldOf<C> {
                     .for_each(|frame| coverage.count_frame(frame.kind()));
                 return;
             }
+            assert!(!is_leaking(seen.plain), "I13: {node:?} sealed a part of a buffer that nobody wrote");
             for frame in Frames::new(seen.plain) {
                 let frame = frame.unwrap_or_else(|error| panic!("{node:?} sealed a bad frame: {error}"));
                 coverage.count_frame(frame.kind());
@@ -257,7 +300,6 @@ impl<C: Crypto> WorldOf<C> {
                     check_author(&segment, node, receiver);
                 }
             }
-            assert!(!is_leaking(seen.plain), "I13: {node:?} sealed a part of a buffer that nobody wrote");
         });
     }
 

@@ -140,6 +140,8 @@ pub struct WorldOf<C: Crypto> {
     /// Somebody on the way keeps what it sees, for `draw_overheard`.
     pub overhears: bool,
     overheard: VecDeque<Overheard>,
+    /// Hellos that were overheard: what is worth most when it comes once more.
+    hellos: VecDeque<Overheard>,
     /// Kept so that it need not be allocated again.
     carried: Vec<Carried>,
     /// Messages on the application's channels are `text::compose`d: what is sealed is compared with whom it goes to (I13).
@@ -184,6 +186,7 @@ impl<C: Crypto> WorldOf<C> {
             keeps_strays: true,
             overhears: false,
             overheard: VecDeque::new(),
+            hellos: VecDeque::new(),
             carried: Vec::new(),
             has_texts: false,
             received: BTreeMap::new(),

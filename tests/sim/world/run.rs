@@ -157,6 +157,7 @@ impl<C: Crypto> WorldOf<C> {
         self.deliver_events(node, shard);
         self.set_timer(node, shard);
         self.check_shard(node, shard);
+        self.check_silence(node, shard);
     }
 
     /// Its time may have come.
@@ -236,6 +237,7 @@ impl<C: Crypto> WorldOf<C> {
         while let Some(event) = self.nodes[node.0].cores[usize::from(shard)].shard.poll_event() {
             let (kind, session) = event_number(&event);
             self.coverage.count_event(&event);
+            self.check_event(node, &event);
             self.note(node, shard, What::Event, [kind, u64::from(session.0), 0]);
             self.nodes[node.0].application.on_event(self.now, event);
             is_any = true;
@@ -284,6 +286,7 @@ impl<C: Crypto> WorldOf<C> {
                 Note::Released(entry, outcome) => ledger.on_released(entry, outcome),
                 Note::SentAgain(entry) => ledger.on_sent_again(entry),
                 Note::MayRepeat(entry) => ledger.allow_repeat(entry),
+                Note::Overtakes(entry) => ledger.allow_overtaking(entry),
                 Note::Dials(address) => self.tap.on_dialled(node, address),
             }
         }

@@ -230,6 +230,11 @@ impl<C: Crypto> WorldOf<C> {
         self.schedule(at, Next::Arrive(Box::new(flight)));
     }
 
+    /// What comes from this address could not be taken for true by anybody.
+    pub fn note_stranger(&mut self, remote: SocketAddr) {
+        self.tap.on_stranger(remote);
+    }
+
     /// Datagrams that went where no node is, since the last call.
     pub fn take_strays(&mut self) -> Vec<Stray> {
         core::mem::take(&mut self.strays)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use dunlin_shards::route::{Arrival, Ecn, SocketIndex, Transmit};
 use dunlin_shards::session::crypto::Crypto;
+use dunlin_shards::stats::{DropReason, Stats};
 use dunlin_shards::time::nanos_of;
 
 use crate::byzantine::Outbox;
@@ -28,6 +29,32 @@ pub struct Overheard {
     pub to: NodeIndex,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Who sent it, and when.
+    sent: (NodeIndex, u64),
+}
+
+/// What a shard has counted of sealed packets.
+struct Books {
+    accounted: u64,
+    bad_sources: u64,
+}
+
+impl Books {
+    fn of(stats: &Stats) -> Self {
+        Self {
+            accounted: stats.packets_opened + stats.misrouted + stats.drops_total(),
+            bad_sources: stats.drops(DropReason::BadSource),
+        }
+    }
+
+    /// Each was opened, sent on or dropped for a reason. A train from nowhere is dropped whole.
+    fn check(&self, before: &Self, sealed: u64) {
+        let accounted = self.accounted - before.accounted;
+        assert!(
+            accounted >= sealed || self.bad_sources > before.bad_sources,
+            "books: {sealed} sealed packets came, {accounted} are accounted for"
+        );
+    }
 }
 
 impl<C: Crypto> WorldOf<C> {
@@ -61,7 +88,8 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     /// The node that an address belongs or belonged to.
-    pub(super) fn owner_of(&self, address: SocketAddr) -> Option<NodeIndex> {
+    #[must_use]
+    pub fn owner_of(&self, address: SocketAddr) -> Option<NodeIndex> {
         let inner = match self.nat_by_ip.get(&address.ip()) {
             Some(nat) => self.nats[*nat].owner(address.port())?,
             None => address,
@@ -101,6 +129,11 @@ impl<C: Crypto> WorldOf<C> {
         }
         for datagram in train.chunks(transmit.segment_len) {
             self.tap.on_out(node, transmit.remote, datagram);
+        }
+        if train.first() == Some(&dunlin_codec::reset::TYPE)
+            && let Some(told) = self.owner_of(transmit.remote)
+        {
+            self.tap.on_reset(node, told);
         }
         let Some(to) = to else {
             let strays = train.chunks(transmit.segment_len);
@@ -155,7 +188,7 @@ impl<C: Crypto> WorldOf<C> {
             self.count_loss(node, Some(to), cause, len);
         }
         if self.overhears {
-            self.overhear(remote, to, train, transmit.segment_len);
+            self.overhear((node, remote), to, train, transmit.segment_len);
         }
         self.fly((node, remote), transmit, &mut carried, joins);
         self.carried = carried;
@@ -266,7 +299,11 @@ impl<C: Crypto> WorldOf<C> {
             None => node.placement.of_datagram(remote, &flight.bytes).0,
         };
         let now = node.clock.read(self.now);
-        node.cores[usize::from(shard)].shard.handle_datagram(now, &flight.arrival, &mut flight.bytes);
+        let shard_at = &mut node.cores[usize::from(shard)].shard;
+        let before = Books::of(shard_at.stats());
+        let sealed = flight.bytes.chunks(segment_len).filter(|bytes| bytes[0] & 0x80 != 0).count() as u64;
+        shard_at.handle_datagram(now, &flight.arrival, &mut flight.bytes);
+        Books::of(shard_at.stats()).check(&before, sealed);
         // Whoever kept a part of the frame will be found out (T33).
         flight.bytes.fill(POISON);
         let count = flight.bytes.len().div_ceil(segment_len.max(1)) as u64;
@@ -328,17 +365,36 @@ impl<C: Crypto> WorldOf<C> {
         self.carry(node, to, &transmit, bytes);
     }
 
-    fn overhear(&mut self, from: SocketAddr, to: NodeIndex, train: &[u8], segment_len: usize) {
+    fn overhear(
+        &mut self,
+        (node, from): (NodeIndex, SocketAddr),
+        to: NodeIndex,
+        train: &[u8],
+        segment_len: usize,
+    ) {
+        let sent = (node, self.now);
         for bytes in train.chunks(segment_len) {
             let is_sealed = bytes.first().is_some_and(|first| first & 0x80 != 0);
             if is_sealed && !self.chance.once_in(OVERHEARS) {
                 continue;
             }
-            if self.overheard.len() == OVERHEARD {
-                self.overheard.pop_front();
+            let is_hello = bytes.first() == Some(&dunlin_codec::hello::TYPE);
+            let kept = if is_hello { &mut self.hellos } else { &mut self.overheard };
+            if kept.len() == OVERHEARD {
+                kept.pop_front();
             }
-            self.overheard.push_back(Overheard { from, to, bytes: bytes.to_vec() });
+            kept.push_back(Overheard { from, to, bytes: bytes.to_vec(), sent });
         }
+    }
+
+    /// A Hello that was overheard, when any was.
+    pub fn draw_hello(&mut self) -> Option<Overheard> {
+        let count = self.hellos.len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let which = self.chance.below(count) as usize;
+        self.hellos.get(which).cloned()
     }
 
     /// Something that was overheard, when anything was.
@@ -349,6 +405,23 @@ impl<C: Crypto> WorldOf<C> {
         }
         let which = self.chance.below(count) as usize;
         self.overheard.get(which).cloned()
+    }
+
+    /// Something that was overheard comes once more from where it came: as good a proof of the address as the first time.
+    pub fn replay(&mut self, seen: Overheard) {
+        let target = self.nodes[seen.to.0].address;
+        let (from, sent_at) = seen.sent;
+        let arrival = Arrival {
+            local: Some(target.ip()),
+            remote: seen.from,
+            socket: SocketIndex(0),
+            ecn: Ecn::NotEct,
+            segment_len: seen.bytes.len().max(1),
+        };
+        let flight =
+            Flight { from: Some(from), to: target, arrival, bytes: seen.bytes, sent_at: Some(sent_at) };
+        let at = self.now + 1_000;
+        self.schedule(at, Next::Arrive(Box::new(flight)));
     }
 
     /// A node misbehaves from now on.

@@ -14,6 +14,7 @@ use super::open::Owner;
 use super::session::Session;
 use super::{Accepted, Arrival, Incoming, Refusal, State, Violation};
 use crate::blocks::{Block, BlockPool};
+use crate::mutants::{Mutant, planted};
 
 impl State {
     /// A segment of a reliable message.
@@ -25,10 +26,15 @@ impl State {
         pool: &mut BlockPool,
     ) -> Result<Accepted, Refusal> {
         let channel = &self.channels[arrival.slot];
-        let Some(index) = arrival.id.checked_sub(channel.next) else { return Ok(Accepted::Duplicate) };
+        let is_near = planted(Mutant::ReceiveWindowOffByOne) && arrival.id + 1 == channel.next;
+        let index = arrival.id.checked_sub(channel.next).or(is_near.then_some(0));
+        let Some(index) = index else { return Ok(Accepted::Duplicate) };
         match channel.place(index) {
             None | Some(Place::Missing) => self.on_first(session, arrival, index, pool),
             Some(&Place::Open(open)) => self.on_more(session, arrival, index, open),
+            Some(Place::Done) if planted(Mutant::DuplicateDelivered) => {
+                self.on_first(session, arrival, index, pool)
+            }
             Some(Place::Complete(_) | Place::Done) => Ok(Accepted::Duplicate),
         }
     }
@@ -111,7 +117,7 @@ impl State {
             self.deliver(slot, id, block);
             return Accepted::Delivered;
         }
-        if channel.order == Order::Unordered {
+        if channel.order == Order::Unordered || planted(Mutant::OrderIgnored) {
             let id = channel.next + index;
             channel.set_place(index, Place::Done);
             channel.credit.withheld += MESSAGE_CHARGE_MIN;
@@ -261,6 +267,9 @@ impl State {
 
     pub(super) fn make_due(&mut self, slot: usize) {
         let channel = &mut self.channels[slot];
+        if planted(Mutant::CreditNeverTold) {
+            return;
+        }
         if !core::mem::replace(&mut channel.is_due, true) {
             self.due.push(u16::try_from(slot).expect("channels are capped far below"));
         }

@@ -15,6 +15,7 @@ use super::{
     TIME_THRESHOLD_EIGHTHS_MAX, TRUE_EPISODES,
 };
 use crate::arq::congestion::{Cause, Congested};
+use crate::mutants::{Mutant, planted};
 use crate::time::{Instant, nanos_of};
 
 /// The losses since the window last shrank: when all of them prove to be none, it was wrong.
@@ -54,7 +55,10 @@ impl<T: Copy> Recovery<T> {
                 State::Open => {
                     let lost_at = entry.sent() + delay;
                     let sent_since = self.largest_acked_ordinal.wrapping_sub(entry.ordinal);
-                    if sent_since < self.packet_threshold && now < lost_at {
+                    if sent_since < self.packet_threshold
+                        && now < lost_at
+                        && !planted(Mutant::LossThresholdOff)
+                    {
                         self.loss_at = Some(lost_at);
                         break;
                     }

@@ -39,6 +39,7 @@ use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
 use crate::limits::{DATAGRAM_MIN, TIMER_GRANULARITY};
+use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
 use loss::Episode;
@@ -209,7 +210,8 @@ impl<T: Copy> Recovery<T> {
 
     /// Time has passed. Packets that are lost by now go to `sink`. However late it is called, it makes one probe burst at most.
     pub fn on_timeout(&mut self, now: Instant, sink: &mut impl FnMut(Outcome<T>)) -> TimeoutKind {
-        if self.poll_timeout().is_none_or(|at| now < at) {
+        let Some(due) = self.poll_timeout() else { return TimeoutKind::None };
+        if now < due && !planted(Mutant::StaleTimerActedOn) {
             return TimeoutKind::None;
         }
         if self.loss_at.is_some() {
@@ -218,9 +220,11 @@ impl<T: Copy> Recovery<T> {
             self.set_pace();
             return TimeoutKind::Lost(lost);
         }
-        self.probe_count = self.probe_count.saturating_add(1);
+        if !planted(Mutant::ProbeTimeoutNotDoubled) {
+            self.probe_count = self.probe_count.saturating_add(1);
+        }
         self.probes_owed = PROBES;
-        self.quiet_since = now;
+        self.quiet_since = if planted(Mutant::ProbeForEachMissedTimeout) { due } else { now };
         self.stats.probe_timeouts += 1;
         self.marks.on_probe_timeout(self.probe_count);
         TimeoutKind::Probe(PROBES)

@@ -13,6 +13,7 @@ use super::log::{Entry, Kind};
 use super::{Outcome, PRIORITY_DEFAULT, SessionCredit};
 use crate::arq::receiver::credit::{URGENT_RESERVE, charge};
 use crate::limits::OPEN_MESSAGES_MAX;
+use crate::mutants::{Mutant, planted};
 
 /// Less room than this is left empty rather than filled with a piece of a message, in bytes.
 const SPLIT_ROOM_MIN: usize = 128;
@@ -78,7 +79,7 @@ impl Channel {
         let (index, id) = (self.started, self.next_id());
         let len = self.messages[index].block.len();
         let price = charge(len);
-        if self.used + price > self.limit {
+        if self.used + if planted(Mutant::CreditOffByOne) { 1 } else { price } > self.limit {
             self.is_blocked = true;
             return Some(self.tell_blocked(shared, out));
         }
@@ -104,6 +105,7 @@ impl Channel {
         };
         self.messages[index].sent = sent as u32;
         self.started += 1;
+        let price = if planted(Mutant::CreditNotCharged) { 0 } else { price };
         self.used += price;
         session.used += price;
         if shared.waiting.is_some_and(|(slot, _)| slot == self.slot) {
@@ -300,6 +302,9 @@ impl Channel {
             if header.write(out, false).is_err() {
                 return Left::All;
             }
+        }
+        if planted(Mutant::SkipNotWritten) {
+            return Left::Nothing;
         }
         let frame = Frame::Skip { channel: self.id, message: MessageId(entry.id) };
         let left = write_logged(frame, entry, shared, out);
