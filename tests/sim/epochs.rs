@@ -18,6 +18,8 @@ struct Epoch {
     begin: u64,
     last: u64,
     is_acknowledged: bool,
+    /// Two sessions have this id, since the peer connected again under it: which of them a packet is of cannot be seen.
+    is_shared: bool,
 }
 
 /// All of them, by sender and receiver and the session's id in the header.
@@ -38,11 +40,15 @@ impl Epochs {
         let (phase, number) = (header[4] & 0x80 != 0, number.0);
         let [a, b, c, d, ..] = *header;
         // What is met in the middle may have been acknowledged before.
-        let fresh = Epoch { phase, begin: 0, last: number, is_acknowledged: number > 0 };
-        let epoch = self.0.entry((from, to)).or_default().entry([a, b, c, d]).or_insert(fresh);
-        if number < epoch.last {
-            // Another session under the same id: the peer was restarted.
-            *epoch = fresh;
+        let fresh = Epoch { phase, begin: 0, last: number, is_acknowledged: number > 0, is_shared: false };
+        let known = self.0.entry((from, to)).or_default();
+        let Some(epoch) = known.get_mut(&[a, b, c, d]) else {
+            known.insert([a, b, c, d], fresh);
+            return;
+        };
+        epoch.is_shared |= number <= epoch.last;
+        if epoch.is_shared {
+            return;
         }
         if phase != epoch.phase {
             assert!(
@@ -50,7 +56,7 @@ impl Epochs {
                 "I8: {from:?} begins another key phase with {to:?} at {number}, of the one since {} nothing was acknowledged",
                 epoch.begin
             );
-            *epoch = Epoch { phase, begin: epoch.last + 1, last: number, is_acknowledged: false };
+            (epoch.phase, epoch.begin, epoch.is_acknowledged) = (phase, epoch.last + 1, false);
         }
         epoch.last = number;
     }
