@@ -62,6 +62,8 @@ mutants! {
     ProbeTimeoutNotDoubled,
     /// A packet is lost as soon as any later one arrived.
     LossThresholdOff,
+    /// Every other packet's segments are sent twice, lost or not.
+    SentTwice,
     /// Early data is delivered before the strike register of another shard has answered.
     StrikeAskedLate,
     /// The strike register forgets the generation before this one.

@@ -21,6 +21,7 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("I6 blocks", &["I6: ", "bytes, "], "a shard's memory stays under its bound"),
     ("I6 sessions", &["I6: ", "sessions, "], "a shard's sessions stay under their bound"),
     ("I6 leaks", &["I6: "], "everything comes home"),
+    ("I8", &["I8: "], "key phases go on only when the peer has followed"),
     ("I11", &["I11: "], "what is sent again is in proportion to what was lost"),
     ("I12", &["I12: "], "one burst of probes after a pause"),
     ("I13 poison", &["I13: ", "nobody wrote"], "no memory that nobody wrote is sealed"),

@@ -196,6 +196,9 @@ impl<C: Crypto> Session<C> {
         *allowed = allowed.saturating_sub(len as u64);
         let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
         self.on_packet_sent(now, (number, len), kind, contents);
+        if planted(Mutant::SentTwice) && number.0.is_multiple_of(2) {
+            self.sender.resend(contents.span);
+        }
         if is_last && eliciting {
             self.recovery.on_prompt();
         }

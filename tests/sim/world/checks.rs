@@ -259,7 +259,7 @@ impl<C: Crypto> WorldOf<C> {
     /// An event that an honest node's application is told of: no honest peer broke the rules, and none was believed to have
     /// restarted that had not said so.
     pub(super) fn check_event(&self, node: NodeIndex, event: &Event) {
-        let is_trusted = |node: NodeIndex| !self.ledger.is_distrusted(node);
+        let is_trusted = |node: NodeIndex| !self.ledger.is_distrusted(node) && self.nodes[node.0].lie.is_none();
         match event {
             Event::Closed { peer, reason: CloseReason::Violation(what), .. } => {
                 let peer = self.by_id[peer];
@@ -284,7 +284,8 @@ impl<C: Crypto> WorldOf<C> {
         let is_honest = self.nodes[node.0].byzantine.is_none() && self.nodes[node.0].lie.is_none();
         let receiver = transmit.filter(|_| self.has_texts && is_honest).map(|transmit| transmit.remote);
         let receiver = receiver.and_then(|remote| self.owner_of(remote));
-        let coverage = &mut self.coverage;
+        let peer = receiver.filter(|receiver| !self.ledger.is_distrusted(*receiver));
+        let (coverage, epochs) = (&mut self.coverage, &mut self.epochs);
         glass::drain(|seen| {
             if !is_honest {
                 Frames::new(seen.plain)
@@ -293,11 +294,16 @@ impl<C: Crypto> WorldOf<C> {
                 return;
             }
             assert!(!is_leaking(seen.plain), "I13: {node:?} sealed a part of a buffer that nobody wrote");
+            if let Some(peer) = peer {
+                epochs.on_sealed((node, peer), &seen.header, seen.number);
+            }
             for frame in Frames::new(seen.plain) {
                 let frame = frame.unwrap_or_else(|error| panic!("{node:?} sealed a bad frame: {error}"));
                 coverage.count_frame(frame.kind());
-                if let (Frame::Segment(segment), Some(receiver)) = (frame, receiver) {
-                    check_author(&segment, node, receiver);
+                match (frame, receiver, peer) {
+                    (Frame::Segment(segment), Some(receiver), _) => check_author(&segment, node, receiver),
+                    (Frame::Ack(ack), _, Some(peer)) => epochs.on_acknowledged(node, peer, ack.largest()),
+                    _ => {}
                 }
             }
         });

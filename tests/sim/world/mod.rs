@@ -26,6 +26,7 @@ use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::stats::Stats;
 use dunlin_shards::time::nanos_of;
 
+use crate::epochs::Epochs;
 use crate::ledger::Ledger;
 use crate::link::{Carried, Cause, Conditions, Link};
 use crate::nat::Nat;
@@ -130,6 +131,7 @@ pub struct WorldOf<C: Crypto> {
     chance: Rng,
     ledger: Ledger,
     tap: Tap,
+    epochs: Epochs,
     trace: Trace,
     coverage: Coverage,
     frame: Vec<u8>,
@@ -178,6 +180,7 @@ impl<C: Crypto> WorldOf<C> {
             chance: Rng::from_number(seed),
             ledger: Ledger::default(),
             tap: Tap::default(),
+            epochs: Epochs::default(),
             trace: Trace::default(),
             coverage: Coverage::default(),
             frame: vec![POISON; FRAME_LEN],

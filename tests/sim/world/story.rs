@@ -266,6 +266,7 @@ impl<C: Crypto> WorldOf<C> {
         self.nodes[node.0].application.crash();
         self.ledger.void_node(node);
         self.tap.forget(node);
+        self.epochs.forget(node);
     }
 
     /// A node that stopped starts again.
