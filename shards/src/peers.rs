@@ -22,6 +22,17 @@ struct Entry {
     listing: Listing,
     /// The peer has nothing more to send there.
     is_yielded: bool,
+    standing: Standing,
+}
+
+/// What the directory has decided of a session. One that goes is nobody's successor: two that carried on for each other would pass
+/// a message to and fro without end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    Stays,
+    /// It goes unless that older one turns out to be dead.
+    MayGo(SessionId),
+    Goes,
 }
 
 /// One shard's part of the directory.
@@ -63,26 +74,31 @@ impl Directory {
         // Nearly every identity has one session: a default vector would hold four.
         let entries = self.peers.entry(peer).or_insert_with(|| Vec::with_capacity(1));
         entries.retain(|old| old.listing.session != new.session);
-        let mut new_may_go = false;
-        for old in entries.iter() {
+        let mut standing = Standing::Stays;
+        for old in entries.iter_mut().filter(|old| old.standing != Standing::Goes) {
             if planted(Mutant::BothSessionsStay) {
                 break;
             }
             let verdict = judge(own, old, &new);
             let (session, into) = (old.listing.session, new.session);
-            new_may_go |= verdict == Verdict::OldStays;
             let mail = match verdict {
-                Verdict::NewStays => Mail::Retire { session, into },
-                Verdict::OldStays => Mail::Probe { session, successor: into, stays: true },
+                Verdict::NewStays => {
+                    old.standing = Standing::Goes;
+                    Mail::Retire { session, into }
+                }
+                Verdict::OldStays => {
+                    standing = Standing::MayGo(session);
+                    Mail::Probe { session, successor: into, stays: true }
+                }
                 Verdict::PeerSays => Mail::Probe { session, successor: into, stays: false },
             };
             tell(mail, session);
         }
-        let entry = Entry { listing: new, is_yielded: false };
-        if new_may_go {
-            entries.insert(0, entry);
-        } else {
+        let entry = Entry { listing: new, is_yielded: false, standing };
+        if standing == Standing::Stays {
             entries.push(entry);
+        } else {
+            entries.insert(0, entry);
         }
         if entries.len() > INSTANCES_MAX {
             entries.remove(0);
@@ -97,20 +113,26 @@ impl Directory {
         }
         let stays = |entry: &&Entry| {
             !entry.is_yielded
+                && entry.standing == Standing::Stays
                 && entry.listing.instance == gone.instance
                 && entry.listing.session != gone.session
         };
-        if let Some(other) = entries.iter().rev().find(stays) {
-            let into = other.listing.session;
+        if let Some(into) = entries.iter().rev().find(stays).map(|other| other.listing.session) {
+            for entry in entries.iter_mut().filter(|entry| entry.listing.session == gone.session) {
+                entry.standing = Standing::Goes;
+            }
             tell(Mail::Retire { session: gone.session, into }, gone.session);
         }
     }
 
-    /// A session is gone.
+    /// A session is gone, or goes.
     pub fn on_down(&mut self, gone: &Listing) {
         let peer = key_of(&gone.peer);
         if let Some(entries) = self.peers.get_mut(&peer) {
             entries.retain(|entry| entry.listing.session != gone.session);
+            for entry in entries.iter_mut().filter(|entry| entry.standing == Standing::MayGo(gone.session)) {
+                entry.standing = Standing::Stays;
+            }
             if entries.is_empty() {
                 self.peers.remove(&peer);
             }
@@ -222,6 +244,45 @@ mod tests {
         let retire =
             Mail::Retire { session: listing(1, 7, false).session, into: listing(2, 7, false).session };
         assert_eq!(told(&mut follower, listing(2, 7, false)), [format!("{retire:?}")]);
+    }
+
+    /// The peer leaves two in turn before the one that it keeps is known here: the second is not handed over to what goes already.
+    /// spec: atp/one-session
+    #[test]
+    fn a_session_that_goes_is_nobodys_successor() {
+        // Our key is higher: the session that we opened goes when the peer calls.
+        let mut directory = Directory::new(NodeId([10; 32]), HashKey([1, 2]));
+        let (ours, theirs) = (listing(1, 7, true), listing(2, 7, false));
+        told(&mut directory, ours);
+        let retire = Mail::Retire { session: ours.session, into: theirs.session };
+        assert_eq!(told(&mut directory, theirs), [format!("{retire:?}")]);
+        directory.on_yielded(&theirs, |mail, _| panic!("{mail:?}: there is no other"));
+        // The one that the peer keeps takes over what it left; the one that goes has its successor.
+        let kept = listing(3, 7, false);
+        let retire = Mail::Retire { session: theirs.session, into: kept.session };
+        assert_eq!(told(&mut directory, kept), [format!("{retire:?}")]);
+    }
+
+    /// One that goes if an older one lives carries on when that is dead.
+    /// spec: atp/one-session
+    #[test]
+    fn a_session_that_was_to_go_stays_when_the_older_one_is_dead() {
+        let mut directory = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let (ours, theirs, left) = (listing(1, 7, true), listing(2, 7, false), listing(3, 7, false));
+        told(&mut directory, ours);
+        told(&mut directory, theirs);
+        directory
+            .on_yielded(&left, |mail, _| assert!(format!("{mail:?}").contains("into: 80000001"), "{mail:?}"));
+        directory.on_down(&ours);
+        let retire = Mail::Retire { session: left.session, into: theirs.session };
+        let mut said = Vec::new();
+        let into_ours = Mail::Retire { session: left.session, into: ours.session };
+        directory.on_yielded(&left, |mail, _| assert_eq!(format!("{mail:?}"), format!("{into_ours:?}")));
+        directory.on_down(&ours);
+        let retire = Mail::Retire { session: left.session, into: theirs.session };
+        let mut said = Vec::new();
+        directory.on_yielded(&left, |mail, _| said.push(format!("{mail:?}")));
+        assert_eq!(said, [format!("{retire:?}")]);
     }
 
     #[test]

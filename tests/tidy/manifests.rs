@@ -27,6 +27,10 @@ const CLIPPY_LINES: [&str; 3] =
     ["too-many-lines-threshold = 70", "too-many-arguments-threshold = 5", "allow-unwrap-in-tests = true"];
 /// Cargo's short commands that style.md names and that exist so far.
 const ALIASES: [&str; 6] = ["live", "tidy", "node", "load", "sim", "planted"];
+/// The feature that plants bugs, and the one package, command and manifest that may turn it on.
+const PLANTED: &str = "mutants";
+const PLANTED_BY: &str = "tests/Cargo.toml";
+const PLANTED_ALIAS: &str = "planted";
 /// Where `#![…(unsafe_code)]` stands, and how strongly.
 const UNSAFE_LEVELS: [(&str, &str); 3] = [
     ("codec/src/lib.rs", "#![forbid(unsafe_code)]"),
@@ -51,7 +55,43 @@ pub(crate) fn check_files(root: &Path) -> Vec<Finding> {
         findings.extend(check_table(&path, &read(&path), "lints", &LENIENT));
     }
     findings.extend(check_aliases(&read(CARGO_CONFIG)));
+    for package in STRICT_PACKAGES.iter().chain(&LENIENT_PACKAGES) {
+        let path = format!("{package}/Cargo.toml");
+        findings.extend(check_planted(&path, &read(&path)));
+    }
+    findings.extend(check_commands(CARGO_CONFIG, &read(CARGO_CONFIG)));
+    findings.extend(check_commands(".ci/run", &read(".ci/run")));
     findings
+}
+
+/// No package has the planted bugs by default or asks another for them, but for the one whose command they are.
+fn check_planted(path: &str, text: &str) -> Vec<Finding> {
+    let parsed: Table = text.parse().unwrap_or_default();
+    let remedy = "planted bugs belong to `cargo planted` alone (shards/src/mutants.rs)";
+    let mut findings = Vec::new();
+    let features = parsed.get("features").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    for (name, turned_on) in &features {
+        let is_on = turned_on.to_string().contains(PLANTED);
+        if is_on && !(path == PLANTED_BY && name == PLANTED) {
+            findings.push(Finding::new(path, 0, format!("feature `{name}` turns on `{PLANTED}`"), remedy));
+        }
+    }
+    let dependencies = parsed.iter().filter(|(name, _)| name.ends_with("dependencies"));
+    if dependencies.into_iter().any(|(_, value)| value.to_string().contains(&format!("\"{PLANTED}\""))) {
+        findings.push(Finding::new(path, 0, format!("a dependency is asked for `{PLANTED}`"), remedy));
+    }
+    findings
+}
+
+/// No command turns all features on, or the planted bugs, but for the one.
+fn check_commands(path: &str, text: &str) -> Vec<Finding> {
+    let is_planting = |line: &str| {
+        line.contains("--all-features")
+            || line.contains(&format!("--features {PLANTED}")) && !line.starts_with(PLANTED_ALIAS)
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| is_planting(line));
+    let remedy = "name the features that are wanted: planted bugs are one";
+    lines.map(|(at, _)| Finding::new(path, at + 1, "turns the planted bugs on", remedy)).collect()
 }
 
 fn check_lines(path: &str, text: &str, wanted: &[&str]) -> Vec<Finding> {
@@ -122,8 +162,22 @@ mod tests {
     fn a_missing_line_or_command_is_found() {
         assert_eq!(check_lines(".clippy.toml", "too-many-lines-threshold = 71\n", &CLIPPY_LINES).len(), 3);
         assert!(check_lines("x", "  a = 1 \n", &["a = 1"]).is_empty());
-        let text = "[alias]\nlive = \"test\"\ntidy = \"test\"\nload = \"run\"\n";
+        let text =
+            "[alias]\nlive = \"test\"\ntidy = \"test\"\nload = \"run\"\nsim = \"run\"\nplanted = \"run\"\n";
         assert_eq!(check_aliases(text)[0].what, "`cargo node` is missing");
         assert_eq!(check_aliases("").len(), ALIASES.len());
+    }
+
+    #[test]
+    fn planted_bugs_that_could_leak_are_found() {
+        let own = "[features]\nmutants = [\"dunlin-shards/mutants\"]\n";
+        assert!(check_planted(PLANTED_BY, own).is_empty());
+        assert!(check_planted("shards/Cargo.toml", "[features]\nmutants = []\n").is_empty());
+        assert_eq!(check_planted("engine/Cargo.toml", own).len(), 1);
+        assert_eq!(check_planted("shards/Cargo.toml", "[features]\ndefault = [\"mutants\"]\n").len(), 1);
+        let asked = "[dependencies]\ndunlin-shards = { workspace = true, features = [\"mutants\"] }\n";
+        assert_eq!(check_planted("bench/Cargo.toml", asked).len(), 1);
+        assert_eq!(check_commands("x", "a\nb --all-features\nsim = \"run --features mutants\"\n").len(), 2);
+        assert!(check_commands("x", "planted = \"run --features mutants --bin mutants --\"\n").is_empty());
     }
 }

@@ -78,12 +78,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::SessionUp(listing) => self.on_session_up(listing),
             Mail::SessionDown(listing) => self.directory.on_down(&listing),
             Mail::PeerYielded(listing) => self.on_peer_yielded(&listing),
-            Mail::Retire { session, into } => {
-                if let Some(live) = self.table.live(session) {
-                    live.drain(Some(into));
-                    self.touch(session);
-                }
-            }
+            Mail::Retire { session, into } => self.on_retire(session, into),
             Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
             Mail::Opened(opened) => self.on_opened(from, *opened),
@@ -204,6 +199,15 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if let Some((shard, mail)) = letter {
             self.post(shard, mail);
         }
+    }
+
+    /// Another session carries on for this one, which carries on for no other from now on.
+    fn on_retire(&mut self, id: SessionId, into: SessionId) {
+        let Some(session) = self.table.live(id) else { return };
+        session.drain(Some(into));
+        let listing = session.listing();
+        self.tell_directory(Mail::SessionDown(listing), &listing.peer);
+        self.touch(id);
     }
 
     /// There is a newer session with the peer: this older one is asked whether it lives.

@@ -182,7 +182,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
+    pub(super) fn tell_directory(&mut self, mail: Mail, peer: &NodeId) {
         let shard = self.config.placement.of_key(&peer.0).0;
         self.post(shard, mail);
     }

@@ -259,7 +259,8 @@ impl<C: Crypto> WorldOf<C> {
     /// An event that an honest node's application is told of: no honest peer broke the rules, and none was believed to have
     /// restarted that had not said so.
     pub(super) fn check_event(&self, node: NodeIndex, event: &Event) {
-        let is_trusted = |node: NodeIndex| !self.ledger.is_distrusted(node) && self.nodes[node.0].lie.is_none();
+        let is_trusted =
+            |node: NodeIndex| !self.ledger.is_distrusted(node) && self.nodes[node.0].lie.is_none();
         match event {
             Event::Closed { peer, reason: CloseReason::Violation(what), .. } => {
                 let peer = self.by_id[peer];
