@@ -271,11 +271,6 @@ mod tests {
         let (ours, theirs, left) = (listing(1, 7, true), listing(2, 7, false), listing(3, 7, false));
         told(&mut directory, ours);
         told(&mut directory, theirs);
-        directory
-            .on_yielded(&left, |mail, _| assert!(format!("{mail:?}").contains("into: 80000001"), "{mail:?}"));
-        directory.on_down(&ours);
-        let retire = Mail::Retire { session: left.session, into: theirs.session };
-        let mut said = Vec::new();
         let into_ours = Mail::Retire { session: left.session, into: ours.session };
         directory.on_yielded(&left, |mail, _| assert_eq!(format!("{mail:?}"), format!("{into_ours:?}")));
         directory.on_down(&ours);

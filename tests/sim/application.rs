@@ -89,12 +89,22 @@ struct Open {
     channels: BTreeMap<ChannelId, usize>,
 }
 
+/// A session that it asked for.
+#[derive(Debug)]
+struct Call {
+    peer: Option<NodeId>,
+    /// Messages that went with it.
+    early: Vec<(Entry, Queued)>,
+}
+
 /// A message that a session has.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     session: SessionId,
     channel: ChannelId,
     charge: usize,
+    /// Its place among all that was given to sessions.
+    turn: u64,
 }
 
 /// What an application is told of a message, for the world to note.
@@ -111,6 +121,8 @@ pub enum Note {
         /// Its bytes, in a block that goes home with the reading.
         bytes: Vec<u8>,
     },
+    /// One of its own was given to a session, or follows the session that had it: it comes after all that went there before.
+    Handed(Entry),
     /// One of its own ended.
     Released(Entry, Outcome),
     /// One of its own is sent again in another session.
@@ -142,7 +154,8 @@ pub struct Application {
     pool: BlockPool,
     contacts: BTreeMap<NodeId, Contact>,
     sessions: BTreeMap<SessionId, Open>,
-    calls: BTreeMap<Ticket, Option<NodeId>>,
+    calls: BTreeMap<Ticket, Call>,
+    last_turn: u64,
     queued: BTreeMap<Entry, Queued>,
     kept: BTreeMap<Entry, Waiting>,
     unread: VecDeque<Unread>,
@@ -176,6 +189,7 @@ impl Application {
             contacts: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: BTreeMap::new(),
+            last_turn: 0,
             queued: BTreeMap::new(),
             kept: BTreeMap::new(),
             unread: VecDeque::new(),
@@ -279,7 +293,6 @@ impl Application {
     ) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        self.calls.insert(ticket, peer);
         let mut known = InstanceId::default();
         if let Some(peer) = peer {
             let contact = self.contacts.entry(peer).or_default();
@@ -292,11 +305,21 @@ impl Application {
             known = contact.instance;
         }
         let instance = instance.unwrap_or(known);
+        let handed = early.iter().map(|waiting| self.hand(waiting, SessionId(0))).collect();
+        self.calls.insert(ticket, Call { peer, early: handed });
         let early = early.into_iter().map(|waiting| self.outgoing(waiting)).collect();
         let connect = Connect { ticket, id: peer, remote: address, early, instance };
         self.notes.push(Note::Dials(address));
         self.letters.push((placement.of_address(address).0, Mail::Connect(Box::new(connect))));
         ticket
+    }
+
+    /// A message is given to a session.
+    fn hand(&mut self, waiting: &Waiting, session: SessionId) -> (Entry, Queued) {
+        self.last_turn += 1;
+        self.notes.push(Note::Handed(waiting.entry));
+        let (channel, charge) = (waiting.manner.channel, charge(waiting.bytes.len()) as usize);
+        (waiting.entry, Queued { session, channel, charge, turn: self.last_turn })
     }
 
     fn outgoing(&mut self, waiting: Waiting) -> Outgoing {
@@ -365,12 +388,11 @@ impl Application {
             return;
         };
         while let Some(waiting) = self.next_fitting(&peer, session) {
-            let (entry, charge) = (waiting.entry, charge(waiting.bytes.len()) as usize);
-            let channel = waiting.manner.channel;
+            let (entry, queued) = self.hand(&waiting, session);
             let message = self.outgoing(waiting);
-            self.queued.insert(entry, Queued { session, channel, charge });
+            self.queued.insert(entry, queued);
             if let Some(open) = self.sessions.get_mut(&session) {
-                open.queued += charge;
+                open.queued += queued.charge;
             }
             self.letters.push((session.shard(), Mail::Send { session, message }));
         }
@@ -462,15 +484,17 @@ impl Application {
     fn on_notice(&mut self, now: u64, event: &Event) {
         match *event {
             Event::Connected { ticket, session, peer, instance, remote, .. } => {
-                self.calls.remove(&ticket);
                 self.on_open(peer, session);
+                if let Some(call) = self.calls.remove(&ticket) {
+                    self.on_early(session, call.early);
+                }
                 let contact = self.contacts.entry(peer).or_default();
                 contact.address = Some(remote);
                 contact.instance = instance;
                 contact.connecting.take_if(|calling| *calling == ticket);
             }
             Event::ConnectFailed { ticket, .. } => {
-                if let Some(Some(peer)) = self.calls.remove(&ticket)
+                if let Some(Call { peer: Some(peer), .. }) = self.calls.remove(&ticket)
                     && let Some(contact) = self.contacts.get_mut(&peer)
                 {
                     contact.connecting.take_if(|calling| *calling == ticket);
@@ -500,6 +524,18 @@ impl Application {
         self.contacts.entry(peer).or_default().session.get_or_insert(session);
     }
 
+    /// The session that was asked for is open, and has the messages that went with the call.
+    fn on_early(&mut self, session: SessionId, early: Vec<(Entry, Queued)>) {
+        let Some(open) = self.sessions.get_mut(&session) else { return };
+        for (entry, queued) in early {
+            if self.kept.contains_key(&entry) {
+                open.queued += queued.charge;
+                *open.channels.entry(queued.channel).or_default() += 1;
+                self.queued.insert(entry, Queued { session, ..queued });
+            }
+        }
+    }
+
     /// The session that is meant by one that has itself moved already.
     fn follow(&self, from: SessionId, session: SessionId) -> SessionId {
         let moved = self.moved.get(&session).filter(|_| !self.sessions.contains_key(&session));
@@ -508,16 +544,19 @@ impl Application {
         other.map_or(session, |(id, _)| *id)
     }
 
-    /// One session carries on for another.
+    /// One session carries on for another: what that one had follows in its order.
     fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
         let to = if from == to { to } else { self.follow(from, to) };
-        for (entry, queued) in &mut self.queued {
-            if queued.session != from {
-                continue;
-            }
+        let mut moving: Vec<_> =
+            self.queued.iter_mut().filter(|(_, queued)| queued.session == from).collect();
+        moving.sort_unstable_by_key(|(_, queued)| queued.turn);
+        for (entry, queued) in moving {
             if may_repeat {
                 self.notes.push(Note::MayRepeat(*entry));
             }
+            self.last_turn += 1;
+            queued.turn = self.last_turn;
+            self.notes.push(Note::Handed(*entry));
             if from != to {
                 queued.session = to;
                 if let Some(open) = self.sessions.get_mut(&to) {

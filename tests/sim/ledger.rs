@@ -88,6 +88,8 @@ pub struct Record {
     pub manner: Manner,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// When it was given to the session that has it, as a number: order holds within a session.
+    pub place: u64,
     /// What its sender was told last.
     pub outcome: Option<Outcome>,
     /// How often it arrived.
@@ -124,6 +126,7 @@ pub struct Ledger {
     records: Vec<Record>,
     by_bytes: BTreeMap<Key, Vec<usize>>,
     last: BTreeMap<End, usize>,
+    last_place: u64,
     open: usize,
     delivered: u64,
     delivered_bytes: u64,
@@ -161,6 +164,7 @@ impl Ledger {
             to,
             manner,
             bytes: bytes.to_vec(),
+            place: 0,
             outcome: None,
             delivered: 0,
             may_repeat: false,
@@ -184,6 +188,12 @@ impl Ledger {
     #[must_use]
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Its sender gave it to a session: there it comes after all that was given before.
+    pub fn on_handed(&mut self, entry: Entry) {
+        self.last_place += 1;
+        self.records[entry.0].place = self.last_place;
     }
 
     /// Its sender was told what became of it.
@@ -273,9 +283,11 @@ impl Ledger {
             "I2: message {entry} from {from:?} to {to:?} arrived twice"
         );
         if record.manner.ordered && record.manner.reliable && !record.may_overtake {
+            let place = record.place;
             let last = self.last.insert(end, entry);
+            let is_before = |last: usize| self.records[last].place < place || self.records[last].may_repeat;
             assert!(
-                last.is_none_or(|last| last < entry || is_repeated || self.records[last].may_repeat),
+                is_repeated || last.is_none_or(is_before),
                 "message {entry} arrived on {channel:?} after message {last:?}"
             );
         }
@@ -313,4 +325,40 @@ fn print_of(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let print = words.iter().fold(bytes.len() as u64, |print, word| step(print, u64::from_le_bytes(*word)));
     rest.iter().fold(print, |print, byte| step(print, u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: NodeIndex = NodeIndex(0);
+    const END: End = (NodeIndex(1), 0, SessionId(1), ChannelId::APPLICATION);
+
+    /// Two messages, given to their session in this order, arrive as told.
+    fn arrive(given: [usize; 2], arriving: [usize; 2]) {
+        let mut ledger = Ledger::default();
+        let texts: [&[u8]; 2] = [b"one", b"two"];
+        let entries = texts.map(|text| ledger.add((FROM, END.0), Manner::default(), text, 0));
+        given.into_iter().for_each(|at| ledger.on_handed(entries[at]));
+        arriving.into_iter().for_each(|at| ledger.on_delivered(FROM, END, texts[at], 1));
+    }
+
+    #[test]
+    fn what_is_given_first_arrives_first() {
+        arrive([0, 1], [0, 1]);
+        // The first came back, and was given to the session again after the second.
+        arrive([1, 0], [1, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "message 0 arrived on ChannelId(16) after message Some(1)")]
+    fn a_channel_that_goes_back_is_noticed() {
+        arrive([0, 1], [1, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "message 1 arrived on ChannelId(16) after message Some(0)")]
+    fn what_was_given_again_comes_in_its_new_place() {
+        arrive([1, 0], [0, 1]);
+    }
 }

@@ -283,6 +283,7 @@ impl<C: Crypto> WorldOf<C> {
                         self.received.entry(node).or_default().push(bytes);
                     }
                 }
+                Note::Handed(entry) => ledger.on_handed(entry),
                 Note::Released(entry, outcome) => ledger.on_released(entry, outcome),
                 Note::SentAgain(entry) => ledger.on_sent_again(entry),
                 Note::MayRepeat(entry) => ledger.allow_repeat(entry),
