@@ -70,6 +70,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             peer_yielded: false,
+            peer_yielded_at: now,
             yield_told: None,
             forward: Vec::new(),
             told_queue: 0,
@@ -144,6 +145,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn tell_yielded(&mut self, id: SessionId) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
+        if session.is_abandoned(now) {
+            // The peer takes in what comes here, but will never say anything here again.
+            return self.reconnect(id);
+        }
         if session.yield_due().is_some_and(|at| at <= now) {
             session.yield_told = Some(now);
             let listing = session.listing();
