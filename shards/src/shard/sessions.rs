@@ -281,11 +281,20 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// again a little later.
     pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
         self.begin(now);
-        let shard = match &mail {
+        let Some(shard) = self.must_reach(&mail) else { return self.take_back(mail) };
+        if self.postponed.len() >= POSTPONED_MAX {
+            return self.take_back(mail);
+        }
+        self.postpone(shard, mail);
+    }
+
+    /// The shard that a letter is for, if it must arrive.
+    fn must_reach(&self, mail: &Mail) -> Option<u8> {
+        match mail {
             Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
-                self.config.placement.of_key(&listing.peer.0).0
+                Some(self.config.placement.of_key(&listing.peer.0).0)
             }
-            Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),
+            Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
             Mail::Retire { session, .. }
             | Mail::Probe { session, .. }
             | Mail::Inherit { session, .. }
@@ -293,13 +302,18 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             | Mail::Vacated { session, .. }
             | Mail::Cancel { session, .. }
             | Mail::Close { session, .. }
-            | Mail::Ping { session, .. } => session.shard(),
-            _ => return self.take_back(mail),
-        };
-        if self.postponed.len() >= POSTPONED_MAX {
-            return self.take_back(mail);
+            | Mail::Ping { session, .. } => Some(session.shard()),
+            _ => None,
         }
-        self.postpone(shard, mail);
+    }
+
+    /// Letters that must arrive do so in order: while one for a shard waits, those that follow it wait behind it. A session that went
+    /// up after it went down would be gone for the directory, and messages that are inherited have an order.
+    pub(super) fn waits_behind(&self, to: Destination, mail: &Mail) -> bool {
+        !self.postponed.is_empty()
+            && self.postponed.len() < POSTPONED_MAX
+            && self.must_reach(mail).is_some()
+            && self.postponed.iter().any(|(other, _)| *other == to)
     }
 
     pub(super) fn postpone(&mut self, shard: u8, mail: Mail) {
