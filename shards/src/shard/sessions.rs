@@ -296,6 +296,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
             Mail::Retire { session, .. }
+            | Mail::Keep { session }
             | Mail::Probe { session, .. }
             | Mail::Inherit { session, .. }
             | Mail::Taken { session, .. }
