@@ -199,6 +199,11 @@ pub enum Mail {
         /// The one that stays.
         into: SessionId,
     },
+    /// Shard: another session drains into yours, which is therefore on probation no more.
+    Keep {
+        /// Yours.
+        session: SessionId,
+    },
     /// Shard: there is a newer session with the same peer; probe your older one and hand over if it is dead.
     Probe {
         /// Yours.

@@ -121,6 +121,8 @@ impl Directory {
             for entry in entries.iter_mut().filter(|entry| entry.listing.session == gone.session) {
                 entry.standing = Standing::Goes;
             }
+            // Were that one on probation and found dead now, each of the two would carry on for the other.
+            tell(Mail::Keep { session: into }, into);
             tell(Mail::Retire { session: gone.session, into }, gone.session);
         }
     }

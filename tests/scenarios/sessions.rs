@@ -255,3 +255,48 @@ fn a_new_call_does_not_end_in_a_session_that_the_caller_has_forgotten() {
         assert_eq!((held(near), held(far)), (world.session_count(near), world.session_count(far)));
     }
 }
+
+/// Many calls at once over links that lose: whichever word of which session goes is lost, one stays, at both ends the same.
+/// spec: atp/one-session
+#[test]
+fn a_storm_of_calls_ends_in_one_session_whatever_is_lost() {
+    for round in 0..100 {
+        let mut world = World::from_seed(seed() * 1_000 + round);
+        let mut settings = NodeSettings::default();
+        settings.sessions.keepalive = Some(seconds(4)).filter(|_| round % 2 == 0);
+        let near = world.add_node_with(settings);
+        let far = world.add_node();
+        world.join(near, far);
+        world.everywhere(|conditions| {
+            conditions.loss_permille = 300;
+            conditions.jitter = millis(round % 7);
+        });
+        let (from, to) = if round % 3 == 0 { (far, near) } else { (near, far) };
+        for _ in 0..6 {
+            world.connect(from, to);
+        }
+        world.run_for(millis(900));
+        world.everywhere(|conditions| conditions.loss_permille = 0);
+        let entries = [world.send(near, far, &[1; 100]), world.send(far, near, &[2; 100])];
+        world.run_for(seconds(45));
+        assert_eq!((world.session_count(near), world.session_count(far)), (1, 1), "round {round}");
+        for (node, entry) in [near, far].into_iter().zip(entries) {
+            assert_eq!(world.node(node).cores[0].shard.sessions(), 1, "round {round}");
+            assert_eq!(world.outcome(entry), Some(Outcome::Acked), "round {round}");
+        }
+    }
+}
+
+/// Whoever is at an address may be the caller: it does not open a session with itself.
+/// spec: atp/identity
+#[test]
+fn a_node_that_calls_its_own_address_is_told() {
+    let mut world = World::from_seed(seed());
+    let near = world.add_node();
+    world.connect_unknown(near, near);
+    world.run_for(seconds(1));
+    let is_refused =
+        |event: &Event| matches!(event, Event::ConnectFailed { reason: CloseReason::WrongIdentity, .. });
+    assert_eq!(world.count_events(near, is_refused), 1);
+    assert_eq!(world.events(near).count(), 1);
+}

@@ -66,6 +66,28 @@ fn full_rings_lose_no_message() {
     }
 }
 
+/// What a session's shard tells the directory while rings are full arrives in order: a session that went and came again in the same
+/// place is not forgotten.
+/// spec: atp/one-session
+#[test]
+fn full_rings_keep_the_order_of_what_must_arrive() {
+    for round in 0..50 {
+        let mut world = World::from_seed(seed() * 100 + round);
+        let near = world.add_node_with(NodeSettings { shards: 2, ..NodeSettings::default() });
+        let far = world.add_node();
+        world.join(near, far);
+        world.restart(far);
+        world.full_ring_permille = 1_000;
+        world.connect_unknown(near, far);
+        world.connect(near, far);
+        world.send(near, far, b"the session that was there connects again");
+        world.run_for(millis(300));
+        world.full_ring_permille = 0;
+        world.run_for(seconds(20));
+        assert_eq!((world.session_count(near), world.session_count(far)), (1, 1), "round {round}");
+    }
+}
+
 /// Memory that goes from shard to shard with the mail is counted where it is.
 #[test]
 fn misrouted_blocks_are_counted_where_they_are() {

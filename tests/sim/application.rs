@@ -576,8 +576,12 @@ impl Application {
             && let Some(contact) = self.contacts.get_mut(&gone.peer)
             && contact.session == Some(from)
         {
-            // What was sent on another session that is moving too goes before what comes now.
-            contact.session = Some(to);
+            // What was sent on another session that is moving too goes before what comes now. The one that was to carry on may have
+            // ended first: then any other does, or a new call.
+            let others = self.sessions.iter().rev().filter(|(_, open)| open.peer == gone.peer);
+            contact.session = Some(to)
+                .filter(|to| self.sessions.contains_key(to))
+                .or_else(|| others.map(|(id, _)| *id).next());
         }
     }
 

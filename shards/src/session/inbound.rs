@@ -327,7 +327,10 @@ impl<C: Crypto> Session<C> {
     /// The peer has nothing more to send here, as another session carries on. What we have here still goes out here: the peer
     /// acknowledges it, and our own directory says where to go on.
     fn on_peer_yielded(&mut self, now: Instant) {
-        self.peer_yielded = true;
+        if !self.peer_yielded {
+            self.peer_yielded = true;
+            self.peer_yielded_at = now;
+        }
         self.phase_changed = true;
         if matches!(self.phase, Phase::Yielded { .. }) {
             self.close(now, code::SUPERSEDED, YIELDS);
@@ -493,6 +496,9 @@ impl Fates<'_> {
         self.receiver.on_credit_lost(contents.credit);
         if contents.flags.has(Flags::TOKEN) {
             self.control.token_sent = false;
+        }
+        if contents.flags.has(Flags::YIELD) {
+            self.control.close.get_or_insert((code::SUPERSEDED, YIELDS));
         }
         if contents.flags.has(Flags::HANDSHAKE)
             && let Some(renewal) = self.renewal

@@ -49,6 +49,8 @@ pub(crate) struct Contents {
 pub(crate) struct Flags(pub(crate) u8);
 
 impl Flags {
+    /// A CLOSE that says that another session carries on.
+    pub(crate) const YIELD: u8 = 1 << 1;
     pub(crate) const PING: u8 = 1 << 2;
     pub(crate) const HANDSHAKE: u8 = 1 << 3;
     pub(crate) const TOKEN: u8 = 1 << 5;
@@ -187,6 +189,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) drain_code: u64,
     /// The peer has nothing more to send here: another session carries on for this one.
     pub(crate) peer_yielded: bool,
+    /// Since when.
+    pub(crate) peer_yielded_at: Instant,
     /// When the directory of identities was told so.
     pub(crate) yield_told: Option<Instant>,
     /// Messages that wait until this session has drained into another.
@@ -348,6 +352,11 @@ impl<C: Crypto> Session<C> {
         is_waiting.then(|| self.yield_told.map_or(Instant::ZERO, |told| told + YIELD_ASK_AGAIN))
     }
 
+    /// The peer has left, and nobody knows for which session: it may have closed that meanwhile.
+    pub(crate) fn is_abandoned(&self, now: Instant) -> bool {
+        self.yield_due().is_some() && self.peer_yielded_at + YIELD_LINGER <= now
+    }
+
     /// Nothing of ours is unacknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
         self.recovery.bytes_in_flight() == 0
@@ -403,6 +412,9 @@ impl<C: Crypto> Session<C> {
     /// After so long a silence the peer is asked for an answer. A sender that waits for a slow reader's credit asks whatever the
     /// settings: the reader may take its time, but it must be there.
     fn keepalive(&self) -> Option<Duration> {
+        if self.is_over() {
+            return None;
+        }
         let waiting = self.sender.is_credit_blocked().then_some(self.settings.idle_timeout / 3);
         [self.settings.keepalive, waiting].into_iter().flatten().min()
     }

@@ -361,17 +361,25 @@ impl<C: Crypto> Session<C> {
     fn write_close(&mut self, around: &mut Surroundings, frame: &mut [u8]) -> Option<Transmit> {
         let (code, reason) = self.control.close?;
         let close = Frame::Close(Close { code, reason });
-        let len = OVERHEAD + close.encoded_len();
+        // A peer that lives on must hear that another session carries on: an answer is asked for, and without one it is said again.
+        let yields = matches!(self.phase, Phase::Yielded { .. });
+        let len = OVERHEAD + close.encoded_len() + if yields { Frame::Ping.encoded_len() } else { 0 };
         if len > self.path.budget() || len > frame.len() {
             return None;
         }
         self.control.close = None;
         let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
-        close.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
+        let mut out = Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN]);
+        close.write(&mut out).ok()?;
+        let (mut kind, mut contents) = (SentKind::AckOnly, Contents::default());
+        if yields {
+            Frame::Ping.write(&mut out).ok()?;
+            kind = SentKind::Eliciting;
+            contents.flags.set(Flags::YIELD);
+        }
         let number = ticket.number();
         self.seal(&mut frame[..len], ticket);
-        // A peer that goes on will acknowledge it with the rest.
-        self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
+        self.on_packet_sent(around.now.instant, (number, len), kind, contents);
         Some(self.transmit(around, len, len))
     }
 }

@@ -289,8 +289,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let answer = WelcomePayload::parse(&plain[..plain_len]).map_err(|_| DropReason::Malformed)?;
         let proven = connecting.handshake.remote_static().ok_or(DropReason::HandshakeFailed)?;
         let dialled = connecting.id;
+        let is_own = answer.identity == self.identity.id();
         let claimed = self.responders.identity(&answer.identity).map_err(|_| DropReason::BadIdentity);
-        if claimed != Ok(proven) || dialled.is_some_and(|dialled| dialled != answer.identity) {
+        // Whoever is at an address may be we ourselves.
+        if is_own || claimed != Ok(proven) || dialled.is_some_and(|dialled| dialled != answer.identity) {
             self.abandon_connecting(id, CloseReason::WrongIdentity);
             return Err(DropReason::BadIdentity);
         }

@@ -79,6 +79,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::SessionDown(listing) => self.directory.on_down(&listing),
             Mail::PeerYielded(listing) => self.on_peer_yielded(&listing),
             Mail::Retire { session, into } => self.on_retire(session, into),
+            Mail::Keep { session } => {
+                if let Some(live) = self.table.live(session) {
+                    live.probation = None;
+                }
+            }
             Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
             Mail::Opened(opened) => self.on_opened(from, *opened),
@@ -194,9 +199,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     fn on_peer_yielded(&mut self, listing: &Listing) {
-        let mut letter = None;
-        self.directory.on_yielded(listing, |mail, session| letter = Some((session.shard(), mail)));
-        if let Some((shard, mail)) = letter {
+        let mut letters = Vec::new();
+        self.directory.on_yielded(listing, |mail, session| letters.push((session.shard(), mail)));
+        for (shard, mail) in letters {
             self.post(shard, mail);
         }
     }

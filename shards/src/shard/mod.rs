@@ -348,7 +348,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.expire_responders();
         self.check_rest();
         if self.postponed_until <= now.instant {
-            self.around.mail.append(&mut self.postponed);
+            self.postponed.append(&mut self.around.mail);
+            core::mem::swap(&mut self.postponed, &mut self.around.mail);
         }
     }
 
@@ -451,7 +452,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// The next letter.
     pub fn poll_mail(&mut self) -> Option<(Destination, Mail)> {
-        self.around.mail.pop_front()
+        loop {
+            let (to, mail) = self.around.mail.pop_front()?;
+            if !self.waits_behind(to, &mail) {
+                return Some((to, mail));
+            }
+            self.postponed.push_back((to, mail));
+        }
     }
 
     /// The next fact for the application.

@@ -71,6 +71,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             successor: None,
             drained_into: None,
             peer_yielded: false,
+            peer_yielded_at: now,
             yield_told: None,
             forward: Vec::new(),
             told_queue: 0,
@@ -145,6 +146,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn tell_yielded(&mut self, id: SessionId) {
         let now = self.around.now.instant;
         let Some(session) = self.table.live(id) else { return };
+        if session.is_abandoned(now) {
+            // The peer takes in what comes here, but will never say anything here again.
+            return self.reconnect(id);
+        }
         if session.yield_due().is_some_and(|at| at <= now) {
             session.yield_told = Some(now);
             let listing = session.listing();
@@ -277,27 +282,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// again a little later.
     pub fn handle_undelivered(&mut self, now: Now, mail: Mail) {
         self.begin(now);
-        let shard = match &mail {
-            Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
-                self.config.placement.of_key(&listing.peer.0).0
-            }
-            Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => self.home_of_token(*token),
-            // Refused now, and yet struck: the Hello may come again when the ring has room.
-            Mail::Strike { e } => {
-                let e = *e;
-                self.on_struck(&e, crate::mail::Struck::Full);
-                self.config.placement.of_key(&e).0
-            }
-            Mail::Retire { session, .. }
-            | Mail::Probe { session, .. }
-            | Mail::Inherit { session, .. }
-            | Mail::Taken { session, .. }
-            | Mail::Vacated { session, .. }
-            | Mail::Cancel { session, .. }
-            | Mail::Close { session, .. }
-            | Mail::Ping { session, .. } => session.shard(),
-            _ => return self.take_back(mail),
-        };
+        if let Mail::Strike { e } = &mail {
+            let e = *e;
+            self.on_struck(&e, crate::mail::Struck::Full);
+        }
+        let Some(shard) = self.must_reach(&mail) else { return self.take_back(mail) };
         if planted(Mutant::MailLost) {
             return self.around.stats.count_drop(DropReason::MailFull);
         }
@@ -305,6 +294,37 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return self.take_back(mail);
         }
         self.postpone(shard, mail);
+    }
+
+    /// The shard that a letter is for, if it must arrive.
+    fn must_reach(&self, mail: &Mail) -> Option<u8> {
+        match mail {
+            Mail::SessionUp(listing) | Mail::SessionDown(listing) | Mail::PeerYielded(listing) => {
+                Some(self.config.placement.of_key(&listing.peer.0).0)
+            }
+            Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
+            // Refused when its ring was full, and yet struck: the Hello may come again when the ring has room.
+            Mail::Strike { e } => Some(self.config.placement.of_key(e).0),
+            Mail::Retire { session, .. }
+            | Mail::Keep { session }
+            | Mail::Probe { session, .. }
+            | Mail::Inherit { session, .. }
+            | Mail::Taken { session, .. }
+            | Mail::Vacated { session, .. }
+            | Mail::Cancel { session, .. }
+            | Mail::Close { session, .. }
+            | Mail::Ping { session, .. } => Some(session.shard()),
+            _ => None,
+        }
+    }
+
+    /// Letters that must arrive do so in order: while one for a shard waits, those that follow it wait behind it. A session that went
+    /// up after it went down would be gone for the directory, and messages that are inherited have an order.
+    pub(super) fn waits_behind(&self, to: Destination, mail: &Mail) -> bool {
+        !self.postponed.is_empty()
+            && self.postponed.len() < POSTPONED_MAX
+            && self.must_reach(mail).is_some()
+            && self.postponed.iter().any(|(other, _)| *other == to)
     }
 
     pub(super) fn postpone(&mut self, shard: u8, mail: Mail) {

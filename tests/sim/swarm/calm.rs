@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use dunlin_shards::limits::PATH_PROBES_MAX;
 use dunlin_shards::session::crypto::Crypto;
 use dunlin_shards::stats::{DropReason, Stats};
 
@@ -13,7 +14,7 @@ use crate::link::Cause;
 use crate::place::NodeIndex;
 use crate::world::{Trouble, WorldOf};
 
-use super::plan::{Plan, What};
+use super::plan::{Attack, Fault, Plan, What};
 
 /// Within this everything has converged.
 const HEALS_WITHIN: Duration = Duration::from_secs(30);
@@ -151,6 +152,10 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
     let before: Vec<Stats> = indices.iter().map(|index| world.stats(*index)).collect();
     // A new key that nobody has acknowledged is asked for; an exchange inside the session takes packets.
     let is_renewing = |index: NodeIndex| plan.nodes[index.0].renew_s > 0 || plan.nodes[index.0].rekey.0 > 0;
+    // Whoever got a packet from elsewhere asks there a few times whether the peer has moved, with ever longer waits.
+    let is_led_astray = |fault: &Fault| matches!(fault.what, What::Attack(_, Attack::Elsewhere, _));
+    let is_any_led_astray = plan.faults.iter().any(is_led_astray);
+    let elsewhere = if is_any_led_astray { u64::from(PATH_PROBES_MAX) } else { 0 };
     let bound = |world: &WorldOf<C>, index: NodeIndex| -> Option<u64> {
         let peers: Vec<NodeIndex> =
             world.node(index).application.peers().map(|peer| world.index_of(&peer)).collect();
@@ -162,7 +167,7 @@ fn check_quiet<C: Crypto>(world: &mut WorldOf<C>, plan: &Plan) {
         // A PING for each interval of ours, an answer for each of theirs; and once, after a rest, what the window has become
         // (ACK_FREQUENCY), and its answer.
         let asks = |peer: &NodeIndex| keepalives(index) + keepalives(*peer);
-        Some(peers.iter().map(asks).map(|asks| asks + 2 * asks.min(1)).sum())
+        Some(peers.iter().map(asks).map(|asks| asks + 2 * asks.min(1) + elsewhere).sum())
     };
     // What was lost at the end of the chaos may be asked for only now.
     let probes = |world: &WorldOf<C>, index: NodeIndex| -> u64 {

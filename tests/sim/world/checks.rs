@@ -213,6 +213,7 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::TokenDown { .. } => 20,
         Mail::Reset { .. } => 21,
         Mail::PeerYielded(_) => 22,
+        Mail::Keep { .. } => 23,
     }
 }
 
