@@ -27,6 +27,8 @@ mod flag {
     pub(super) const SKIPPED: u8 = 8;
     /// Some of it was acknowledged: the peer knows its length.
     pub(super) const KNOWN: u8 = 16;
+    /// Acknowledged whole, but behind one of an ordered channel that is not: the peer's application does not have it.
+    pub(super) const HELD: u8 = 32;
 }
 
 /// A reliable message.
@@ -55,6 +57,10 @@ impl Message {
     /// Whether a skip of it must tell its length first.
     pub(super) fn is_unknown(&self) -> bool {
         self.flags & flag::KNOWN == 0 && self.sent > 1
+    }
+
+    fn is_held(&self) -> bool {
+        self.flags & flag::HELD != 0
     }
 
     fn cost(&self) -> usize {
@@ -259,7 +265,7 @@ impl Channel {
             shared.free_islands(&mut message);
             shared.release(message.ticket, self.id, message.block, Outcome::Acked);
         }
-        self.forget_settled();
+        self.forget_settled(shared);
     }
 
     /// A piece of a message arrived.
@@ -269,32 +275,49 @@ impl Channel {
         let message = &mut self.messages[index];
         if !message.is_over() && shared.add_acked(message, entry.offset_or_count, entry.len) {
             self.settle(index, shared);
-            self.forget_settled();
+            self.forget_settled(shared);
         }
     }
 
     /// The peer knows that a message is skipped.
-    pub(super) fn on_skip_acked(&mut self, id: u64) {
+    pub(super) fn on_skip_acked(&mut self, id: u64, shared: &mut Shared) {
         if let Some(index) = self.index_of(id) {
             self.messages[index].flags |= flag::SETTLED;
-            self.forget_settled();
+            self.forget_settled(shared);
         }
     }
 
+    /// All of a message arrived. On an ordered channel it waits there for those before it, and ends unread with the session if they
+    /// never come: it is not done with before they are.
+    /// spec: atp/acked-in-order
     fn settle(&mut self, index: usize, shared: &mut Shared) {
         let message = &mut self.messages[index];
-        shared.reliable_len -= message.cost();
         shared.free_islands(message);
         message.flags |= flag::SETTLED;
+        if self.is_unordered {
+            self.release(index, Outcome::Acked, shared);
+        } else {
+            message.flags |= flag::HELD;
+        }
+    }
+
+    /// A message whose block is still here is done with.
+    fn release(&mut self, index: usize, outcome: Outcome, shared: &mut Shared) {
+        let message = &mut self.messages[index];
+        shared.reliable_len -= message.cost();
+        message.flags &= !flag::HELD;
         let block = core::mem::take(&mut message.block);
-        shared.release(message.ticket, self.id, block, Outcome::Acked);
+        shared.release(message.ticket, self.id, block, outcome);
     }
 
     #[inline]
-    fn forget_settled(&mut self) {
+    fn forget_settled(&mut self, shared: &mut Shared) {
         while self.started > 0
             && self.messages.front().is_some_and(|message| message.flags & flag::SETTLED != 0)
         {
+            if self.messages[0].is_held() {
+                self.release(0, Outcome::Acked, shared);
+            }
             self.messages.pop_front();
             self.base += 1;
             self.started -= 1;
@@ -364,6 +387,9 @@ impl Channel {
     pub(super) fn close(&mut self, code: Option<u64>, shared: &mut Shared) {
         self.is_closed = true;
         for index in (0..self.messages.len()).rev() {
+            if self.messages[index].is_held() {
+                self.release(index, Outcome::Abandoned, shared);
+            }
             if self.messages[index].is_over() {
                 continue;
             }
@@ -402,7 +428,8 @@ impl Channel {
             Undelivered { message, may_have_arrived }
         };
         let started = self.started;
-        let reliable = self.messages.into_iter().enumerate().filter(|(_, message)| !message.is_over());
+        let is_left = |message: &Message| !message.is_over() || message.is_held();
+        let reliable = self.messages.into_iter().enumerate().filter(|(_, message)| is_left(message));
         into.extend(
             reliable.map(|(index, m)| undelivered(m.block, m.ticket, m.flags, true, index < started)),
         );

@@ -112,7 +112,7 @@ pub enum PushError {
 /// How a message ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// The peer has all of it.
+    /// The peer has all of it, and on an ordered channel all that was sent before it: its application is given it.
     Acked,
     /// An unreliable message was written to the last byte.
     Sent,

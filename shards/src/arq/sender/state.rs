@@ -192,7 +192,7 @@ impl State {
                     channel.on_whole_acked(entry.id, entry.offset_or_count, &mut self.shared);
                 }
                 Kind::Part => channel.on_part_acked(&entry, &mut self.shared),
-                Kind::Skip => channel.on_skip_acked(entry.id),
+                Kind::Skip => channel.on_skip_acked(entry.id, &mut self.shared),
                 Kind::Dead | Kind::Reset | Kind::Blocked => {}
             }
         }
