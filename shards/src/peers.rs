@@ -233,7 +233,8 @@ mod tests {
             // The opener lets the first go, whichever that was here.
             let mut said = Vec::new();
             follower.on_yielded(&listing(1, 7, false), |mail, _| said.push(format!("{mail:?}")));
-            assert_eq!(said, [format!("{retire:?}")]);
+            let keep = Mail::Keep { session: second.session };
+            assert_eq!(said, [format!("{keep:?}"), format!("{retire:?}")]);
         }
     }
 
@@ -273,13 +274,16 @@ mod tests {
         let (ours, theirs, left) = (listing(1, 7, true), listing(2, 7, false), listing(3, 7, false));
         told(&mut directory, ours);
         told(&mut directory, theirs);
-        let into_ours = Mail::Retire { session: left.session, into: ours.session };
-        directory.on_yielded(&left, |mail, _| assert_eq!(format!("{mail:?}"), format!("{into_ours:?}")));
-        directory.on_down(&ours);
-        let retire = Mail::Retire { session: left.session, into: theirs.session };
-        let mut said = Vec::new();
-        directory.on_yielded(&left, |mail, _| said.push(format!("{mail:?}")));
-        assert_eq!(said, [format!("{retire:?}")]);
+        for (stays, is_dead) in [(ours, false), (theirs, true)] {
+            if is_dead {
+                directory.on_down(&ours);
+            }
+            let mut said = Vec::new();
+            directory.on_yielded(&left, |mail, _| said.push(format!("{mail:?}")));
+            let keep = Mail::Keep { session: stays.session };
+            let retire = Mail::Retire { session: left.session, into: stays.session };
+            assert_eq!(said, [format!("{keep:?}"), format!("{retire:?}")]);
+        }
     }
 
     #[test]
