@@ -26,16 +26,8 @@ pub const EXEMPT: &[(Item, &str)] = &[
         "counted only when a Welcome would not fit its buffer, which its parts cannot reach",
     ),
     (
-        ("drop", "TooOld"),
-        "a small seed's sessions send fewer packets than the replay window holds; a story fills it",
-    ),
-    (
         ("drop", "StaleMail"),
         "counts kinds of letters that nobody writes to a shard, the world's applications included",
-    ),
-    (
-        ("drop", "BadIdentity"),
-        "needs a handshake sealed over a false identity; `binding.rs` tests what is refused",
     ),
     (
         ("drop", "OwnIdentity"),
