@@ -411,7 +411,7 @@ impl<H: Handler> Driver<H> {
 
     fn on_closed(&mut self, session: SessionId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(session.slot()).and_then(Option::take) else { return };
-        if peer.remove_session(session, &reason) {
+        if peer.end_session(session, &reason) {
             self.publish(Event::Closed { peer: Peer::new(peer), reason });
         }
     }
@@ -427,7 +427,9 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             // Its shard may not have told its application yet, and a handle without sessions is closed.
-            peer.succeed(from, to);
+            if let Some(reason) = peer.succeed(from, to) {
+                return self.publish(Event::Closed { peer: Peer::new(peer), reason });
+            }
         }
         if let Some(resent) = resent {
             self.publish(Event::PeerRestarted { peer: Peer::new(peer), resent });

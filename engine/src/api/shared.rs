@@ -206,8 +206,17 @@ pub(crate) struct Delivery {
     pub(crate) block: Block,
 }
 
-/// Moves of sessions that a handle remembers.
-const MOVED_MAX: usize = 16;
+/// Sessions whose fates a handle remembers.
+const FATES_MAX: usize = 16;
+
+/// What became of a session of a handle's.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// Another carries on for it.
+    Moved(SessionId),
+    /// It is over.
+    Ended(CloseReason),
+}
 
 /// A remote node, shared by all its handles and the driver of its shard.
 pub(crate) struct PeerShared {
@@ -223,8 +232,8 @@ pub(crate) struct PeerShared {
     pub(crate) room: Bell,
     /// Live sessions, and by bits the shards whose rings may hold messages.
     sessions: Mutex<Vec<SessionId>>,
-    /// Sessions that ended in others, and where that led: the last few.
-    moved: Mutex<Vec<(SessionId, SessionId)>>,
+    /// Sessions that are gone, and what became of them: the last few.
+    fates: Mutex<Vec<(SessionId, Fate)>>,
     shards: [AtomicU64; 2],
     closed: OnceLock<CloseReason>,
 }
@@ -242,7 +251,7 @@ impl PeerShared {
             limit: AtomicUsize::new(SEND_LIMIT_MIN),
             room: Bell::default(),
             sessions: Mutex::new(vec![session]),
-            moved: Mutex::new(Vec::new()),
+            fates: Mutex::new(Vec::new()),
             shards: [AtomicU64::new(0), AtomicU64::new(0)],
             closed: OnceLock::new(),
         }
@@ -268,13 +277,26 @@ impl PeerShared {
         if !sessions.contains(&session) {
             sessions.push(session);
         }
-        lock(&self.moved).retain(|(gone, _)| *gone != session);
+        lock(&self.fates).retain(|(gone, _)| *gone != session);
         self.note_shard(session);
         true
     }
 
-    /// A session is gone. True: it was the last, and the handle is closed.
-    pub(crate) fn remove_session(&self, session: SessionId, reason: &CloseReason) -> bool {
+    /// A session is over. True: it was the last, and the handle is closed.
+    pub(crate) fn end_session(&self, session: SessionId, reason: &CloseReason) -> bool {
+        self.note_fate(session, Fate::Ended(reason.clone()));
+        self.remove_session(session, reason)
+    }
+
+    fn note_fate(&self, session: SessionId, fate: Fate) {
+        let mut fates = lock(&self.fates);
+        if fates.len() == FATES_MAX {
+            fates.remove(0);
+        }
+        fates.push((session, fate));
+    }
+
+    fn remove_session(&self, session: SessionId, reason: &CloseReason) -> bool {
         let mut sessions = lock(&self.sessions);
         sessions.retain(|other| *other != session);
         match sessions.last() {
@@ -300,25 +322,31 @@ impl PeerShared {
         self.session.store(session.0, Ordering::Release);
     }
 
-    /// One session carries on for another. Shards tell in whatever order: the other may not have been told of yet, or may itself
-    /// have moved on already.
-    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) {
-        let mut moved = lock(&self.moved);
-        let to = moved.iter().find(|(gone, _)| *gone == to).map_or(to, |(_, heir)| *heir);
-        for (_, heir) in moved.iter_mut().filter(|(_, heir)| *heir == from) {
-            *heir = to;
+    /// One session carries on for another. Shards tell in whatever order: the other may not have been told of yet, may itself have
+    /// moved on already, or be over. The reason: it was the handle's last, which is closed.
+    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) -> Option<CloseReason> {
+        let known =
+            lock(&self.fates).iter().rev().find(|(gone, _)| *gone == to).map(|(_, fate)| fate.clone());
+        let to = match known {
+            Some(Fate::Ended(reason)) => {
+                return self.end_session(from, &reason).then_some(reason);
+            }
+            Some(Fate::Moved(heir)) => heir,
+            None => to,
+        };
+        for (_, fate) in lock(&self.fates).iter_mut() {
+            if matches!(fate, Fate::Moved(heir) if *heir == from) {
+                *fate = Fate::Moved(to);
+            }
         }
-        if moved.len() == MOVED_MAX {
-            moved.remove(0);
-        }
-        moved.push((from, to));
-        drop(moved);
+        self.note_fate(from, Fate::Moved(to));
         self.add_session(to);
         // Another session of ours may be moving too: what was sent there goes before what comes now.
         if self.session() == from {
             self.move_to(to);
         }
         self.remove_session(from, &CloseReason::Local);
+        None
     }
 
     pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {
@@ -399,5 +427,63 @@ impl PeerShared {
     pub(crate) fn put(&self, message: Message) {
         lock(&self.inbox).push_back(message);
         self.arrived.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shards::placement::PlacementSeeds;
+
+    use super::*;
+
+    fn peer_with(session: SessionId) -> PeerShared {
+        let engine = EngineShared {
+            id: NodeId([1; 32]),
+            ports: Vec::new(),
+            local: ([127, 0, 0, 1], 1).into(),
+            placement: Placement::new(1, PlacementSeeds::default()),
+            requests: Mutex::default(),
+            events: Mutex::default(),
+            happened: Bell::default(),
+            instances: Mutex::default(),
+            peers: Mutex::default(),
+            tickets: AtomicU64::new(1),
+            stats: Vec::new(),
+            stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            message_len_max: 1,
+            process: std::process::id(),
+        };
+        PeerShared::new(Arc::new(engine), NodeId([2; 32]), session, ([127, 0, 0, 1], 2).into())
+    }
+
+    const IDS: [SessionId; 3] = [SessionId(0x8000_0001), SessionId(0x8100_0002), SessionId(0x8200_0003)];
+
+    #[test]
+    fn a_handle_follows_moves_in_whatever_order_they_are_told() {
+        let [a, b, c] = IDS;
+        let peer = peer_with(a);
+        assert_eq!(peer.succeed(b, c), None);
+        assert_eq!(peer.succeed(a, b), None);
+        assert_eq!(peer.session(), c);
+        assert!(peer.close_reason().is_none());
+    }
+
+    /// Otherwise nobody would ever hear that it is closed.
+    #[test]
+    fn a_handle_does_not_follow_to_a_session_that_is_over() {
+        let [a, b, c] = IDS;
+        let peer = peer_with(a);
+        assert!(peer.add_session(b));
+        assert!(!peer.end_session(b, &CloseReason::Idle));
+        assert_eq!(peer.succeed(a, b), Some(CloseReason::Idle));
+        assert_eq!(peer.close_reason(), Some(&CloseReason::Idle));
+        // With another session it lives on there; an id that is used again is as new.
+        let peer = peer_with(a);
+        assert!(peer.add_session(b) && peer.add_session(c));
+        assert!(!peer.end_session(b, &CloseReason::Idle));
+        assert_eq!((peer.succeed(a, b), peer.session()), (None, c));
+        assert!(peer.add_session(b));
+        assert_eq!((peer.succeed(c, b), peer.session()), (None, b));
     }
 }
