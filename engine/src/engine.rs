@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::bell::Bell;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
 use dunlin_shards::identity::Identity;
@@ -24,6 +23,7 @@ use crate::api::event::Event;
 use crate::api::handler::{Handler, NoHandler};
 use crate::api::peer::Peer;
 use crate::api::shared::{EngineShared, ShardReport};
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::driver::Driver;

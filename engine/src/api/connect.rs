@@ -5,7 +5,6 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::bell::Bell;
 use dunlin_codec::hello::{EARLY_LEN_MIN, overhead_len};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::payload::HelloPayload;
@@ -17,6 +16,7 @@ use dunlin_shards::mail::{Connect, Mail};
 use crate::api::error::ConnectError;
 use crate::api::peer::{Peer, SendOptions, outgoing};
 use crate::api::shared::{Answer, EngineShared, Request, room_of};
+use crate::bell::Bell;
 use crate::mailbox::lock;
 
 /// Room for messages in the first datagram, in bytes; each takes [`EARLY_OVERHEAD`] more than its own at most.
