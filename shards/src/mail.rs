@@ -252,6 +252,21 @@ pub enum Mail {
         /// What proves it.
         token: [u8; 16],
     },
+    /// Application: nothing more of mine goes to `from`. What went there reaches `to` before this does, and `Event::Settled` says
+    /// so: only then may what I write to `to` not overtake it.
+    Fence {
+        /// The session that ended.
+        from: SessionId,
+        /// The session that carries on.
+        to: SessionId,
+    },
+    /// Shard: the same, behind everything that `to` inherits from `from`.
+    Fenced {
+        /// The session that ended.
+        from: SessionId,
+        /// The session that carries on.
+        to: SessionId,
+    },
     /// Shard: a message that an older session with the same peer could not deliver.
     Inherit {
         /// Your session.

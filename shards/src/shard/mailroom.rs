@@ -8,6 +8,7 @@ use dunlin_codec::ids::{ChannelId, SessionId};
 
 use crate::arq::sender::{Outcome, Outgoing, Released};
 use crate::event::{Event, Ticket};
+use crate::limits::HEIRS_MAX;
 use crate::mail::{self, Listing, Mail, Struck};
 use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
@@ -56,6 +57,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::Ping { session, ticket } => self.on_ping(session, ticket),
             Mail::Close { session, code } => self.on_close(session, code),
+            Mail::Fence { from, to } => self.post(to.shard(), Mail::Fenced { from, to }),
             Mail::Shutdown => self.on_shutdown(),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }
@@ -86,6 +88,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
             Mail::Inherit { session, message } => self.on_send(session, message),
+            Mail::Fenced { from, to } => self.on_fenced(from, to),
             Mail::Opened(opened) => self.on_opened(from, *opened),
             Mail::Taken { session, by } => self.on_taken(session, by),
             Mail::Vacated { session, by } => self.on_vacated(session, by),
@@ -122,8 +125,24 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.around.stats.messages_sent += 1;
                 self.touch(id);
             }
-            Err(message) => self.return_message(id, message),
+            Err(message) => match self.heir_of(id) {
+                Some(into) => self.post(into.shard(), Mail::Inherit { session: into, message }),
+                None => self.return_message(id, message),
+            },
         }
+    }
+
+    /// Everything that was written to a session that ended has come here, or went on from here to a third one.
+    // spec: atp/succession
+    fn on_fenced(&mut self, from: SessionId, to: SessionId) {
+        let yielded = self.table.live(to).and_then(|session| match session.phase {
+            Phase::Yielded { into, .. } => Some(into),
+            _ => None,
+        });
+        if let Some(into) = yielded.or_else(|| self.heir_of(to)) {
+            return self.post(into.shard(), Mail::Fenced { from, to: into });
+        }
+        self.around.events.push_back(Event::Settled { from });
     }
 
     /// A message that cannot be taken goes back, so that its block is not lost.
@@ -246,6 +265,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// What a dead session could not deliver goes to the one that carries on, in order.
     pub(super) fn bequeath(&mut self, id: SessionId, successor: SessionId, session: &mut Session<C>) {
         let mut resent = 0;
+        self.note_heir(id, successor);
         for message in session.take_undelivered() {
             if message.once {
                 self.return_message(id, message);
@@ -257,8 +277,28 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.around.events.push_back(Event::PeerRestarted { from: id, to: successor, resent });
     }
 
+    /// What comes for a session that is gone follows it: from the application, which has not heard yet, and from sessions that ended
+    /// in this one.
+    fn note_heir(&mut self, id: SessionId, into: SessionId) {
+        self.forget_heir(id);
+        if self.heirs.len() == HEIRS_MAX {
+            self.heirs.pop_front();
+        }
+        self.heirs.push_back((id, into));
+    }
+
+    /// The id is another session's now.
+    pub(super) fn forget_heir(&mut self, id: SessionId) {
+        self.heirs.retain(|(gone, _)| *gone != id);
+    }
+
+    fn heir_of(&self, id: SessionId) -> Option<SessionId> {
+        self.heirs.iter().find(|(gone, _)| *gone == id).map(|(_, into)| *into)
+    }
+
     /// A session that was drained into another: what came meanwhile follows, and the application moves over.
     pub(super) fn hand_over(&mut self, id: SessionId, into: SessionId, waiting: Vec<Outgoing>) {
+        self.note_heir(id, into);
         for message in waiting {
             self.post(into.shard(), Mail::Inherit { session: into, message });
         }

@@ -138,8 +138,11 @@ fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
         .map(|cause| world.coverage().of("link", crate::world::name_of_cause(cause)))
         .iter()
         .sum();
+    // Where nothing steers, the datagrams of a train land on shards by chance, and overtake each other.
+    let is_shuffled = plan.nodes.iter().any(|node| node.unsteered && node.shards > 1);
+    let slack = sent / if is_shuffled { 8 } else { 20 };
     assert!(
-        sent < MANY || resent <= 3 * (lost + refused) + sent / 20,
+        sent < MANY || resent <= 3 * (lost + refused) + slack,
         "I11: {resent} segments sent again, {lost} of {sent} datagrams were lost and {refused} refused"
     );
 }
