@@ -16,6 +16,8 @@ pub const ACK_DELAY_CLAIM_MAX: Duration = Duration::from_millis(250);
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Sessions that ended in others and are remembered, so that what is still written to them follows.
 pub const HEIRS_MAX: usize = 256;
+/// Sessions that a message or a fence passes on its way to the one that carries on, at most.
+pub const HEIR_HOPS_MAX: u8 = 8;
 /// A handshake that took longer says nothing of the path.
 pub const HANDSHAKE_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// The finest grain of loss timers.

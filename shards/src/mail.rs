@@ -266,6 +266,8 @@ pub enum Mail {
         from: SessionId,
         /// The session that carries on.
         to: SessionId,
+        /// Sessions that it has passed by now.
+        hops: u8,
     },
     /// Shard: a message that an older session with the same peer could not deliver.
     Inherit {
@@ -273,5 +275,7 @@ pub enum Mail {
         session: SessionId,
         /// The message.
         message: Outgoing,
+        /// Sessions that it has passed by now: two may have yielded to each other.
+        hops: u8,
     },
 }

@@ -339,7 +339,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         match mail {
             Mail::Misrouted { datagram, .. } => self.around.pool.adopt(datagram),
             Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
-            Mail::Inherit { session, message } => self.return_message(session, message),
+            Mail::Inherit { session, message, .. } => self.return_message(session, message),
             Mail::Opened(opened) => self.on_unplaced(*opened),
             // Nobody may wait for ever; the order is lost with the letters that it was to come behind.
             Mail::Fenced { from, .. } => self.around.events.push_back(Event::Settled { from }),
