@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use dunlin_codec::ids::InstanceId;
 use dunlin_codec::suite::Suite;
-use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::admission::Prefix;
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::mail::Mail;

@@ -1,5 +1,7 @@
 //! Links filled by BBR: alone, through losses, beside another, and beside CUBIC.
 
+use core::time::Duration;
+
 use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_tests::World;
 
@@ -16,8 +18,8 @@ fn alone(congestion: Algorithm, line: &Line) -> u64 {
     rate
 }
 
-/// Bits a second of two flows that share a link, the second of which comes five seconds later; the first 40 s do not count.
-fn together(controls: [Algorithm; 2], line: &Line) -> [u64; 2] {
+/// Bits a second of two flows that share a link, the second of which comes five seconds later; what follows for `unseen` does not count.
+fn together(controls: [Algorithm; 2], line: &Line, unseen: Duration) -> [u64; 2] {
     let mut world = World::from_seed(seed());
     let mut first = Bulk::by(controls[0], &mut world, line);
     first.run(&mut world, seconds(5));
@@ -26,7 +28,7 @@ fn together(controls: [Algorithm; 2], line: &Line) -> [u64; 2] {
     let queue = world.link(from, to).queue();
     let (from, to) = second.ends();
     world.link(from, to).share(queue);
-    run_all(&mut world, &mut [&mut first, &mut second], seconds(40));
+    run_all(&mut world, &mut [&mut first, &mut second], unseen);
     let rates = run_all(&mut world, &mut [&mut first, &mut second], seconds(40));
     [rates[0], rates[1]]
 }
@@ -45,7 +47,6 @@ fn a_bbr_flow_reaches_ninety_percent_of_its_link() {
 fn random_loss_of_one_percent_costs_bbr_little() {
     let line = Line { loss_permille: 10, ..Line::new(100, 50) };
     let (bbr, cubic) = (alone(Algorithm::Bbr, &line), alone(Algorithm::Cubic, &line));
-    eprintln!("1 % {bbr} {cubic}");
     assert!(bbr >= 10 * cubic, "{bbr} bit/s, CUBIC {cubic}");
 }
 
@@ -55,16 +56,15 @@ fn random_loss_of_one_percent_costs_bbr_little() {
 fn random_loss_of_five_percent_costs_bbr_less_than_cubic() {
     let line = Line { loss_permille: 50, ..Line::new(100, 50) };
     let (bbr, cubic) = (alone(Algorithm::Bbr, &line), alone(Algorithm::Cubic, &line));
-    eprintln!("5 % {bbr} {cubic}");
     assert!(bbr >= 2 * cubic, "{bbr} bit/s, CUBIC {cubic}");
 }
 
-/// Jain's index of two flows' shares is 0.9 at least, and together they fill the link.
+/// Jain's index of two flows' shares is 0.9 at least, and together they fill the link. More is tried every 2 to 3 s: it takes thirty tries
+/// until the second has what it should (0.82 after 40 s).
 /// spec: atp/bbr
 #[test]
 fn two_bbr_flows_share_a_link_fairly() {
-    let rates = together([Algorithm::Bbr, Algorithm::Bbr], &Line::new(100, 50));
-    eprintln!("two {rates:?}");
+    let rates = together([Algorithm::Bbr, Algorithm::Bbr], &Line::new(100, 50), seconds(80));
     let (sum, squares) =
         (rates[0] + rates[1], rates.iter().map(|rate| u128::from(*rate).pow(2)).sum::<u128>());
     let jain_permille = u128::from(sum).pow(2) * 1_000 / (2 * squares);
@@ -77,24 +77,8 @@ fn two_bbr_flows_share_a_link_fairly() {
 #[test]
 fn neither_bbr_nor_cubic_starves_the_other() {
     for controls in [[Algorithm::Bbr, Algorithm::Cubic], [Algorithm::Cubic, Algorithm::Bbr]] {
-        let rates = together(controls, &Line::new(100, 50));
-        eprintln!("{controls:?} {rates:?}");
+        let rates = together(controls, &Line::new(100, 50), seconds(40));
         assert!(rates[0] + rates[1] >= 88_000_000, "{controls:?}: {rates:?}");
         assert!(rates.iter().all(|rate| *rate >= 10_000_000), "{controls:?}: {rates:?}");
-    }
-}
-
-#[test]
-fn debug_open() {
-    use dunlin_shards::stats::DropReason;
-    let line = Line { loss_permille: 10, ..Line::new(1_000, 50) };
-    let mut world = World::from_seed(1);
-    let mut bulk = Bulk::by(Algorithm::Bbr, &mut world, &line);
-    let (near, far) = bulk.ends();
-    for _ in 0..40 {
-        let rate = bulk.run(&mut world, core::time::Duration::from_millis(500));
-        let stats = world.stats(near);
-        let drops: Vec<_> = DropReason::ALL.iter().map(|r| (r.name(), world.stats(far).drops(*r))).filter(|(_, n)| *n > 0).collect();
-        eprintln!("{rate} out {} resent {} drops {drops:?}", stats.datagrams_out, stats.segments_resent);
     }
 }

@@ -76,7 +76,7 @@ impl Default for NodeSettings {
                 keepalive: None,
                 renew_after: REHANDSHAKE_AFTER,
                 key_limits: KeyLimits::default(),
-            congestion: Algorithm::Cubic,
+                congestion: Algorithm::Cubic,
             },
             suite: Suite::AesGcm,
             zero_rtt: true,

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::link::World;
 use super::RecoveryConfig;
+use super::link::World;
 use crate::arq::congestion::{Algorithm, BBR_MINIMUM_DATAGRAMS, Phase, WINDOW_MAX};
 use crate::limits::DATAGRAM_MIN;
 use crate::time::Instant;
@@ -41,7 +41,10 @@ fn rate(world: &mut World, time: Duration) -> u64 {
 /// When each stretch of a phase began, how long it took, and what waited in the queue at its end.
 fn stretches(world: &World, phase: Phase) -> Vec<(Instant, Duration, u64)> {
     let pairs = world.phases.iter().zip(&world.phases[1..]);
-    pairs.filter(|(begin, _)| begin.1 == phase).map(|(begin, end)| (begin.0, end.0 - begin.0, end.2)).collect()
+    pairs
+        .filter(|(begin, _)| begin.1 == phase)
+        .map(|(begin, end)| (begin.0, end.0 - begin.0, end.2))
+        .collect()
 }
 
 /// The phases in their order.
@@ -57,7 +60,10 @@ fn the_start_finds_the_rate_and_leaves_no_queue() {
         let mut world = bulk(mbit, round_trip);
         world.run_for(ms(round_trip) * 30);
         let phases = order(&world);
-        assert!(phases.starts_with(&[Phase::Startup, Phase::Drain]) && phases.contains(&Phase::Cruise), "{phases:?}");
+        assert!(
+            phases.starts_with(&[Phase::Startup, Phase::Drain]) && phases.contains(&Phase::Cruise),
+            "{phases:?}"
+        );
         let (_, took, _) = stretches(&world, Phase::Startup)[0];
         assert!(took < ms(round_trip) * 18, "{mbit} Mbit/s, {round_trip} ms: {took:?}");
         let (_, _, waiting) = stretches(&world, Phase::Drain)[0];
@@ -96,7 +102,8 @@ fn more_is_tried_every_two_to_three_seconds() {
     for pair in ups.windows(2) {
         let (end, begin) = (pair[0].0 + pair[0].1, pair[1].0);
         // After PROBE_RTT the wait begins anew.
-        let is_interrupted = stretches(&world, Phase::ProbeRtt).iter().any(|probe| (end..begin).contains(&probe.0));
+        let is_interrupted =
+            stretches(&world, Phase::ProbeRtt).iter().any(|probe| (end..begin).contains(&probe.0));
         let apart = begin - end;
         assert!(apart >= ms(2_000) && (is_interrupted || apart < ms(3_200)), "{apart:?}");
     }
@@ -131,7 +138,10 @@ fn the_queue_runs_empty_every_five_seconds() {
         assert!((ms(5_000)..ms(6_000)).contains(&apart), "{apart:?}");
     }
     let reached = rate(&mut world, ms(10_000));
-    assert!(reached >= 93 * MBIT, "{reached}: PROBE_RTT takes less than a twentieth of the time and half of the rate");
+    assert!(
+        reached >= 93 * MBIT,
+        "{reached}: PROBE_RTT takes less than a twentieth of the time and half of the rate"
+    );
 }
 
 /// A path that becomes slower is believed after two tries, one that becomes faster is found by growing tries.

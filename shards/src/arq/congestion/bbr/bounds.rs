@@ -47,8 +47,7 @@ pub(super) struct Losses {
 
 impl Losses {
     pub(super) const fn new() -> Self {
-        let bounds =
-            Bounds { bandwidth_low: UNBOUNDED, inflight_low: UNBOUNDED, inflight_high: UNBOUNDED };
+        let bounds = Bounds { bandwidth_low: UNBOUNDED, inflight_low: UNBOUNDED, inflight_high: UNBOUNDED };
         Self {
             bounds,
             undo: bounds,
@@ -223,7 +222,10 @@ mod tests {
         losses.bounds.inflight_high = 600;
         losses.undo();
         let bounds = losses.bounds;
-        assert_eq!((bounds.bandwidth_low, bounds.inflight_low, bounds.inflight_high), (UNBOUNDED, UNBOUNDED, 900));
+        assert_eq!(
+            (bounds.bandwidth_low, bounds.inflight_low, bounds.inflight_high),
+            (UNBOUNDED, UNBOUNDED, 900)
+        );
     }
 
     /// Six places in one round, more than 2 % of it: the pipe is full. A single burst is not.
@@ -249,7 +251,11 @@ mod tests {
     fn the_losses_became_too_many_before_this_packet() {
         assert!(!is_too_much(2_000, 100_000) && is_too_much(2_001, 100_000));
         assert_eq!(inflight_before(100_000, 3_000, 1_000), 99_000, "2,000 of 99,000 are too many already");
-        assert_eq!(inflight_before(150_000, 3_000, 1_000), 149_000 + 1_000, "49,000 left for 49 times as much");
+        assert_eq!(
+            inflight_before(150_000, 3_000, 1_000),
+            149_000 + 1_000,
+            "49,000 left for 49 times as much"
+        );
         assert_eq!(inflight_before(500, 3_000, 1_000), 0);
         assert_eq!(part(UNBOUNDED, (1, 1)), UNBOUNDED);
         assert_eq!(part(1_001, BETA), 700);

@@ -32,7 +32,8 @@ const UP_DATAGRAMS: u64 = 2;
 
 /// Bytes a second before anything was measured but a round trip.
 pub(super) fn initial_rate(window: u64, smoothed: Duration) -> u64 {
-    let rate = u128::from(window) * u128::from(STARTUP_GAIN) * 10_000_000 / u128::from(nanos_of(smoothed).max(1));
+    let rate =
+        u128::from(window) * u128::from(STARTUP_GAIN) * 10_000_000 / u128::from(nanos_of(smoothed).max(1));
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 

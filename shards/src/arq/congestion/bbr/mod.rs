@@ -20,8 +20,8 @@ mod sample;
 use core::time::Duration;
 
 use super::{
-    Acked, Cause, Congested, CongestionController, CongestionState, Delivered, INITIAL_DATAGRAMS, Lost, Phase,
-    Sent,
+    Acked, Cause, Congested, CongestionController, CongestionState, Delivered, INITIAL_DATAGRAMS, Lost,
+    Phase, Sent,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -111,8 +111,7 @@ impl Bbr {
     /// Packets arrived; the losses that the same acknowledgement shows and [`CongestionController::on_acked`] follow.
     pub(in crate::arq) fn on_delivered(&mut self, delivered: &Delivered) {
         let least = self.min_rtt.get().unwrap_or_default();
-        self.sample =
-            self.sampler.on_delivered(delivered.now, delivered.largest, delivered.bytes, least);
+        self.sample = self.sampler.on_delivered(delivered.now, delivered.largest, delivered.bytes, least);
     }
 
     /// A packet is lost.
@@ -167,8 +166,7 @@ impl Bbr {
         self.update_round();
         self.update_bandwidth();
         let is_probing = self.cycle.is_probing();
-        self.shrunk_count +=
-            u64::from(self.losses.give_way(self.bandwidth.get(), self.window, is_probing));
+        self.shrunk_count += u64::from(self.losses.give_way(self.bandwidth.get(), self.window, is_probing));
         self.extra.on_acked(acked.now, acked.bytes, self.bandwidth(), self.window);
         self.full.on_sample(&sample, self.is_round_start);
         self.update_state(acked);

@@ -130,7 +130,13 @@ impl Sampler {
     }
 
     /// Packets arrived: `bytes` of them, the one that left last being `number`. A sample over less than `round_trip` is no sample.
-    pub(super) fn on_delivered(&mut self, now: Instant, number: u64, bytes: u64, round_trip: Duration) -> Sample {
+    pub(super) fn on_delivered(
+        &mut self,
+        now: Instant,
+        number: u64,
+        bytes: u64,
+        round_trip: Duration,
+    ) -> Sample {
         self.delivered += bytes;
         self.delivered_at = now;
         if self.app_limited_until > 0 && self.delivered > self.app_limited_until {
