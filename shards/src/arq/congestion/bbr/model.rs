@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::time::{Instant, nanos_of};
 
 /// The least round trip is believed for so long.
-const MIN_RTT_LIFE: Duration = Duration::from_secs(10);
+const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
 /// After so long without a round trip as short, the queue is emptied to look again.
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
 /// Rounds in half of the filter of extra bytes.
@@ -64,7 +64,7 @@ impl MinRtt {
         {
             (self.probed, self.probed_at) = (Some(sample), now);
         }
-        let is_expired = now > self.least_at + MIN_RTT_LIFE;
+        let is_expired = now > self.least_at + ROUND_TRIP_LIFE;
         if is_expired || self.least.is_none_or(|least| self.probed.is_some_and(|probed| probed < least)) {
             (self.least, self.least_at) = (self.probed, self.probed_at);
         }
