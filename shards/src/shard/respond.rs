@@ -373,7 +373,6 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             EarlyAnswer::Refused => self.around.stats.early_data_refused += 1,
             EarlyAnswer::None => {}
         }
-        let now = self.around.now.instant;
         let sent = self.reply(arrival, &welcome);
         self.remember(e, Answering::Answered { welcome, session: id });
         self.install(id, session);
