@@ -305,6 +305,10 @@ pub struct StoreNack<'a> {
 
 /// It was not done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a view lives on the stack for a moment; a box would be an allocation"
+)]
 pub enum Nack<'a> {
     /// The option or its setting is not supported; of a subnet: it is another.
     SetConnectionOption(SetOption<'a>),

@@ -127,6 +127,10 @@ pub struct FindValue<'a> {
 
 /// What a peer or an origin asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a view lives on the stack for a moment; a box would be an allocation"
+)]
 pub enum Request<'a> {
     /// Are you there?
     Ping,

@@ -220,7 +220,8 @@ fn a_store_that_contradicts_itself_is_refused() {
     let none = StoreOptions::default();
     let record = Some(ValueRecord::parse(&parts.other_record).unwrap());
     let diff = Some(Diff::parse(Encoded::parse(&parts.diff).unwrap()).unwrap());
-    let atomic = Some(Changes::parse(Encoded::parse(&parts.changes).unwrap()).unwrap());
+    let changes = Changes::parse(Encoded::parse(&parts.changes).unwrap()).unwrap();
+    let atomic = Some(changes);
     let out_of_range = Some(ArgumentError::OutOfRange);
     assert_eq!(refused(key, none, value), None);
     assert_eq!(refused(key, StoreOptions { record, ..none }, value), out_of_range, "another key's record");
@@ -230,7 +231,7 @@ fn a_store_that_contradicts_itself_is_refused() {
         let key = Key::parse(key).unwrap().unwrap();
         assert_eq!(refused(key, StoreOptions { atomic, ..none }, value), out_of_range, "{what}");
     }
-    let change = atomic.unwrap().iter().next().unwrap();
+    let change = changes.iter().next().unwrap();
     let twice = encode(|out| Changes::write_new(out, &[change, change]));
     assert_eq!(Changes::parse(Encoded::parse(&twice).unwrap()), Err(ArgumentError::OutOfRange));
     let sixteen = encode(|out| {
