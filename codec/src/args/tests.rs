@@ -1,3 +1,5 @@
+//! Arguments and answers: each comes back as it was written, and what contradicts itself does not pass.
+
 use proptest::prelude::*;
 
 use super::*;

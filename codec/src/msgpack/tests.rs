@@ -1,3 +1,5 @@
+//! Values against a simple model, and every way in which bytes are none.
+
 use proptest::prelude::*;
 
 use super::write;

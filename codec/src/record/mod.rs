@@ -7,8 +7,6 @@
 //!
 //! We lay records out in plain bytes: they have one encoding, so that two nodes never hold two forms of one record. What
 //! is signed is label, network (but for a key's own history), then the record without its signatures.
-//!
-//! spec: p2p/records
 
 mod key;
 mod key_change;

@@ -1,3 +1,5 @@
+//! Records: each comes back byte for byte, and whatever the network may send instead.
+
 use core::net::SocketAddr;
 
 use proptest::prelude::*;

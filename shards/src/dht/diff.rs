@@ -44,8 +44,8 @@ pub enum BadApply {
     Result(#[from] MsgpackError),
 }
 
-/// Does to `base` what `diff` says; the result is at most `len_max` bytes. That `base` is the value the diff is for, the
-/// caller has checked by its hash, as it checks the result's.
+/// Does to `base` what `diff` says, for a storer; the result is at most `len_max` bytes and as long as the diff says. That
+/// `base` is the value the diff is for, the caller has checked by its hash, as it checks the result's.
 ///
 /// # Errors
 /// `BadApply`: nothing changed.
@@ -53,18 +53,37 @@ pub fn apply(base: Encoded<'_>, diff: &Diff<'_>, len_max: usize) -> Result<Vec<u
     if diff.result_len > len_max as u64 {
         return Err(BadApply::TooLong);
     }
+    let changed = changed(base, diff)?;
+    if changed.encoded_len() as u64 != diff.result_len {
+        return Err(BadApply::OtherLength);
+    }
+    written(&changed)
+}
+
+/// The same for whoever makes a diff and does not know yet how long the result is.
+///
+/// # Errors
+/// `BadApply`, never `OtherLength`: this diff is not worth sending.
+pub fn propose(base: Encoded<'_>, diff: &Diff<'_>, len_max: usize) -> Result<Vec<u8>, BadApply> {
+    let changed = changed(base, diff)?;
+    if changed.encoded_len() > len_max {
+        return Err(BadApply::TooLong);
+    }
+    written(&changed)
+}
+
+fn changed<'a>(base: Encoded<'a>, diff: &Diff<'a>) -> Result<Node<'a>, BadApply> {
     let mut root = Node::Whole(base);
     for operation in diff.operations() {
         step(&mut root, &operation)?;
     }
-    let len = root.encoded_len();
-    if len as u64 != diff.result_len {
-        return Err(BadApply::OtherLength);
-    }
-    let mut result = vec![0; len];
-    let mut out = Writer::new(&mut result);
-    root.write(&mut out).map_err(|_| BadApply::OtherLength)?;
-    // Splices of text are checked here, as are depth and number of elements.
+    Ok(root)
+}
+
+fn written(changed: &Node<'_>) -> Result<Vec<u8>, BadApply> {
+    let mut result = vec![0; changed.encoded_len()];
+    changed.write(&mut Writer::new(&mut result)).map_err(|_| BadApply::OtherLength)?;
+    // Spliced text is checked here, as are depth and number of elements.
     match Encoded::parse(&result) {
         Ok(_) => Ok(result),
         Err(MsgpackError::NotUtf8) => Err(BadApply::NotUtf8),

@@ -132,15 +132,15 @@ impl Caps {
             if out.len() > self.len_max {
                 return Err(BadBody::TooLong);
             }
-            if out.len() > RATIO_FREE_LEN && out.len() / COMPRESSED_RATIO_MAX > self.body_len {
+            if is_bomb(out.len(), self.body_len) {
                 return Err(BadBody::Bomb);
             }
         }
     }
 }
 
-/// Compresses `body` into `out` where that pays: a short body does not, nor does one that hardly becomes shorter. Says
-/// whether it did; `out` is empty when it did not.
+/// Compresses `body` into `out` where that pays: a short body does not, nor does one that hardly becomes shorter, nor one
+/// so regular that its receiver would take it for a bomb. Says whether it did; `out` is empty when it did not.
 pub fn compress(method: Compression, body: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     if method == Compression::None || body.len() < COMPRESSION_LEN_MIN {
@@ -149,10 +149,16 @@ pub fn compress(method: Compression, body: &[u8], out: &mut Vec<u8>) -> bool {
     let room = body.len() - body.len() / COMPRESSION_GAIN_DIVISOR;
     let mut limited = Limited { out, room };
     let is_shorter = write_compressed(method, body, &mut limited).is_ok();
-    if !is_shorter {
+    let pays = is_shorter && !is_bomb(body.len(), out.len());
+    if !pays {
         out.clear();
     }
-    is_shorter
+    pays
+}
+
+/// Whether `len` bytes are out of proportion for a compressed body of `body_len`.
+const fn is_bomb(len: usize, body_len: usize) -> bool {
+    len > RATIO_FREE_LEN && len / COMPRESSED_RATIO_MAX > body_len
 }
 
 fn write_compressed(method: Compression, body: &[u8], out: &mut Limited<'_>) -> io::Result<()> {
@@ -262,6 +268,21 @@ mod tests {
             assert!(!compress(method, &[0; COMPRESSION_LEN_MIN - 1], &mut out), "{method}");
         }
         assert!(!compress(Compression::None, &text(9_000), &mut out) && out.is_empty());
+    }
+
+    /// What we send, a receiver takes: zeros that would be a bomb go uncompressed.
+    /// spec: p2p/compression
+    #[test]
+    fn we_send_no_bombs() {
+        for method in METHODS {
+            for len in [1 << 16, (1 << 16) + 1_000, 1 << 20] {
+                let zeros = vec![0; len];
+                let mut short = Vec::new();
+                let is_compressed = compress(method, &zeros, &mut short);
+                assert_eq!(is_compressed, !is_bomb(len, compressed(method, &zeros).len()), "{method} {len}");
+                assert!(!is_compressed || decompressed(method, &short, len).is_ok(), "{method} {len}");
+            }
+        }
     }
 
     /// spec: p2p/compression

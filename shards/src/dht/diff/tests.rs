@@ -1,3 +1,5 @@
+//! Diffs against the simple way of doing the same, and the largest ones.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -150,6 +152,14 @@ fn applied(base: &Model, result_len: usize, steps: &[Step], len_max: usize) -> R
     apply(Encoded::parse(&base).unwrap(), &diff, len_max)
 }
 
+/// What its maker makes of it, who does not know the length.
+fn proposed(base: &Model, steps: &[Step], len_max: usize) -> Result<Vec<u8>, BadApply> {
+    let base = bytes_of(|out| base.write(out));
+    let diff = diff_bytes(0, steps);
+    let diff = Diff::parse(Encoded::parse(&diff).unwrap()).unwrap();
+    propose(Encoded::parse(&base).unwrap(), &diff, len_max)
+}
+
 /// The length that comes out: the one with which it works.
 fn result_len(base: &Model, steps: &[Step]) -> Option<usize> {
     let mut model = base.clone();
@@ -226,6 +236,8 @@ proptest! {
                 let result = applied(&base, len, &steps, 1 << 20);
                 let result = result.unwrap();
                 prop_assert_eq!(Model::read(Encoded::parse(&result).unwrap()), model);
+                prop_assert_eq!(proposed(&base, &steps, len), Ok(result));
+                prop_assert_eq!(proposed(&base, &steps, len - 1), Err(BadApply::TooLong));
                 prop_assert_eq!(applied(&base, len + 1, &steps, 1 << 20), Err(BadApply::OtherLength));
                 prop_assert_eq!(applied(&base, len, &steps, len - 1), Err(BadApply::TooLong));
             }
