@@ -8,7 +8,7 @@ use dunlin_codec::args::{FindValue, Request};
 use dunlin_codec::bytes::{Reader, Writer};
 use dunlin_codec::frame::{Frame, Frames, Part, Segment, write_ack};
 use dunlin_codec::ids::{Address, ChannelId, MessageId, NodeId, PacketNumber};
-use dunlin_codec::message::{Direct, DirectMessages, EVERYBODY, Freshness, Operation, Signed, SignedHeader};
+use dunlin_codec::message::{self, Direct, DirectMessages, EVERYBODY, Operation, Signed, SignedHeader};
 use dunlin_codec::msgpack::{Encoded, write};
 use dunlin_codec::packet::Packet;
 use dunlin_codec::record::Key;
@@ -77,7 +77,7 @@ fn messages(criterion: &mut Criterion) {
         bench.iter(|| black_box(&find).write(&mut Writer::new(&mut room)));
     });
     out.rewind(0);
-    let freshness = Some(Freshness { time_ms: 1, instance: 2, count: 3 });
+    let freshness = Some(message::Freshness { time_ms: 1, instance: 2, count: 3 });
     let (from, to) = (NodeId([1; 32]), EVERYBODY);
     let header = SignedHeader { operation: Operation::Shout, is_sealed: false, from, to, freshness };
     header.write(&mut out, &[0x07; 200]).expect("there is room");

@@ -2,7 +2,7 @@
 
 use dunlin_codec::args::Diff;
 use dunlin_codec::bytes::Writer;
-use dunlin_codec::msgpack::{Array, DEPTH_MAX, ELEMENTS_MAX, Encoded, Map, Value, write};
+use dunlin_codec::msgpack::{DEPTH_MAX, ELEMENTS_MAX, Encoded, Value, write};
 use dunlin_codec::record::{
     KeyChange, NODE_RECORD_LEN_MAX, NodeRecord, VALUE_RECORD_LEN_MAX, ValueRecord, set_signature,
 };
@@ -31,22 +31,23 @@ pub fn msgpack(input: &[u8]) {
 
 /// Everything in a value is there, and nothing is deeper than allowed.
 fn assert_walks(value: Encoded<'_>, depth: usize, elements: &mut usize) {
-    let walk_array = |array: Array<'_>, elements: &mut usize| {
-        assert_eq!(array.iter().count(), array.count());
-        *elements += array.count();
-        array.iter().for_each(|item| assert_walks(item, depth - 1, elements));
-    };
-    let walk_map = |map: Map<'_>, elements: &mut usize| {
-        assert_eq!(map.iter().count(), map.count());
-        *elements += 2 * map.count();
-        let mut names: Vec<&str> = map.iter().map(|(name, _)| name).collect();
-        names.sort_unstable();
-        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "keys differ");
-        map.iter().for_each(|(_, value)| assert_walks(value, depth - 1, elements));
-    };
+    let inner = || depth.checked_sub(1).expect("nothing is deeper than allowed");
     match value.value() {
-        Value::Array(array) => walk_array(array, elements),
-        Value::Map(map) => walk_map(map, elements),
+        Value::Array(array) => {
+            assert_eq!(array.iter().count(), array.count());
+            *elements += array.count();
+            let depth = inner();
+            array.iter().for_each(|item| assert_walks(item, depth, elements));
+        }
+        Value::Map(map) => {
+            assert_eq!(map.iter().count(), map.count());
+            *elements += 2 * map.count();
+            let mut names: Vec<&str> = map.iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "keys differ");
+            let depth = inner();
+            map.iter().for_each(|(_, value)| assert_walks(value, depth, elements));
+        }
         Value::Negative(value) => assert!(value < 0),
         Value::Nil => assert!(value.is_nil()),
         _ => {}
