@@ -2,7 +2,7 @@
 //! with string keys.
 //!
 //! In:    bytes nobody has vouched for; values to write.
-//! Out:   [`Encoded`], one checked value borrowed from its bytes; bytes in the shortest encoding ([`write`]).
+//! Out:   [`Encoded`], one checked value borrowed from its bytes; bytes in the shortest encoding ([`mod@write`]).
 //! Holds: [`Encoded::parse`] is the only place where a value is refused, and allocates nothing: what it passed is read
 //!        without a further error, however hostile.
 //!
