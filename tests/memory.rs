@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, PacketNumber, SessionId};
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
@@ -23,6 +24,7 @@ use dunlin_shards::session::aws_lc::{AwsLc, AwsLcKey, AwsLcStatic};
 use dunlin_shards::session::crypto::{
     BadIdentity, Crypto, Forged, HEADER_LEN, NONCE_LEN, PacketKey, StaticPublic, Suite, TAG_LEN,
 };
+use dunlin_shards::session::live::Settings;
 use dunlin_shards::shard::{Shard, ShardConfig};
 use dunlin_shards::time::{Instant, Now, WallMillis};
 use dunlin_tests::allocator::{Counting, held_bytes};
@@ -37,6 +39,8 @@ static ALLOCATOR: Counting = Counting;
 const SHARD_MAX: usize = 256 << 10;
 /// An idle session, at most, all told.
 const SESSION_MAX: usize = 4 << 10;
+/// The same where BBR, which is not the default, keeps its model of the path.
+const SESSION_BBR_MAX: usize = SESSION_MAX + 256;
 /// The key schedule of a packet key, which aws-lc allocates behind the allocator's back (`EVP_AEAD_CTX`).
 const AWS_LC_KEY_LEN: usize = 592;
 /// Peers of the hub, and so many of them that bring what all share. Tables that double are as full with either as with
@@ -140,7 +144,7 @@ struct Counted {
     came: usize,
 }
 
-fn shard_of(number: u64) -> Shard<Watched, SeededEntropy> {
+fn shard_of(number: u64, congestion: Algorithm) -> Shard<Watched, SeededEntropy> {
     let settings = NodeSettings::default();
     let mut chance = Rng::from_number(number);
     let mut key = [0; 32];
@@ -160,15 +164,15 @@ fn shard_of(number: u64) -> Shard<Watched, SeededEntropy> {
         own_addresses: Vec::new(),
         trusted: Vec::new(),
         handshake_deadline: settings.handshake_deadline,
-        settings: settings.sessions,
+        settings: Settings { congestion, ..settings.sessions },
     };
     Shard::new(config, Identity::from_seed(key), SeededEntropy(chance), Limits::small())
 }
 
 impl Counted {
-    fn new(number: u64) -> Self {
+    fn new(number: u64, congestion: Algorithm) -> Self {
         let before = held();
-        let shard = shard_of(number);
+        let shard = shard_of(number, congestion);
         let held = held() - before;
         let address = SocketAddr::from(([10, 0, number as u8, 1], 7117));
         Self { id: shard.id(), shard, address, held, sessions: Vec::with_capacity(2 * PEERS), came: 0 }
@@ -253,8 +257,8 @@ struct Star {
 }
 
 impl Star {
-    fn new() -> Self {
-        let nodes = (0..=PEERS as u64).map(Counted::new).collect();
+    fn new(congestion: Algorithm) -> Self {
+        let nodes = (0..=PEERS as u64).map(|number| Counted::new(number, congestion)).collect();
         let now = Now { instant: Instant::ZERO, wall: WallMillis(1_760_000_000_000) };
         Self { nodes, now, frame: vec![0; FRAME_LEN] }
     }
@@ -304,21 +308,21 @@ impl Star {
     }
 
     /// Bytes that one more idle session costs: free blocks are the shard's, and the first sessions' bursts brought them.
-    fn measure(hub_calls: bool) -> usize {
-        let mut star = Self::new();
+    fn measure(hub_calls: bool, congestion: Algorithm) -> usize {
+        let mut star = Self::new(congestion);
         let few = star.call(1..=FEW, hub_calls);
         let many = star.call(FEW + 1..=PEERS, hub_calls);
         let hub = &star.nodes[0];
         assert_eq!((hub.came, hub.shard.sessions()), (PEERS * MESSAGES, PEERS), "all came, all live");
         let each = (many - few) as usize / (PEERS - FEW);
-        println!("hub calls: {hub_calls}: {each} B a session");
+        println!("hub calls: {hub_calls}, {congestion:?}: {each} B a session");
         each
     }
 }
 
 #[test]
 fn an_empty_shard_is_small() {
-    let shard = Counted::new(0);
+    let shard = Counted::new(0, Algorithm::Cubic);
     let len = shard.held as usize + size_of::<Shard<Watched, SeededEntropy>>();
     println!("an empty shard: {len} B, of them {} B allocated", shard.held);
     assert!(len <= SHARD_MAX, "{len} bytes, {SHARD_MAX} are allowed");
@@ -326,12 +330,19 @@ fn an_empty_shard_is_small() {
 
 #[test]
 fn an_idle_session_that_called_is_small() {
-    let len = Star::measure(true);
+    let len = Star::measure(true, Algorithm::Cubic);
     assert!(len <= SESSION_MAX, "{len} bytes, {SESSION_MAX} are allowed");
 }
 
 #[test]
 fn an_idle_session_that_was_called_is_small() {
-    let len = Star::measure(false);
+    let len = Star::measure(false, Algorithm::Cubic);
     assert!(len <= SESSION_MAX, "{len} bytes, {SESSION_MAX} are allowed");
+}
+
+/// BBR's model of the path has its own memory, and the records of packets under way go when nothing is.
+#[test]
+fn an_idle_session_by_bbr_is_small() {
+    let len = Star::measure(true, Algorithm::Bbr);
+    assert!(len <= SESSION_BBR_MAX, "{len} bytes, {SESSION_BBR_MAX} are allowed");
 }

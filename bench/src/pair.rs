@@ -13,6 +13,7 @@ use std::time::{Duration, Instant as Stopwatch};
 
 use dunlin_codec::ids::{ChannelId, InstanceId, SessionId};
 use dunlin_codec::suite::Suite;
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
 use dunlin_shards::blocks::BlockPool;
@@ -237,6 +238,7 @@ fn config(number: u8, shape: &Shape) -> ShardConfig {
             keepalive: None,
             renew_after: REHANDSHAKE_AFTER,
             key_limits,
+            congestion: Algorithm::Cubic,
         },
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use dunlin_codec::ids::InstanceId;
 use dunlin_codec::suite::Suite;
 use dunlin_shards::admission::Prefix;
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::mail::Mail;
@@ -18,7 +19,7 @@ use rtrb::RingBuffer;
 use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
-use crate::config::{Config, Keepalive, SuiteChoice};
+use crate::config::{Config, Congestion, Keepalive, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
@@ -109,6 +110,10 @@ pub(crate) fn shard_config(
             keepalive,
             renew_after: REHANDSHAKE_AFTER,
             key_limits,
+            congestion: match config.transport.congestion {
+                Congestion::Cubic => Algorithm::Cubic,
+                Congestion::Bbr => Algorithm::Bbr,
+            },
         },
     }
 }

@@ -16,6 +16,7 @@ use dunlin::entropy::OsEntropy;
 use dunlin::{CloseReason, EarlyData};
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId};
 use dunlin_codec::suite::Suite;
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
 use dunlin_shards::blocks::BlockPool;
 use dunlin_shards::event::{Event, Ticket};
@@ -299,6 +300,7 @@ fn config(calls: &Calls) -> ShardConfig {
             keepalive: None,
             renew_after: REHANDSHAKE_AFTER,
             key_limits: KeyLimits::default(),
+            congestion: Algorithm::Cubic,
         },
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin::Config;
-use dunlin::config::{Backend, ByteSize, Spin, SuiteChoice};
+use dunlin::config::{Backend, ByteSize, Congestion, Spin, SuiteChoice};
 
 /// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ pub(crate) struct NodeOptions {
     /// The cipher of sessions that the near side opens.
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(crate) suite: Cipher,
+    /// How the sending rate of both sides follows the path.
+    #[arg(long, global = true, value_enum, default_value = "cubic")]
+    pub(crate) congestion: Control,
     /// The kernel does not cut one send into many datagrams.
     #[arg(long, global = true)]
     pub(crate) no_gso: bool,
@@ -305,6 +308,14 @@ pub(crate) enum Cipher {
     Chacha,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Control {
+    /// CUBIC with HyStart++.
+    Cubic,
+    /// BBR version 3.
+    Bbr,
+}
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Over {
@@ -357,6 +368,10 @@ impl NodeOptions {
             Cipher::Aes => SuiteChoice::Aes,
             Cipher::Chacha => SuiteChoice::Chacha,
         };
+        config.transport.congestion = match self.congestion {
+            Control::Cubic => Congestion::Cubic,
+            Control::Bbr => Congestion::Bbr,
+        };
         config.io.gso = !self.no_gso;
         config.io.gro = !self.no_gro;
         config.io.datagram_max = ByteSize(self.datagram);
@@ -372,6 +387,7 @@ impl NodeOptions {
         arguments.extend(["--spin".to_owned(), name(self.spin.to_possible_value())]);
         arguments.extend(["--datagram".to_owned(), self.datagram.to_string()]);
         arguments.extend(["--suite".to_owned(), name(self.suite.to_possible_value())]);
+        arguments.extend(["--congestion".to_owned(), name(self.congestion.to_possible_value())]);
         arguments.extend(["--shards".to_owned(), self.shards.to_string()]);
         for (flag, is_set) in [("--no-gso", self.no_gso), ("--no-gro", self.no_gro)] {
             arguments.extend(is_set.then(|| flag.to_owned()));
@@ -395,6 +411,7 @@ mod tests {
         Options::command().debug_assert();
         let line =
             ["x", "throughput", "--self", "--io", "mmsg", "--spin", "off", "--cores", "1,0", "--no-gso"];
+        let line = line.into_iter().chain(["--congestion", "bbr"]);
         let options = Options::try_parse_from(line).unwrap();
         let mut far = vec!["x".to_owned(), "far".to_owned()];
         far.extend(options.node.to_arguments());
@@ -402,6 +419,7 @@ mod tests {
         assert_eq!(far.to_arguments(), options.node.to_arguments());
         assert_eq!(far.cores, [1, 0]);
         assert!(far.no_gso && !far.no_gro);
+        assert_eq!(far.config(([127, 0, 0, 1], 0).into(), 1).transport.congestion, Congestion::Bbr);
     }
 
     #[test]

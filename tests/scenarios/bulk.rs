@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::limits::Limits;
 use dunlin_tests::ledger::Manner;
 use dunlin_tests::node::NodeSettings;
@@ -54,8 +55,11 @@ impl Line {
 }
 
 /// A node with the limits of a real one.
-fn roomy() -> NodeSettings {
-    NodeSettings { limits: Limits { sessions: 256, ..Limits::default() }, ..NodeSettings::default() }
+fn roomy(congestion: Algorithm) -> NodeSettings {
+    let limits = Limits { sessions: 256, ..Limits::default() };
+    let mut settings = NodeSettings { limits, ..NodeSettings::default() };
+    settings.sessions.congestion = congestion;
+    settings
 }
 
 /// Somebody who always has something to send to somebody.
@@ -74,11 +78,16 @@ impl Bulk {
         (self.near, self.far)
     }
 
-    /// Two nodes over a line, with a session, the first of which has much to say.
+    /// Two nodes over a line, with a session, the first of which has much to say. CUBIC.
     pub(crate) fn over(world: &mut World, line: &Line) -> Self {
+        Self::by(Algorithm::Cubic, world, line)
+    }
+
+    /// The same with another control of congestion.
+    pub(crate) fn by(congestion: Algorithm, world: &mut World, line: &Line) -> Self {
         world.keeps_received = false;
-        let near = world.add_node_with(roomy());
-        let far = world.add_node_with(roomy());
+        let near = world.add_node_with(roomy(congestion));
+        let far = world.add_node_with(roomy(congestion));
         line.lay(world, near, far);
         world.join(near, far);
         Self::between(near, far, line)

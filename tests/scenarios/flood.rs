@@ -142,6 +142,23 @@ fn half_open_entries_are_bounded() {
     const { assert!(HALF_OPEN_MAX == 4_096) };
 }
 
+/// A caller whose early data waits for the register of another shard makes room for later ones, its session's place included.
+#[test]
+fn callers_that_wait_for_the_register_leave_nothing_behind() {
+    let mut world = World::from_seed(seed());
+    let limits = Limits { half_open: 2, sessions: 64, ..Limits::small() };
+    let far = world.add_node_with(NodeSettings { limits, shards: 4, ..NodeSettings::default() });
+    let callers: Vec<_> = (0..40).map(|_| world.add_node()).collect();
+    for near in &callers {
+        world.node_mut(*near).application.connects = false;
+        world.connect_early(*near, far, &[b"all at once"], None);
+    }
+    world.run_for(seconds(120));
+    assert!(world.stats(far).early_data_accepted > 0);
+    let taken: usize = world.node(far).cores.iter().map(|core| core.shard.sessions()).sum();
+    assert_eq!(taken, world.session_count(far), "places are taken that nobody has");
+}
+
 /// A session goes on while junk of all kinds pours in.
 #[test]
 fn a_session_goes_on_under_a_flood() {

@@ -7,6 +7,7 @@
 use core::fmt::Write;
 use core::time::Duration;
 
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_tests::World;
 
 use crate::bulk::{Bulk, Line, warm_up};
@@ -14,6 +15,7 @@ use crate::{millis, seconds};
 
 const RATES: [u64; 3] = [100, 500, 1_000];
 const ROUND_TRIPS_MS: [u64; 4] = [0, 20, 50, 100];
+const CONTROLS: [(&str, Algorithm); 2] = [("CUBIC", Algorithm::Cubic), ("BBR", Algorithm::Bbr)];
 const LOSSES_PERCENT: [u32; 4] = [0, 1, 5, 10];
 /// The table does not follow `DUNLIN_SEED`: it is the same for everybody.
 const SEED: u64 = 1;
@@ -29,9 +31,9 @@ fn watched_for(line: &Line) -> Duration {
 }
 
 /// Kbit/s that arrive.
-fn goodput(line: &Line) -> u64 {
+fn goodput(congestion: Algorithm, line: &Line) -> u64 {
     let mut world = World::from_seed(SEED);
-    let mut bulk = Bulk::over(&mut world, line);
+    let mut bulk = Bulk::by(congestion, &mut world, line);
     bulk.run(&mut world, warm_up(line));
     bulk.run(&mut world, watched_for(line)) / 1_000
 }
@@ -40,24 +42,35 @@ fn table() -> String {
     let mut table = String::from(
         "# Payload that arrives, in Mbit/s, on a line of this rate (Mbit/s, 28 bytes of headers a datagram included)
 # and round trip (ms), with a queue of one bandwidth-delay product (128 KiB at least), by independent loss
-# in both directions. CUBIC; datagrams of up to 1,452 bytes; simulated, the same on every machine.
+# in both directions; datagrams of up to 1,452 bytes; simulated, the same on every machine.
 # To write it anew: DUNLIN_REWRITE=1 cargo test -p dunlin-tests --test scenarios goodput
-
-rate  round trip       0 %       1 %       5 %      10 %
 ",
     );
+    // Each control's worlds on a thread of their own: they have nothing in common.
+    let parts = std::thread::scope(|scope| {
+        CONTROLS
+            .map(|(name, congestion)| scope.spawn(move || part(name, congestion)))
+            .map(|thread| thread.join().expect("a part of the table was made"))
+    });
+    table.extend(parts);
+    table
+}
+
+/// The rows of one control of congestion.
+fn part(name: &str, congestion: Algorithm) -> String {
+    let mut rows = format!("\n{name:<5}  rate  round trip       0 %       1 %       5 %      10 %\n");
     for rate in RATES {
         for round_trip in ROUND_TRIPS_MS {
-            write!(table, "{rate:>4}  {round_trip:>10}").expect("a string takes it");
+            write!(rows, "{name:<5}  {rate:>4}  {round_trip:>10}").expect("a string takes it");
             for percent in LOSSES_PERCENT {
                 let line = Line { loss_permille: percent * 10, ..Line::new(rate, round_trip) };
-                let kbits = goodput(&line);
-                write!(table, "{:>8}.{}", kbits / 1_000, kbits % 1_000 / 100).expect("a string takes it");
+                let kbits = goodput(congestion, &line);
+                write!(rows, "{:>8}.{}", kbits / 1_000, kbits % 1_000 / 100).expect("a string takes it");
             }
-            table.push('\n');
+            rows.push('\n');
         }
     }
-    table
+    rows
 }
 
 /// Lines that differ, as `diff` shows them.

@@ -2,6 +2,7 @@
 //!
 //! One file per subject; the names of the tests are the claims.
 
+mod bbr;
 mod bulk;
 mod delivery;
 mod early_data;

@@ -14,6 +14,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use dunlin_codec::ids::{InstanceId, NodeId};
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::placement::{Placement, PlacementSeeds};
@@ -75,6 +76,7 @@ impl Default for NodeSettings {
                 keepalive: None,
                 renew_after: REHANDSHAKE_AFTER,
                 key_limits: KeyLimits::default(),
+                congestion: Algorithm::Cubic,
             },
             suite: Suite::AesGcm,
             zero_rtt: true,

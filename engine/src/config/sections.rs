@@ -135,7 +135,7 @@ sections! {
     transport: Transport {
         /// The cipher of sessions that we open: AES-256-GCM, ChaCha20-Poly1305, or AES where the CPU has it.
         suite: SuiteChoice = SuiteChoice::Auto;
-        /// How the sending rate follows the path.
+        /// How the sending rate follows the path: CUBIC, which slows down for every loss, or BBR, which bears losses of up to 2 %.
         congestion: Congestion = Congestion::Cubic;
         /// The longest message taken from the application and from peers.
         message_max: ByteSize = ByteSize(1 << 20);

@@ -71,9 +71,11 @@ words! {
 
 words! {
     /// How the sending rate follows what the path carries.
-    Congestion, "\"cubic\"":
-    /// CUBIC with HyStart++.
+    Congestion, "one of \"cubic\", \"bbr\"":
+    /// CUBIC with HyStart++: slows down for every loss.
     Cubic = "cubic",
+    /// BBR version 3: follows the measured rate, and slows down for losses of more than 2 %.
+    Bbr = "bbr",
 }
 
 words! {

@@ -11,6 +11,7 @@ use core::time::Duration;
 use dunlin_codec::ids::{InstanceId, NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
+use crate::arq::congestion::Algorithm;
 use crate::arq::receiver::{CreditSpan, Incoming, Receiver};
 use crate::arq::recovery::{AckFrequency, Recovery};
 use crate::arq::sender::{Outgoing, PushError, Sender, SenderLimits, Span};
@@ -132,6 +133,8 @@ pub struct Settings {
     pub renew_after: Duration,
     /// When keys wear out.
     pub key_limits: KeyLimits,
+    /// Who decides how many bytes may be under way.
+    pub congestion: Algorithm,
 }
 
 /// Who the peer is and what was agreed.

@@ -60,6 +60,9 @@ impl<C: Crypto> Session<C> {
         if let Some(transmit) = self.write_train(around, frame) {
             return Some(transmit);
         }
+        if !self.sender.is_ready() {
+            self.recovery.on_app_limited();
+        }
         // What was to be sent again may have been acknowledged meanwhile: that shows only now.
         self.finish_draining(around);
         self.write_close(around, frame)

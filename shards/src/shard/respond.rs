@@ -136,15 +136,18 @@ impl<C: Crypto> Responders<C> {
         waiting.into_iter().chain(order).min()
     }
 
-    fn insert(&mut self, e: [u8; 32], state: Answering<C>, now: Instant) {
-        if self.by_e.len() >= self.limit
-            && let Some((_, oldest)) = self.order.pop_front()
-        {
-            self.by_e.remove(&oldest);
-        }
+    /// The id, when the oldest made room that still waited for its own session to begin.
+    fn insert(&mut self, e: [u8; 32], state: Answering<C>, now: Instant) -> Option<SessionId> {
+        let is_full = self.by_e.len() >= self.limit;
+        let oldest = is_full.then(|| self.order.pop_front()).flatten();
+        let evicted = oldest.and_then(|(_, oldest)| self.by_e.remove(&oldest));
         let until = now + WELCOME_LIFE;
         self.by_e.insert(e, HalfOpen { state, until });
         self.order.push_back((until, e));
+        match evicted?.state {
+            Answering::Waiting(waiting) => Some(waiting.caller.head.sender),
+            Answering::Answered { .. } => None,
+        }
     }
 }
 
@@ -280,9 +283,16 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         payload.responder_instance == self.config.instance
     }
 
+    /// Keeps what a Hello was answered with, or that it waits.
+    fn remember(&mut self, e: [u8; 32], state: Answering<C>) {
+        if let Some(reserved) = self.responders.insert(e, state, self.around.now.instant) {
+            drop(self.table.free(reserved));
+        }
+    }
+
     fn ask_strike_register(&mut self, e: [u8; 32], waiting: Waiting<C>) {
         let now = self.around.now.instant;
-        self.responders.insert(e, Answering::Waiting(Box::new(waiting)), now);
+        self.remember(e, Answering::Waiting(Box::new(waiting)));
         self.responders.waiting.push_back((now + STRIKE_WAIT, e));
         let owner = self.config.placement.of_key(&e).0;
         if owner == self.config.index {
@@ -365,7 +375,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
         let now = self.around.now.instant;
         let sent = self.reply(arrival, &welcome);
-        self.responders.insert(e, Answering::Answered { welcome, session: id }, now);
+        self.remember(e, Answering::Answered { welcome, session: id });
         self.install(id, session);
         sent
     }
@@ -421,7 +431,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         path.on_sent(welcome.len());
         let now = self.around.now.instant;
         let sent = self.reply(arrival, &welcome);
-        self.responders.insert(*hello.e(), Answering::Answered { welcome, session: head.sender }, now);
+        self.remember(*hello.e(), Answering::Answered { welcome, session: head.sender });
         let finishing = Finishing { responder, path, head };
         self.table.put(head.sender, Slot::Finishing(Box::new(finishing)));
         self.timers.set(head.sender.slot() as u32, now + WELCOME_LIFE);

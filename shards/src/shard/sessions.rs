@@ -5,6 +5,7 @@
 use dunlin_codec::ids::{NodeId, PacketNumber, SessionId};
 
 use crate::arq::acknowledgements::Acknowledgements;
+use crate::arq::congestion::Algorithm;
 use crate::arq::receiver::{Receiver, ReceiverLimits};
 use crate::arq::recovery::{Recovery, RecoveryConfig};
 use crate::arq::sender::{Sender, SenderLimits};
@@ -39,6 +40,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let suite = agreement.suite;
         let settings = self.config.settings;
         let draw = self.around.rng.next_u64();
+        // Only where it is used: the others' numbers stay what they are.
+        let seed = if settings.congestion == Algorithm::Bbr { self.around.rng.next_u64() } else { 0 };
         Session {
             send_keys: SendKeys::new(suite, secrets.send, &settings.key_limits, now, draw),
             receive_keys: ReceiveKeys::new(suite, secrets.receive),
@@ -51,8 +54,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             phase_changed: false,
             replay: ReplayWindow::default(),
             recovery: Recovery::new(RecoveryConfig {
+                algorithm: settings.congestion,
                 datagram_len_max: settings.datagram_max,
-                ..RecoveryConfig::default()
+                seed,
             }),
             acknowledgements: Acknowledgements::new(),
             sender,

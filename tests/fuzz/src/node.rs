@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::blocks::Block;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
@@ -38,6 +39,7 @@ impl Choice {
             keepalive: self.has(2).then_some(Duration::from_secs(3)),
             renew_after: if self.has(3) { Duration::from_secs(8) } else { REHANDSHAKE_AFTER },
             key_limits: if self.has(4) { short } else { KeyLimits::default() },
+            congestion: Algorithm::Cubic,
         }
     }
 

@@ -22,6 +22,8 @@ const CHAOS: u64 = 20_000;
 const PAUSE_MAX: u64 = 120_000;
 /// One seed in so many runs with the real cryptography.
 const REAL: u64 = 8;
+/// One node in so many sends by BBR.
+const BBR: u64 = 3;
 
 /// The plan of a seed.
 #[must_use]
@@ -34,7 +36,10 @@ pub fn draw(seed: u64, size: Size) -> Plan {
         Size::Large => 1_000,
     } as usize;
     let nats = draw.nats();
-    let nodes: Vec<NodePlan> = (0..count).map(|_| draw.node(nats.len())).collect();
+    let mut nodes: Vec<NodePlan> = (0..count).map(|_| draw.node(nats.len())).collect();
+    // Drawn apart: seeds from before there was a choice stay the worlds that they were, but for this.
+    let mut choice = Rng::from_number(seed ^ 0x4262_7200_0000_0000);
+    nodes.iter_mut().for_each(|node| node.bbr = choice.once_in(BBR));
     let talks = draw.talks(&nodes);
     let faults = draw.faults(&nodes, nats.len(), &talks);
     let ends = faults.iter().map(|fault| fault.at + fault.time);
@@ -127,6 +132,7 @@ impl Draw {
             // Cookies and the strike register turn by the clock, every 120 s: often enough during the chaos.
             clock_ms: if self.percent(50) { self.between(100_000, 120_000) } else { 0 },
             drift_ppm: if self.percent(40) { self.between(0, 600) as i64 - 300 } else { 0 },
+            bbr: false,
             nat: if is_public { None } else { Some(self.chance.below(nats as u64) as usize) },
             vice: if vice { Some(self.of(&Vice::ALL)) } else { None },
         }

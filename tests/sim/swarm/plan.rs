@@ -71,6 +71,8 @@ pub struct NodePlan {
     pub clock_ms: u64,
     /// Its clock's error in parts of a million.
     pub drift_ppm: i64,
+    /// Its sessions follow BBR, not CUBIC.
+    pub bbr: bool,
     /// Its NAT.
     pub nat: Option<usize>,
     /// How it misbehaves.

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::limits::Limits;
 use dunlin_shards::session::crypto::{Crypto, Suite};
 use dunlin_shards::session::keys::KeyLimits;
@@ -116,6 +117,7 @@ fn settings(node: &NodePlan) -> NodeSettings {
         ..NodeSettings::default()
     };
     settings.sessions.datagram_max = node.datagram_max;
+    settings.sessions.congestion = if node.bbr { Algorithm::Bbr } else { Algorithm::Cubic };
     settings.sessions.idle_timeout = Duration::from_secs(node.idle_s);
     settings.sessions.keepalive = node.keepalive_s.map(Duration::from_secs);
     if node.renew_s > 0 {

@@ -198,6 +198,7 @@ mod tests {
                 sample: Some(ROUND_TRIP),
                 smoothed: ROUND_TRIP,
                 is_window_used,
+                in_flight: 0,
             }
         }
 

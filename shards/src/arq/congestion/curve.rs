@@ -168,6 +168,7 @@ mod tests {
             let mut acked = Acked {
                 now: Instant::ZERO, bytes, largest: 1, next: 2, sample: None,
                 smoothed: Duration::from_nanos(smoothed), is_window_used: true,
+                in_flight: 0,
             };
             prop_assert!(curve.grow(&acked, window, datagram) >= window);
             acked.now = Instant::ZERO + Duration::from_secs(seconds);

@@ -144,6 +144,7 @@ mod tests {
                 sample: Some(Duration::from_millis(millis + part)),
                 smoothed: Duration::from_millis(millis),
                 is_window_used: true,
+                in_flight: 0,
             });
             if step == Step::Leave {
                 break;

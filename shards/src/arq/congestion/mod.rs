@@ -2,11 +2,12 @@
 //!
 //! In:    what acknowledgements and losses say, summed up per acknowledgement ([`Acked`], [`Congested`]).
 //! Out:   `window`, `pacing_rate`, `state`.
-//! Holds: a window is never below two datagrams, shrinks at most once in a round trip, and grows only while it is used (T4).
+//! Holds: a window is never below two datagrams; CUBIC's shrinks at most once in a round trip, and grows only while it is used (T4).
 //!
 //! Rounds are told by packet numbers, not by time: a train's packets all leave at the same instant.
 //! spec: atp/congestion
 
+mod bbr;
 mod cubic;
 mod curve;
 mod fixed;
@@ -14,6 +15,7 @@ mod hystart;
 
 use core::time::Duration;
 
+pub use bbr::{BBR_MINIMUM_DATAGRAMS, Bbr};
 pub use cubic::Cubic;
 pub use fixed::Fixed;
 
@@ -45,6 +47,45 @@ pub struct Acked {
     pub smoothed: Duration,
     /// Whether the window, not the application, was what held bytes back.
     pub is_window_used: bool,
+    /// Bytes still under way.
+    pub in_flight: u64,
+}
+
+/// A packet that leaves, for a controller that measures ([`Controller::measuring`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// When.
+    pub now: Instant,
+    /// Its number.
+    pub number: u64,
+    /// Its bytes; zero when nobody needs to answer it.
+    pub bytes: u64,
+    /// Bytes under way before it.
+    pub in_flight: u64,
+    /// The lowest number whose fate may still become known.
+    pub base: u64,
+}
+
+/// What one acknowledgement newly covered, for a controller that measures. Told before the losses that it shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// When it arrived.
+    pub now: Instant,
+    /// The largest number newly acknowledged.
+    pub largest: u64,
+    /// Bytes newly acknowledged of packets that were sent on this path, those given up before among them.
+    pub bytes: u64,
+}
+
+/// A packet given up, for a controller that measures.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// When that was noticed.
+    pub now: Instant,
+    /// Its number.
+    pub number: u64,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// Why a window shrinks.
@@ -80,6 +121,20 @@ pub enum Phase {
     Avoidance,
     /// The window does not change.
     Fixed,
+    /// BBR: filling the pipe.
+    Startup,
+    /// BBR: draining the queue that this made.
+    Drain,
+    /// BBR: a little slower than the path, after a try for more.
+    ProbeDown,
+    /// BBR: as fast as the path.
+    Cruise,
+    /// BBR: before a try for more.
+    Refill,
+    /// BBR: trying for more.
+    ProbeUp,
+    /// BBR: next to nothing under way, to see the path without a queue.
+    ProbeRtt,
 }
 
 /// A controller's state, for statistics.
@@ -141,6 +196,8 @@ pub enum Algorithm {
     /// CUBIC with HyStart++.
     #[default]
     Cubic,
+    /// BBR version 3.
+    Bbr,
     /// A window of so many bytes that never changes, for tests and measurements.
     Fixed(u64),
 }
@@ -148,22 +205,25 @@ pub enum Algorithm {
 /// The controller of a session. An enumeration, so that an idle session owns no memory for it.
 #[expect(
     clippy::large_enum_variant,
-    reason = "the small variant is for tests; a box would be an allocation per session"
+    reason = "the small variants are for tests and for BBR, whose state is twice as large; a box would be an allocation per session"
 )]
 #[derive(Clone, Debug)]
 pub enum Controller {
     /// CUBIC with HyStart++.
     Cubic(Cubic),
+    /// BBR version 3.
+    Bbr(Box<Bbr>),
     /// A window that never changes.
     Fixed(Fixed),
 }
 
 impl Controller {
-    /// A controller for a path whose full datagrams have so many bytes.
+    /// A controller for a path whose full datagrams have so many bytes. What it does by chance follows from `seed`.
     #[must_use]
-    pub fn new(algorithm: Algorithm, datagram_len: usize) -> Self {
+    pub fn new(algorithm: Algorithm, datagram_len: usize, seed: u64) -> Self {
         match algorithm {
             Algorithm::Cubic => Self::Cubic(Cubic::new(datagram_len)),
+            Algorithm::Bbr => Self::Bbr(Box::new(Bbr::new(datagram_len, seed))),
             Algorithm::Fixed(window) => Self::Fixed(Fixed::new(window)),
         }
     }
@@ -173,6 +233,7 @@ impl Controller {
     pub fn controller(&self) -> &dyn CongestionController {
         match self {
             Self::Cubic(cubic) => cubic,
+            Self::Bbr(bbr) => bbr.as_ref(),
             Self::Fixed(fixed) => fixed,
         }
     }
@@ -181,6 +242,7 @@ impl Controller {
     pub fn controller_mut(&mut self) -> &mut dyn CongestionController {
         match self {
             Self::Cubic(cubic) => cubic,
+            Self::Bbr(bbr) => bbr.as_mut(),
             Self::Fixed(fixed) => fixed,
         }
     }
@@ -191,7 +253,14 @@ impl Controller {
     pub fn window(&self) -> u64 {
         match self {
             Self::Cubic(cubic) => cubic.window(),
+            Self::Bbr(bbr) => bbr.window(),
             Self::Fixed(fixed) => fixed.window(),
         }
+    }
+
+    /// The controller that wants to know of each packet, if this is one. The others cost a comparison per packet.
+    #[inline]
+    pub fn measuring(&mut self) -> Option<&mut Bbr> {
+        if let Self::Bbr(bbr) = self { Some(bbr) } else { None }
     }
 }

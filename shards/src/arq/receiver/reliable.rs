@@ -74,7 +74,7 @@ impl State {
         let owner = Owner { slot: arrival.slot, id: arrival.id, unreliable: None, since: arrival.now };
         let open = self.open.add(owner, block);
         self.channels[arrival.slot].set_place(index, Place::Open(open));
-        session.open_charge += price;
+        session.pending_charge += price;
         self.on_more(session, arrival, index, open)
     }
 
@@ -126,6 +126,7 @@ impl State {
             self.settle(session, slot);
             return Accepted::Delivered;
         }
+        session.pending_charge += charge(block.len());
         channel.set_place(index, Place::Complete(block));
         if index != 0 {
             return Accepted::Kept;
@@ -148,6 +149,7 @@ impl State {
                 }
                 Some(Place::Complete(_)) => {
                     let Some(Place::Complete(block)) = channel.ahead.pop_front() else { return };
+                    session.pending_charge -= charge(block.len());
                     let id = channel.next;
                     channel.next += 1;
                     self.deliver(slot, id, block);
@@ -200,7 +202,10 @@ impl State {
     fn drop_place(&mut self, session: &mut Session, slot: usize, index: u64, pool: &mut BlockPool) {
         let block = match self.channels[slot].set_place(index, Place::Done) {
             Place::Open(open) => self.take_open(session, slot, open),
-            Place::Complete(block) => block,
+            Place::Complete(block) => {
+                session.pending_charge -= charge(block.len());
+                block
+            }
             Place::Done => return,
             Place::Missing => {
                 self.channels[slot].set_place(index, Place::Missing);
@@ -239,7 +244,7 @@ impl State {
         self.channels[slot].credit.early -= prefix;
         session.credit.early -= prefix;
         let block = self.open.remove(open);
-        session.open_charge -= charge(block.len());
+        session.pending_charge -= charge(block.len());
         block
     }
 

@@ -25,8 +25,9 @@ pub(super) struct Session {
     pub(super) credit: Credit,
     pub(super) window: Window,
     pub(super) round_trip: Duration,
-    /// What open messages cost, of `credit.used`.
-    pub(super) open_charge: u64,
+    /// What messages cost that nobody can take yet, of `credit.used`: those partly here, and those behind a gap of their channel. A path
+    /// that loses packets makes them, not a slow application.
+    pub(super) pending_charge: u64,
     /// The shard is short of memory.
     pub(super) is_short: bool,
     /// The session's limit is to be told.
@@ -43,7 +44,7 @@ impl Session {
             credit: Credit::new(SESSION_CREDIT_INITIAL),
             window: Window::new(limits.window_len_max),
             round_trip: INITIAL_RTT,
-            open_charge: 0,
+            pending_charge: 0,
             is_short: false,
             is_due: false,
             told_in: 0,
@@ -94,7 +95,7 @@ impl Session {
             return;
         }
         let backlog = self.credit.used - self.credit.returned;
-        let keeps_up = backlog.saturating_sub(self.open_charge) <= self.window.len() / 2;
+        let keeps_up = backlog.saturating_sub(self.pending_charge) <= self.window.len() / 2;
         if self.window.adjust(now, self.round_trip, keeps_up && !self.is_short) {
             self.check();
         }

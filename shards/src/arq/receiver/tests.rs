@@ -1,5 +1,7 @@
 //! The receiver alone: order, reassembly against a naive model, and peers that misbehave.
 
+use std::collections::VecDeque;
+
 use dunlin_codec::frame::{Frame, Frames, Part};
 use proptest::prelude::*;
 
@@ -352,6 +354,38 @@ fn a_shard_short_of_memory_grants_nothing() {
     assert!(!bench.receiver.is_credit_due());
     bench.receiver.set_short_of_memory(false);
     assert_eq!(bench.credit().1.len(), 2);
+}
+
+/// Messages that wait behind a lost one are not the application's fault: a path that loses some and resends them a round trip and a half
+/// later earns its window all the same.
+#[test]
+fn a_path_that_loses_earns_its_window_too() {
+    let mut bench = Bench::new();
+    let (mut holes, mut next) = (VecDeque::new(), 0);
+    for round in 0..3_000u64 {
+        bench.now = Instant::ZERO + Duration::from_millis(round);
+        bench.receiver.on_round_trip(Duration::from_millis(50));
+        while let Some((_, hole)) = holes.pop_front_if(|(begun, _)| *begun + 75 <= round) {
+            bench.part(1, hole, (1_000, 8_000), &[b'x'; 7_000]).unwrap();
+        }
+        bench.polled();
+        bench.credit();
+        for place in 0..8 {
+            let bytes = [b'x'; 8_000];
+            let is_lost = place == 0 && round % 5 == 0;
+            let first = if is_lost {
+                bench.part(1, next, (0, 8_000), &bytes[..1_000])
+            } else {
+                bench.whole(1, next, &bytes)
+            };
+            if first == violation(Violation::BeyondCredit) {
+                break;
+            }
+            holes.extend(is_lost.then_some((round, next)));
+            next += 1;
+        }
+    }
+    assert!(bench.receiver.window_bytes() >= 4 << 20, "{}", bench.receiver.window_bytes());
 }
 
 /// The window doubles while the path is fast and the application keeps up, and never for one that does not read.

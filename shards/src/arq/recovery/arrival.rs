@@ -13,7 +13,7 @@ use dunlin_codec::ids::PacketNumber;
 
 use super::ring::State;
 use super::{AckInput, AckSummary, FalseAck, Outcome, Recovery};
-use crate::arq::congestion::{Acked, Cause, Phase};
+use crate::arq::congestion::{Acked, Cause, Delivered, Phase};
 use crate::time::Instant;
 
 /// What one acknowledgement covered, while its ranges are walked.
@@ -23,6 +23,8 @@ pub(super) struct Tally {
     /// Open packets, and the bytes that let the window grow.
     open_packets: u32,
     growth_bytes: u64,
+    /// Bytes of packets of this path that had been given up.
+    late_bytes: u64,
     ect_packets: u64,
     /// The largest number newly acknowledged, and when it was sent.
     largest: Option<(u64, Instant)>,
@@ -72,6 +74,9 @@ impl<T: Copy> Recovery<T> {
             self.quiet_since = self.quiet_since.max(now);
         }
 
+        if let Some(measuring) = self.controller.measuring() {
+            measuring.on_delivered(&Delivered { now, largest, bytes: tally.growth_bytes + tally.late_bytes });
+        }
         self.on_arrived(&tally);
         tally.summary.lost_packets = self.lose(now, sink);
         if is_marked && largest >= self.path_start {
@@ -119,6 +124,7 @@ impl<T: Copy> Recovery<T> {
                     State::Lost => {
                         tally.summary.spurious_packets += 1;
                         tally.returned += u32::from(number >= episode_start && !entry.is_mtu_probe());
+                        tally.late_bytes += if number >= path_start { bytes } else { 0 };
                         tally.late_packets = tally.late_packets.max(newest.wrapping_sub(entry.ordinal));
                         tally.late_time = tally.late_time.max(now.since(entry.sent()));
                     }
@@ -161,6 +167,7 @@ impl<T: Copy> Recovery<T> {
                 sample,
                 smoothed: self.rtt.smoothed(),
                 is_window_used,
+                in_flight: self.bytes_in_flight,
             });
         }
     }

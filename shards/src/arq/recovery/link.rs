@@ -58,11 +58,15 @@ impl Link {
         }
     }
 
+    /// Bytes in the queue.
+    pub(super) fn waiting(&self, now: Instant) -> u64 {
+        (self.busy_until.since(now).as_nanos() * u128::from(self.bytes_per_second) / 1_000_000_000) as u64
+    }
+
     /// When a packet arrives that is sent now, and whether it is marked; `None` when it does not.
     fn offer(&mut self, now: Instant, bytes: usize, dice: &mut Dice) -> Option<(Instant, bool)> {
-        let waiting =
-            self.busy_until.since(now).as_nanos() * u128::from(self.bytes_per_second) / 1_000_000_000;
-        if waiting as u64 + bytes as u64 > self.queue_bytes.max(3_000) {
+        let waiting = self.waiting(now);
+        if waiting + bytes as u64 > self.queue_bytes.max(3_000) {
             self.overflowed += 1;
             return None;
         }
@@ -73,7 +77,7 @@ impl Link {
             return None;
         }
         let jitter = Duration::from_nanos(dice.below(self.jitter.as_nanos() as u64 + 1));
-        let is_marked = waiting as u64 > self.mark_above_bytes;
+        let is_marked = waiting > self.mark_above_bytes;
         (bytes <= self.len_max).then_some((self.busy_until + self.delay + jitter, is_marked))
     }
 }
@@ -111,6 +115,8 @@ pub(super) struct World {
     pub(super) largest_train: u64,
     /// Calls whenever the window shrinks: when and to what.
     pub(super) shrinks: Vec<(Instant, u64)>,
+    /// When the controller went over to what, and the bytes that were waiting in the queue then.
+    pub(super) phases: Vec<(Instant, Phase, u64)>,
 }
 
 impl World {
@@ -137,6 +143,7 @@ impl World {
             phase_at_first_overflow: None,
             largest_train: 0,
             shrinks: Vec::new(),
+            phases: Vec::new(),
         }
     }
 
@@ -190,6 +197,9 @@ impl World {
 
     fn note_shrink(&mut self) {
         let state = self.sender.congestion();
+        if self.phases.last().is_none_or(|(_, phase, _)| *phase != state.phase) {
+            self.phases.push((self.now, state.phase, self.forward.waiting(self.now)));
+        }
         if state.shrunk_count > self.shrinks.len() as u64 {
             self.shrinks.push((self.now, state.window));
         }
@@ -219,6 +229,9 @@ impl World {
             }
         }
         self.largest_train = self.largest_train.max(self.sent - before);
+        if !self.has_work() {
+            self.sender.on_app_limited();
+        }
     }
 
     fn send_probes(&mut self, count: u8) {

@@ -14,7 +14,7 @@ use super::{
     Outcome, PACKET_THRESHOLD, PACKET_THRESHOLD_MAX, Recovery, TIME_THRESHOLD_EIGHTHS,
     TIME_THRESHOLD_EIGHTHS_MAX, TRUE_EPISODES,
 };
-use crate::arq::congestion::{Cause, Congested};
+use crate::arq::congestion::{Cause, Congested, Lost};
 use crate::mutants::{Mutant, planted};
 use crate::time::{Instant, nanos_of};
 
@@ -64,7 +64,7 @@ impl<T: Copy> Recovery<T> {
                     }
                     entry.state = State::Lost;
                     let entry = *entry;
-                    self.count_lost(number, &entry, &mut losses);
+                    self.count_lost(now, number, &entry, &mut losses);
                     sink(Outcome::Lost(PacketNumber(number), entry.contents));
                     number += 1;
                 }
@@ -80,7 +80,7 @@ impl<T: Copy> Recovery<T> {
         losses.packets
     }
 
-    fn count_lost(&mut self, number: u64, entry: &Entry<T>, losses: &mut Losses) {
+    fn count_lost(&mut self, now: Instant, number: u64, entry: &Entry<T>, losses: &mut Losses) {
         self.bytes_in_flight -= u64::from(entry.bytes);
         self.open_count -= 1;
         losses.packets += 1;
@@ -101,6 +101,9 @@ impl<T: Copy> Recovery<T> {
         }
         losses.telling += 1;
         losses.newest = number;
+        if let Some(measuring) = self.controller.measuring() {
+            measuring.on_lost(&Lost { now, number, bytes: u64::from(entry.bytes) });
+        }
         losses.is_black_hole |= self.mtu.on_lost(number, bytes);
         // Persistent congestion needs a measured path: before that nobody knows how long is long.
         if self.rtt.first_sample_at().is_some_and(|first| entry.sent() > first) {

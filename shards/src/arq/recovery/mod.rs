@@ -22,6 +22,8 @@ mod terms;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+mod measured;
+#[cfg(test)]
 mod tests;
 
 use core::time::Duration;
@@ -34,7 +36,7 @@ pub use terms::{
 };
 
 use crate::arq::acknowledgements::{ACK_BYTES_DEFAULT, ACK_BYTES_MAX};
-use crate::arq::congestion::{CongestionState, Controller};
+use crate::arq::congestion::{CongestionState, Controller, Sent};
 use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
@@ -111,7 +113,7 @@ impl<T: Copy> Recovery<T> {
     #[must_use]
     pub fn new(config: RecoveryConfig) -> Self {
         let (rtt, mtu) = (Rtt::new(), Mtu::new(config.datagram_len_max));
-        let controller = Controller::new(config.algorithm, mtu.current());
+        let controller = Controller::new(config.algorithm, mtu.current(), config.seed);
         let pacer = Pacer::new(&paced_path(&controller, &rtt, &mtu));
         Self {
             config,
@@ -150,6 +152,16 @@ impl<T: Copy> Recovery<T> {
     #[inline]
     pub fn on_sent(&mut self, now: Instant, packet: &SentPacket<T>) {
         self.ring.push(now, packet);
+        if let Some(measuring) = self.controller.measuring() {
+            let is_open = packet.kind != SentKind::AckOnly;
+            measuring.on_sent(&Sent {
+                now,
+                number: packet.number.0,
+                bytes: if is_open { packet.bytes as u64 } else { 0 },
+                in_flight: self.bytes_in_flight,
+                base: self.ring.base(),
+            });
+        }
         if packet.is_ect {
             self.marks.on_sent();
         }
@@ -358,12 +370,23 @@ impl<T: Copy> Recovery<T> {
         self.path_start = self.ring.next();
         self.rtt = Rtt::new();
         self.mtu = Mtu::new(self.config.datagram_len_max);
-        self.controller = Controller::new(self.config.algorithm, self.mtu.current());
+        self.controller = Controller::new(self.config.algorithm, self.mtu.current(), self.config.seed);
         self.marks.on_path_changed();
         (self.packet_threshold, self.time_threshold_eighths) = (PACKET_THRESHOLD, TIME_THRESHOLD_EIGHTHS);
         self.episode = Episode::default();
         (self.peaks, self.probe_count) = ([0; 2], 0);
         self.set_pace();
+    }
+
+    /// There is nothing more to send now, whatever pace and window say. What is measured meanwhile is the application's rate.
+    #[inline]
+    pub fn on_app_limited(&mut self) {
+        let is_limited = self.window_left() >= self.mtu.current() as u64;
+        if let Some(measuring) = self.controller.measuring()
+            && is_limited
+        {
+            measuring.on_app_limited(self.bytes_in_flight);
+        }
     }
 
     /// Forgets all packets, without an outcome: nobody will answer them any more.
@@ -405,6 +428,9 @@ impl<T: Copy> Recovery<T> {
     /// Gives memory back that an idle session does not need.
     pub fn shrink(&mut self) {
         self.ring.shrink();
+        if let Some(measuring) = self.controller.measuring() {
+            measuring.shrink(self.ring.base());
+        }
     }
 }
 

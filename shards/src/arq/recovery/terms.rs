@@ -114,11 +114,13 @@ pub struct RecoveryConfig {
     pub algorithm: Algorithm,
     /// The largest datagram to try.
     pub datagram_len_max: usize,
+    /// What the controller does by chance follows from it.
+    pub seed: u64,
 }
 
 impl Default for RecoveryConfig {
     fn default() -> Self {
-        Self { algorithm: Algorithm::Cubic, datagram_len_max: DATAGRAM_LEN_DEFAULT }
+        Self { algorithm: Algorithm::Cubic, datagram_len_max: DATAGRAM_LEN_DEFAULT, seed: 0 }
     }
 }
 

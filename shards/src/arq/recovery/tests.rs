@@ -20,7 +20,7 @@ fn ms(count: u64) -> Duration {
 }
 
 fn config(algorithm: Algorithm, datagram_len_max: usize) -> RecoveryConfig {
-    RecoveryConfig { algorithm, datagram_len_max }
+    RecoveryConfig { algorithm, datagram_len_max, seed: 1 }
 }
 
 /// A sender whose packets' fates are collected.
