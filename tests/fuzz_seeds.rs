@@ -7,6 +7,8 @@
 //! `cargo test -p dunlin-tests --test fuzz_seeds -- --ignored` writes the vectors and the generated inputs anew; what
 //! libFuzzer found and somebody named lies beside them and stays.
 
+#[path = "fuzz/bodies.rs"]
+mod bodies;
 #[path = "fuzz/src/lib.rs"]
 pub mod fuzz;
 #[path = "fuzz/stories.rs"]
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use fuzz::TARGETS;
 
 /// The files of golden vectors and the targets that read them.
-const VECTORS: [(&str, &[&str]); 7] = [
+const VECTORS: [(&str, &[&str]); 15] = [
     ("packets", &["packet"]),
     ("hello-payloads", &["payloads"]),
     ("welcome-payloads", &["payloads"]),
@@ -26,6 +28,14 @@ const VECTORS: [(&str, &[&str]); 7] = [
     ("frames", &["frames"]),
     ("files", &["file_message"]),
     ("ids", &["address"]),
+    ("msgpack", &["msgpack"]),
+    ("transmissions", &["transmission"]),
+    ("direct-messages", &["message"]),
+    ("signed-messages", &["message"]),
+    ("node-records", &["record"]),
+    ("value-records", &["record"]),
+    ("key-changes", &["record"]),
+    ("arguments", &["arguments"]),
 ];
 
 fn here(path: &str) -> PathBuf {
@@ -125,7 +135,8 @@ fn the_records_notice_what_must_not_be() {
 #[test]
 #[ignore = "writes tests/fuzz/corpus"]
 fn the_seeds_are_written_anew() {
-    for (target, name, bytes) in vectors().into_iter().chain(stories::generated()) {
+    for (target, name, bytes) in vectors().into_iter().chain(stories::generated()).chain(bodies::generated())
+    {
         assert_ne!(name.len(), 40, "{name} has the length of libFuzzer's names");
         let folder = here("fuzz/corpus").join(target);
         std::fs::create_dir_all(&folder).expect("the folder can be made");

@@ -4,10 +4,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use dunlin_codec::bytes::Writer;
+use dunlin_codec::args::{FindValue, Request};
+use dunlin_codec::bytes::{Reader, Writer};
 use dunlin_codec::frame::{Frame, Frames, Part, Segment, write_ack};
-use dunlin_codec::ids::{ChannelId, MessageId, PacketNumber};
+use dunlin_codec::ids::{Address, ChannelId, MessageId, NodeId, PacketNumber};
+use dunlin_codec::message::{self, Direct, DirectMessages, EVERYBODY, Operation, Signed, SignedHeader};
+use dunlin_codec::msgpack::{Encoded, write};
 use dunlin_codec::packet::Packet;
+use dunlin_codec::record::Key;
 use dunlin_codec::sealed::HEADER_LEN;
 use dunlin_codec::suite::{Suite, TAG_LEN};
 use dunlin_shards::session::aws_lc::AwsLc;
@@ -46,6 +50,53 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("frames/parse", |bench| {
         bench.iter(|| Frames::new(black_box(&plain[..len])).filter(Result::is_ok).count());
     });
+    group.finish();
+}
+
+/// A FIND_VALUE, a shout of 200 bytes, a map of 1,000 names: what arrives most, and what is worst.
+fn messages(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("messages");
+    let mut room = vec![0; 64 << 10];
+    let mut out = Writer::new(&mut room);
+    let key = Key::parse(b"\xa4news").expect("a value").expect("a key");
+    let find = Request::FindValue(FindValue { address: Address([7; 32]), key });
+    find.write(&mut out).expect("there is room");
+    let payload = out.written().to_vec();
+    out.rewind(0);
+    let direct = Direct { operation: Operation::FindValue, is_sealed: false, request: 77, payload: &payload };
+    direct.write(&mut out).expect("there is room");
+    let bytes = out.written().to_vec();
+    group.bench_function("find-value/parse", |bench| {
+        bench.iter(|| {
+            let message = DirectMessages::new(black_box(&bytes)).next()?.ok()?;
+            Request::parse(message.operation, message.payload).ok().map(|request| request.operation())
+        });
+    });
+    group.bench_function("find-value/write", |bench| {
+        let mut room = [0; 256];
+        bench.iter(|| black_box(&find).write(&mut Writer::new(&mut room)));
+    });
+    out.rewind(0);
+    let freshness = Some(message::Freshness { time_ms: 1, instance: 2, count: 3 });
+    let (from, to) = (NodeId([1; 32]), EVERYBODY);
+    let header = SignedHeader { operation: Operation::Shout, is_sealed: false, from, to, freshness };
+    header.write(&mut out, &[0x07; 200]).expect("there is room");
+    let bytes = out.written().to_vec();
+    group.bench_function("shout/parse", |bench| {
+        bench.iter(|| Signed::parse(&mut Reader::new(black_box(&bytes))).map(|shout| shout.freshness()));
+    });
+    for (name, step) in [("in order", 1), ("in no order", 617)] {
+        out.rewind(0);
+        write::map(&mut out, 1_000).expect("there is room");
+        for at in 0..1_000 {
+            write::str(&mut out, &format!("name-{:04}", at * step % 1_000)).expect("there is room");
+            write::unsigned(&mut out, at).expect("there is room");
+        }
+        let bytes = out.written().to_vec();
+        group.bench_function(format!("msgpack/1,000 names {name}"), |bench| {
+            bench.iter(|| Encoded::parse(black_box(&bytes)).is_ok());
+        });
+    }
     group.finish();
 }
 
@@ -109,5 +160,5 @@ fn timers(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, codec, sealing, windows, timers);
+criterion_group!(benches, codec, messages, sealing, windows, timers);
 criterion_main!(benches);

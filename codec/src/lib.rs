@@ -5,6 +5,7 @@
 //! Holds: no allocation, no state, no clock; `parse` is the only place where bytes can be refused.
 #![forbid(unsafe_code)]
 
+pub mod args;
 pub mod bytes;
 pub mod cookie;
 pub mod error;
@@ -13,10 +14,15 @@ pub mod finish;
 pub mod frame;
 pub mod hello;
 pub mod ids;
+pub mod label;
+pub mod message;
+pub mod msgpack;
 pub mod packet;
 pub mod payload;
+pub mod record;
 pub mod reset;
 pub mod sealed;
 pub mod suite;
+pub mod transmission;
 pub mod uri;
 pub mod welcome;

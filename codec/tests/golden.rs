@@ -6,15 +6,21 @@
 
 mod rewrite;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 
+use dunlin_codec::args::{Ack, Nack, Request};
 use dunlin_codec::bytes::Reader;
 use dunlin_codec::error::WireError;
 use dunlin_codec::file::FileMessage;
 use dunlin_codec::frame::Frame;
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::message::{Carried, Direct, Operation};
+use dunlin_codec::msgpack::{self, Encoded};
 use dunlin_codec::packet::Packet;
 use dunlin_codec::payload::{FinishPayload, HelloPayload, WelcomePayload};
+use dunlin_codec::record::{self, Chain, KeyChange, NodeRecord, ValueRecord};
+use dunlin_codec::transmission::Transmission;
 use rewrite::{write_packet, written};
 
 #[derive(Debug, Default)]
@@ -66,6 +72,11 @@ fn read_vectors(file: &str) -> Vec<Vector> {
 
 /// Compares every entry of `file` with what `read` makes of its bytes: the displayed line, and the bytes written again.
 fn compare(file: &str, read: impl Fn(&[u8]) -> Result<(String, Vec<u8>), WireError>) {
+    compare_by(file, read);
+}
+
+/// The same for layouts with errors of their own.
+fn compare_by<E: Debug + PartialEq>(file: &str, read: impl Fn(&[u8]) -> Result<(String, Vec<u8>), E>) {
     for vector in read_vectors(file) {
         let place = format!("{file}: {}", vector.what);
         let bytes = from_hex(&vector.hex);
@@ -145,5 +156,99 @@ fn ids() {
         let id = NodeId(*Reader::new(bytes).array()?);
         let read: NodeId = id.to_string().parse().expect("what is displayed reads back");
         Ok((id.to_string(), read.0.to_vec()))
+    });
+}
+
+/// spec: p2p/msgpack
+#[test]
+fn msgpack_values() {
+    compare_by("msgpack.txt", |bytes| {
+        let value = Encoded::parse(bytes)?;
+        Ok::<_, msgpack::MsgpackError>((
+            value.to_string(),
+            written(|out| msgpack::write::shortest(out, value)),
+        ))
+    });
+}
+
+/// spec: p2p/transmission
+#[test]
+fn transmissions() {
+    compare("transmissions.txt", |bytes| {
+        let transmission = Transmission::parse(bytes)?;
+        Ok((transmission.to_string(), written(|out| transmission.write(out))))
+    });
+}
+
+/// spec: p2p/direct
+/// spec: p2p/signed
+#[test]
+fn messages() {
+    compare("direct-messages.txt", |bytes| {
+        let mut reader = Reader::new(bytes);
+        let message = Direct::parse(&mut reader)?;
+        reader.finish()?;
+        Ok((message.to_string(), written(|out| message.write(out))))
+    });
+    compare("signed-messages.txt", |bytes| {
+        let mut reader = Reader::new(bytes);
+        let Carried { hops, message } = Carried::parse(&mut reader)?;
+        reader.finish()?;
+        // From nothing but what the accessors say.
+        let mut again = written(|out| message.header().write(out, message.payload()));
+        dunlin_codec::message::set_signature(&mut again, message.signature())?;
+        let again = [&[hops][..], &again].concat();
+        Ok((Carried { hops, message }.to_string(), again))
+    });
+}
+
+/// spec: p2p/node-record
+/// spec: p2p/value-record
+/// spec: p2p/change-key
+#[test]
+fn records() {
+    compare("node-records.txt", |bytes| {
+        let node = NodeRecord::parse(bytes)?;
+        let endpoints: Vec<_> = node.endpoints().collect();
+        let mut again = written(|out| node.fields.write(out, &endpoints));
+        record::set_signature(&mut again, node.signature())?;
+        assert_eq!(node.inception().is_some(), matches!(node.fields.chain, Chain::Inception { .. }));
+        Ok((node.to_string(), again))
+    });
+    compare("value-records.txt", |bytes| {
+        let value = ValueRecord::parse(bytes)?;
+        let grant = value.grant.map(|grant| (grant.until_ms, grant.signature));
+        let mut again = written(|out| value.fields.write(out, grant));
+        record::set_signature(&mut again, value.signature())?;
+        Ok((value.to_string(), again))
+    });
+    compare("key-changes.txt", |bytes| {
+        let change = KeyChange::parse(bytes)?;
+        Ok((change.to_string(), written(|out| change.write(out))))
+    });
+}
+
+/// One byte for the operation stands before each payload.
+/// spec: p2p/arguments
+/// spec: p2p/answers
+#[test]
+fn arguments() {
+    compare_by("arguments.txt", |bytes| {
+        let (code, payload) = bytes.split_first().expect("an operation comes first");
+        let operation = Operation::from_code(*code);
+        let (line, again) = match operation {
+            Operation::Ack => {
+                Ack::parse(payload).map(|ack| (ack.to_string(), written(|out| ack.write(out))))?
+            }
+            Operation::Nack => {
+                Nack::parse(payload).map(|nack| (nack.to_string(), written(|out| nack.write(out))))?
+            }
+            _ => {
+                let request = Request::parse(operation, payload)?;
+                assert_eq!(request.operation(), operation);
+                (request.to_string(), written(|out| request.write(out)))
+            }
+        };
+        Ok::<_, dunlin_codec::args::ArgumentError>((line, [&[*code][..], &again].concat()))
     });
 }

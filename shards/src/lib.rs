@@ -8,11 +8,13 @@
 pub mod admission;
 pub mod arq;
 pub mod blocks;
+pub mod dht;
 pub mod event;
 pub mod hash;
 pub mod identity;
 pub mod limits;
 pub mod mail;
+pub mod messages;
 pub mod mutants;
 pub mod peers;
 pub mod placement;

@@ -187,3 +187,22 @@ pub const SHRINK_AFTER: Duration = Duration::from_secs(5);
 pub const QUIET_TAKES_MAX: u64 = 64;
 /// How long a shard may be short of memory before it closes a session.
 pub const SHORT_OF_MEMORY_MAX: Duration = Duration::from_secs(1);
+/// What a compressed transmission may become by default, in bytes (T15).
+pub const TRANSMISSION_LEN_MAX: usize = 1 << 20;
+/// What a session may agree on instead at most, in bytes (T15).
+pub const TRANSMISSION_LEN_CEILING: usize = 16 << 20;
+/// How many times its length a compressed body may become (T15).
+pub const COMPRESSED_RATIO_MAX: usize = 256;
+/// What may come out before that is looked at, in bytes (T15).
+pub const RATIO_FREE_LEN: usize = 64 << 10;
+/// The largest dictionary that an lzma body may name, in bytes (T15).
+pub const LZMA_MEMORY_MAX: u32 = 8 << 20;
+/// A body shorter than this is not compressed, in bytes: a method's own header would eat what is won.
+pub const COMPRESSION_LEN_MIN: usize = 128;
+/// A body is compressed when that takes away at least this part of it.
+pub const COMPRESSION_GAIN_DIVISOR: usize = 16;
+/// A value's largest size, in bytes of msgpack (T11).
+pub const VALUE_LEN_MAX: usize = 64 << 10;
+
+const _: () = assert!(TRANSMISSION_LEN_MAX <= TRANSMISSION_LEN_CEILING);
+const _: () = assert!(VALUE_LEN_MAX < dunlin_codec::message::PAYLOAD_LEN_MAX);

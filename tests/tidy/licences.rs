@@ -1,6 +1,6 @@
 //! Licence expressions, as crates state them, against the list that this project accepts.
 
-const ACCEPTED: [&str; 15] = [
+const ACCEPTED: [&str; 16] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
@@ -16,6 +16,7 @@ const ACCEPTED: [&str; 15] = [
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// Whether the expression can be met with accepted licences alone. `/` is an old way of writing OR.

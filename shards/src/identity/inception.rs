@@ -5,12 +5,13 @@
 //! Holds: one key has one inception; whoever sees two of them freezes the chain.
 
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::label;
 use sha2::{Digest, Sha256};
 
 use super::{Identity, SIGNATURE_LEN, verify};
 
 /// What is being signed.
-const LABEL: &[u8; 19] = b"dunlin inception v1";
+const LABEL: &[u8; 19] = label::INCEPTION;
 
 mod at {
     pub(super) const KEY: usize = super::LABEL.len();

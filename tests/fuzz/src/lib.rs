@@ -6,6 +6,7 @@
 
 mod frames;
 mod hostile;
+mod messages;
 mod network;
 mod node;
 mod operations;
@@ -16,9 +17,11 @@ mod records;
 mod session;
 mod settings;
 mod texts;
+mod values;
 
 pub use frames::{ack, frames};
 pub use hostile::hostile;
+pub use messages::{arguments, message, transmission};
 pub use operations::{OPERATION_LEN, Operation, encode};
 pub use packets::{hello, packet, sealed};
 pub use payloads::{file_message, payloads};
@@ -27,12 +30,13 @@ pub use records::{Record, Records, message_bytes};
 pub use session::session;
 pub use settings::{config, setting};
 pub use texts::{address, key_file};
+pub use values::{diff, msgpack, record};
 
 /// A target: what it is called, here and on the command line, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 20] = [
     ("packet", packet),
     ("hello", hello),
     ("sealed", sealed),
@@ -47,4 +51,10 @@ pub const TARGETS: [Target; 14] = [
     ("session", session),
     ("hostile", hostile),
     ("pipe", pipe),
+    ("transmission", transmission),
+    ("message", message),
+    ("arguments", arguments),
+    ("msgpack", msgpack),
+    ("record", record),
+    ("diff", diff),
 ];
