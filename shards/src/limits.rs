@@ -206,3 +206,55 @@ pub const VALUE_LEN_MAX: usize = 64 << 10;
 
 const _: () = assert!(TRANSMISSION_LEN_MAX <= TRANSMISSION_LEN_CEILING);
 const _: () = assert!(VALUE_LEN_MAX < dunlin_codec::message::PAYLOAD_LEN_MAX);
+/// Questions of ours that one peer has not answered at most.
+pub const REQUESTS_OPEN_MAX: usize = 256;
+/// Questions of one peer that we have not answered at most.
+pub const REQUESTS_OWED_MAX: usize = 256;
+/// Requests of one peer a second, by default; a tenth of them may come at once.
+pub const REQUESTS_PER_SECOND_PEER: u64 = 20_000;
+/// How long a question waits for its answer, by default.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Facts of one conversation that wait for their reader at most.
+pub const FACTS_WAITING_MAX: usize = 1_024;
+/// What they hold of the peer's at most, in bytes; the last may go beyond.
+pub const FACTS_LEN_MAX: usize = 2 << 20;
+/// What waits to be said to one peer at most, in bytes of messages.
+pub const OUTBOX_LEN_MAX: usize = 2 << 20;
+/// The share of a core for the compressed bodies of one peer, in percent: 50 ms a second (T15).
+pub const DECOMPRESSION_PERCENT: u32 = 5;
+/// What a peer's compressed bodies may be ahead of that share, as time in which it is made good: 10 ms of work.
+pub const DECOMPRESSION_BURST: Duration = Duration::from_millis(200);
+/// Inbound links for each that a node opens.
+pub const LINKS_INBOUND_FACTOR: u32 = 4;
+
+const _: () = assert!(MESSAGE_LEN_MAX <= OUTBOX_LEN_MAX);
+/// How long a node's record holds at most (T10).
+pub const NODE_RECORD_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How far a record's maker's clock may be ahead of ours.
+pub const NODE_RECORD_SKEW: Duration = Duration::from_secs(120);
+/// Nodes of one /24 or /48 in a bucket at most (T9).
+pub const PREFIX_BUCKET_MAX: usize = 2;
+/// Nodes of one /24 or /48 in the table at most (T9).
+pub const PREFIX_TABLE_MAX: usize = 10;
+/// Sources that must have told us nodes before none may have told more than a third of the table (T9).
+pub const SOURCES_COUNT_MIN: usize = 3;
+/// Nodes that wait beside a bucket at most: the node-info cache.
+pub const BUCKET_CACHE_MAX: usize = 16;
+/// Nodes of one teller that wait beside a bucket at most.
+pub const CACHE_SOURCE_MAX: usize = 8;
+/// Silence after which a node of the table is asked whether it is there.
+pub const NODE_QUIET_AFTER: Duration = Duration::from_secs(15 * 60);
+/// How long a node that did not answer is left alone before it is asked again.
+pub const NODE_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Times in a row that a node may be silent before another takes its place.
+pub const NODE_SILENCES_MAX: u8 = 2;
+/// A bucket into which nobody was looked up for so long is refreshed.
+pub const BUCKET_REFRESH_AFTER: Duration = Duration::from_secs(3600);
+/// How often a waiting node is tried though the table lacks none: it learns whom it could fall back on (T9).
+pub const FEELER_INTERVAL: Duration = Duration::from_secs(120);
+/// Paths of a lookup that share no node: d (T9).
+pub const LOOKUP_PATHS: usize = 4;
+/// Nodes that a lookup asks at most.
+pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Nodes that a path of a lookup remembers at most.
+pub const PATH_HEARD_MAX: usize = 48;
