@@ -6,5 +6,6 @@
 
 pub mod contact;
 pub mod diff;
+pub mod lookup;
 pub mod space;
 pub mod table;

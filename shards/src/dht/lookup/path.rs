@@ -1,0 +1,118 @@
+//! One path of a lookup: what it heard of, in order of distance.
+//!
+//! In:    nodes that it is told of, answers, failures.
+//! Out:   its next question.
+//! Holds: at most [`PATH_HEARD_MAX`] nodes, the closest; nobody is asked twice.
+
+use std::collections::BTreeSet;
+
+use dunlin_codec::ids::NodeId;
+
+use crate::dht::contact::Heard;
+use crate::dht::space::Distance;
+use crate::limits::PATH_HEARD_MAX;
+
+/// What became of a node on its path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    Heard,
+    Asked,
+    Answered,
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    distance: Distance,
+    heard: Heard,
+    standing: Standing,
+}
+
+/// What one path knows, the closest first.
+#[derive(Clone, Debug)]
+pub(super) struct Path {
+    entries: Vec<Entry>,
+    /// How many of the closest have to answer until it ends.
+    share: usize,
+    asked: usize,
+}
+
+impl Path {
+    pub(super) const fn new(share: usize) -> Self {
+        Self { entries: Vec::new(), share, asked: 0 }
+    }
+
+    /// The path is told of a node; the first record of it counts. The farthest that nobody asked makes room.
+    pub(super) fn hear(&mut self, distance: Distance, heard: Heard) {
+        let at = self.entries.partition_point(|entry| entry.distance < distance);
+        if self.entries.get(at).is_some_and(|entry| entry.distance == distance) {
+            return;
+        }
+        if self.entries.len() >= PATH_HEARD_MAX {
+            let farthest = self.entries.iter().rposition(|entry| entry.standing == Standing::Heard);
+            match farthest {
+                Some(farthest) if farthest >= at => drop(self.entries.remove(farthest)),
+                _ => return,
+            }
+        }
+        self.entries.insert(at, Entry { distance, heard, standing: Standing::Heard });
+    }
+
+    /// The next node to ask among those that no path has asked; none while enough are asked, and none once the path's
+    /// share of the closest has answered.
+    pub(super) fn next(&mut self, parallel: usize, taken: &BTreeSet<NodeId>) -> Option<Heard> {
+        if self.asked >= parallel {
+            return None;
+        }
+        let mut answered = 0;
+        for entry in &mut self.entries {
+            match entry.standing {
+                Standing::Heard if !taken.contains(&entry.heard.id()) => {
+                    entry.standing = Standing::Asked;
+                    self.asked += 1;
+                    return Some(entry.heard.clone());
+                }
+                Standing::Answered => answered += 1,
+                Standing::Heard | Standing::Asked | Standing::Failed => {}
+            }
+            if answered >= self.share {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The closest node that no path has asked, if it is closer than `bound`.
+    pub(super) fn closest_left(
+        &self,
+        taken: &BTreeSet<NodeId>,
+        bound: Option<Distance>,
+    ) -> Option<(Distance, NodeId)> {
+        let is_left =
+            |entry: &&Entry| entry.standing == Standing::Heard && !taken.contains(&entry.heard.id());
+        let entry = self.entries.iter().find(is_left)?;
+        let is_closer = bound.is_none_or(|bound| entry.distance < bound);
+        is_closer.then(|| (entry.distance, entry.heard.id()))
+    }
+
+    /// The node is asked whatever the path's share.
+    pub(super) fn ask(&mut self, id: &NodeId) -> Option<Heard> {
+        let entry = self.entries.iter_mut().find(|entry| entry.heard.id() == *id)?;
+        entry.standing = Standing::Asked;
+        self.asked += 1;
+        Some(entry.heard.clone())
+    }
+
+    /// The node that was asked is done with; none when this path did not ask it.
+    pub(super) fn settle(&mut self, id: &NodeId, has_answered: bool) -> Option<(Distance, Heard)> {
+        let is_it = |entry: &&mut Entry| entry.standing == Standing::Asked && entry.heard.id() == *id;
+        let entry = self.entries.iter_mut().find(is_it)?;
+        entry.standing = if has_answered { Standing::Answered } else { Standing::Failed };
+        self.asked -= 1;
+        Some((entry.distance, entry.heard.clone()))
+    }
+
+    pub(super) const fn asked(&self) -> usize {
+        self.asked
+    }
+}
