@@ -174,6 +174,6 @@ impl Farewell {
     pub const MALFORMED: Self = Self { code: 0x21, reason: "a transmission is malformed" };
     /// A compressed body that is too long, made for that, or by a method that was not offered.
     pub const BAD_BODY: Self = Self { code: 0x22, reason: "a compressed body is refused" };
-    /// The first message does not name a network.
-    pub const NO_GREETING: Self = Self { code: 0x23, reason: "the first message names no network" };
+    /// The peer does not say whether our network is its own.
+    pub const NO_GREETING: Self = Self { code: 0x23, reason: "the network's name was not answered" };
 }

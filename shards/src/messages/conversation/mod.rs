@@ -52,13 +52,15 @@ pub struct Bench {
     pub terms: Terms,
     payload: Vec<u8>,
     body: Vec<u8>,
+    /// One count for all conversations: where one session carries on for another, a late answer meets no other question.
+    last_request: u64,
 }
 
 impl Bench {
     /// A bench for the conversations of a node.
     #[must_use]
     pub const fn new(terms: Terms) -> Self {
-        Self { now: Instant::ZERO, terms, payload: Vec::new(), body: Vec::new() }
+        Self { now: Instant::ZERO, terms, payload: Vec::new(), body: Vec::new(), last_request: 0 }
     }
 }
 
@@ -197,7 +199,8 @@ impl Conversation {
         }
         let operation = request.operation();
         let deadline = bench.now + timeout;
-        let id = self.requests.open(ticket, operation, deadline).ok_or(AskError::TooMany)?;
+        let id = self.requests.open(&mut bench.last_request, ticket, operation, deadline);
+        let id = id.ok_or(AskError::TooMany)?;
         let words = if operation == Operation::Store { Words::Other } else { Words::Own };
         let said = self.say(bench, (operation, id), words, |out| request.write(out));
         if said.is_err() {

@@ -62,7 +62,7 @@ impl Conversation {
     /// The peer sets an option.
     pub(super) fn on_option(&mut self, bench: &mut Bench, request: u64, option: SetOption<'_>) {
         if !self.has_greeted && option.option != 2 {
-            return self.part(Farewell::NO_GREETING);
+            return self.echo(bench, request, option, false);
         }
         let is_granted = match option.meaning() {
             Some(Setting::Subnet(subnet)) if subnet == bench.terms.subnet() => {

@@ -27,13 +27,13 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: VecDeque<Open>,
-    last: u64,
 }
 
 impl Requests {
-    /// Opens a request; none when there are too many.
+    /// Opens a request under the id behind `last`; none when there are too many.
     pub(super) fn open(
         &mut self,
+        last: &mut u64,
         ticket: Option<Ticket>,
         operation: Operation,
         deadline: Instant,
@@ -42,9 +42,9 @@ impl Requests {
             return None;
         }
         // Counting up never meets an open one before 2^62 requests.
-        self.last = if self.last == VARINT_MAX { 1 } else { self.last + 1 };
-        self.open.push_back(Open { id: self.last, ticket, operation, deadline });
-        Some(self.last)
+        *last = if *last == VARINT_MAX { 1 } else { *last + 1 };
+        self.open.push_back(Open { id: *last, ticket, operation, deadline });
+        Some(*last)
     }
 
     /// The request that an answer names. Answers mostly come in order, so it stands near the front.

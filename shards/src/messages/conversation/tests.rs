@@ -186,14 +186,17 @@ fn a_nack_of_our_network_parts() {
     assert_eq!(end.talk.poll_farewell(), Some(Farewell::OTHER_NETWORK));
 }
 
-/// Whoever speaks without a greeting, or never answers ours, is no peer.
+/// Whoever speaks without a greeting gets nothing; whoever never answers ours is no peer.
 /// spec: p2p/connection-options
 #[test]
 fn a_peer_without_a_greeting_is_left() {
     let mut end = End::new(terms(1), 9);
-    end.hear(&[direct(Operation::Ping, 1, &[0xc0])]);
     end.said();
-    assert_eq!(end.talk.poll_farewell(), Some(Farewell::NO_GREETING));
+    end.hear(&[direct(Operation::Ping, 5, &[0xc0]), direct(Operation::Custom, 6, &[0xc0])]);
+    let said = end.said();
+    assert_eq!(said.iter().map(|(operation, ..)| *operation).collect::<Vec<_>>(), [Operation::Nack; 2]);
+    assert_eq!(end.facts, []);
+    assert_eq!(end.talk.poll_farewell(), None);
 
     let mut end = End::new(terms(1), 9);
     end.said();
