@@ -16,6 +16,7 @@ pub mod limits;
 pub mod mail;
 pub mod messages;
 pub mod mutants;
+pub mod neighbours;
 pub mod peers;
 pub mod placement;
 pub mod rng;

@@ -258,3 +258,7 @@ pub const LOOKUP_PATHS: usize = 4;
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
 /// Nodes that a path of a lookup remembers at most.
 pub const PATH_HEARD_MAX: usize = 48;
+/// Searches of a node at once at most.
+pub const SEARCHES_MAX: usize = 64;
+/// A session that was opened for a question is closed when it was unused for so long.
+pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);

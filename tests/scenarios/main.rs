@@ -11,6 +11,7 @@ mod flow;
 mod goodput;
 mod handshake;
 mod links;
+mod neighbours;
 mod path_mtu;
 mod rekey;
 mod replay;

@@ -17,6 +17,7 @@ use dunlin_codec::ids::{InstanceId, NodeId};
 use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
+use dunlin_shards::neighbours::Neighbours;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 use dunlin_shards::rng::{Rng, SeededEntropy};
 use dunlin_shards::session::crypto::{Crypto, Suite};
@@ -148,6 +149,8 @@ pub struct Silence {
 pub struct Core<C: Crypto> {
     /// The production code.
     pub shard: Shard<Glass<C>, SeededEntropy>,
+    /// The node among its neighbours, when a story has it talk.
+    pub neighbours: Option<Neighbours>,
     /// When the world will look at its timers.
     pub timer_at: Option<u64>,
     /// Something came in since its polls were drained.
@@ -228,6 +231,12 @@ impl<C: Crypto> Node<C> {
         }
     }
 
+    /// What makes its key.
+    #[must_use]
+    pub fn key(&self) -> [u8; 32] {
+        self.key
+    }
+
     /// Starts it: new shards, a new instance, the same key.
     pub fn boot(&mut self, now: u64) {
         let chance = &mut self.chance;
@@ -251,6 +260,7 @@ impl<C: Crypto> Node<C> {
         let shard = Shard::new(config, identity, entropy, self.settings.limits.clone());
         Core {
             shard,
+            neighbours: None,
             timer_at: None,
             is_dirty: false,
             letters_out: BTreeMap::new(),

@@ -6,6 +6,7 @@
 //!        checks of `checks.rs` are made then.
 
 mod checks;
+mod neighbours;
 mod run;
 mod story;
 mod weather;

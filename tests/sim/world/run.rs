@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use dunlin_shards::mail::{self, Destination, Mail};
+use dunlin_shards::neighbours::Neighbours;
 use dunlin_shards::rng::Rng;
 use dunlin_shards::route::Transmit;
 use dunlin_shards::session::crypto::Crypto;
@@ -156,6 +157,7 @@ impl<C: Crypto> WorldOf<C> {
     /// Everything that a shard gives out, and its application's answers, until there is nothing more.
     fn drain(&mut self, node: NodeIndex, shard: u8) {
         self.expire(node, shard);
+        self.tick_neighbours(node, shard);
         let mut trains = 0;
         while let Some(transmit) = self.poll_train(node, shard) {
             self.launch(node, shard, &transmit);
@@ -204,7 +206,9 @@ impl<C: Crypto> WorldOf<C> {
         let owner = &mut self.nodes[node.0];
         let start = owner.start;
         let core = &mut owner.cores[usize::from(shard)];
-        let Some((at, _)) = core.shard.poll_timeout() else { return };
+        let of_shard = core.shard.poll_timeout().map(|(at, _)| at);
+        let of_neighbours = core.neighbours.as_ref().and_then(Neighbours::poll_timeout);
+        let Some(at) = of_shard.into_iter().chain(of_neighbours).min() else { return };
         let at = owner.clock.world_time(at).max(self.now);
         if core.timer_at.is_some_and(|known| known <= at) {
             return;
@@ -248,9 +252,12 @@ impl<C: Crypto> WorldOf<C> {
             self.coverage.count_event(&event);
             self.check_event(node, &event);
             self.note(node, shard, What::Event, [kind, u64::from(session.0), 0]);
-            self.nodes[node.0].application.on_event(self.now, event);
-            is_any = true;
+            if let Some(event) = self.offer_to_neighbours(node, shard, event) {
+                self.nodes[node.0].application.on_event(self.now, event);
+                is_any = true;
+            }
         }
+        self.post_for_neighbours(node, shard);
         if is_any {
             self.work_application(node);
         }

@@ -1,0 +1,239 @@
+//! Nodes talk: every operation over a real session, and a network that finds itself from one address.
+
+use dunlin_codec::args::{Ack, FindValue, Nack, Reason, Request, Store, StoreOptions};
+use dunlin_codec::ids::Address;
+use dunlin_codec::message::Operation;
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::Key;
+use dunlin_codec::transmission::Compression;
+use dunlin_shards::dht::space::Space;
+use dunlin_shards::event::Ticket;
+use dunlin_shards::limits::REQUEST_TIMEOUT;
+use dunlin_shards::messages::conversation::{Asked, Fact, Farewell, Methods, Outcome, Reply};
+use dunlin_shards::neighbours::Notice;
+use dunlin_tests::{NodeIndex, World};
+
+use crate::{millis, seconds, seed};
+
+fn talking_pair(world: &mut World) -> (NodeIndex, NodeIndex) {
+    let (near, far) = world.add_pair();
+    for node in [near, far] {
+        world.talk(node, |terms| {
+            terms.reads = Methods::ALL;
+            terms.prefers = Some(Compression::Zlib);
+        });
+    }
+    world.join_network(near, far);
+    world.run_for(seconds(1));
+    (near, far)
+}
+
+fn ask(world: &mut World, (from, to): (NodeIndex, NodeIndex), ticket: u64, request: &Request<'_>) {
+    let peer = world.id(to);
+    world.neighbours(from, |neighbours, now| {
+        let (conversation, bench) = neighbours.conversation(&peer).expect("they talk");
+        conversation.ask(bench, Ticket(ticket), request, REQUEST_TIMEOUT).expect("few are open");
+        neighbours.on_said(now, &peer);
+    });
+}
+
+fn outcomes(world: &mut World, node: NodeIndex) -> Vec<(u64, Outcome)> {
+    let notices = world.notices(node).into_iter();
+    let of = |notice| match notice {
+        Notice::Answered { ticket, outcome } => Some((ticket.0, outcome)),
+        _ => None,
+    };
+    notices.filter_map(of).collect()
+}
+
+/// Two nodes that were told of each other's address meet, know each other, and answer whatever they are asked.
+/// spec: p2p/neighbours, p2p/operations
+#[test]
+fn two_nodes_exchange_each_operation() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = talking_pair(&mut world);
+    let (near_id, far_id) = (world.id(near), world.id(far));
+    for (node, peer) in [(near, far_id), (far, near_id)] {
+        assert!(world.neighbours(node, |neighbours, _| neighbours.table().is_member(&peer)));
+        let notices = world.notices(node);
+        assert!(notices.iter().any(|notice| matches!(notice, Notice::Met(id) if *id == peer)), "{notices:?}");
+    }
+
+    let long = [&[0xda, 0x20, 0x00][..], &b"words ".repeat(1_366)[..8_192]].concat();
+    let value = Encoded::parse(&long).expect("a str of 8,192 bytes");
+    let place = Space::place(&far_id);
+    let requests = [
+        Request::Ping,
+        Request::Speak(value),
+        Request::Whisper(value),
+        Request::FindNode(place),
+        Request::Custom(value),
+    ];
+    for (ticket, request) in requests.iter().enumerate() {
+        ask(&mut world, (near, far), ticket as u64, request);
+    }
+    world.run_for(seconds(1));
+    let heard = world.notices(far);
+    let told = heard.iter().filter(|notice| {
+        matches!(notice, Notice::Heard { peer, fact: Fact::Told { payload, .. } } if *peer == near_id && **payload == *long)
+    });
+    assert_eq!(told.count(), 2, "{heard:?}");
+    let asked = heard.iter().find_map(|notice| match notice {
+        Notice::Asked { request, what: Asked::Custom(payload), .. } => Some((*request, payload.clone())),
+        _ => None,
+    });
+    let (request, payload) = asked.expect("CUSTOM is the application's");
+    assert_eq!(*payload, *long);
+    world.neighbours(far, |neighbours, now| {
+        let (conversation, bench) = neighbours.conversation(&near_id).expect("they talk");
+        conversation.reply(bench, request, Reply::Ack(Encoded::NIL));
+        neighbours.on_said(now, &near_id);
+    });
+    world.run_for(seconds(1));
+
+    let outcomes = outcomes(&mut world, near);
+    assert_eq!(outcomes.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    let acks: Vec<Ack<'_>> = outcomes.iter().map(|(_, outcome)| outcome.ack().expect("yes")).collect();
+    assert_eq!(acks[0], Ack::Plain(Operation::Ping));
+    assert_eq!(acks[1], Ack::Plain(Operation::Speak));
+    assert!(matches!(acks[2], Ack::Whisper(_)));
+    assert!(matches!(acks[3], Ack::Nodes(nodes) if nodes.iter().map(|node| node.fields.key).eq([far_id])));
+    assert_eq!(acks[4], Ack::Custom(Encoded::NIL));
+    world.assert_nothing_lost();
+}
+
+/// Two networks: both are told why, and the session ends on both sides.
+/// spec: p2p/connection-options
+#[test]
+fn two_networks_part() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = world.add_pair();
+    world.talk(near, |_| {});
+    world.talk(far, |terms| terms.constants.links = 4);
+    world.join_network(near, far);
+    world.run_for(seconds(10));
+    for node in [near, far] {
+        let notices = world.notices(node);
+        let is_parting = |notice: &&Notice| matches!(notice, Notice::Parted(_, Farewell::OTHER_NETWORK));
+        assert_eq!(notices.iter().filter(is_parting).count(), 1, "{notices:?}");
+        assert_eq!(world.neighbours(node, |neighbours, _| neighbours.table().count()), 0);
+        assert_eq!(world.open_sessions(node), 0);
+    }
+}
+
+/// Thirty nodes, each of which knows the address of the first: every one finds every other, on links that lose and reorder.
+/// Sessions that nobody uses any more end.
+/// spec: p2p/neighbours, p2p/lookup
+#[test]
+fn thirty_nodes_find_each_other_from_one_address() {
+    let mut world = World::from_seed(seed());
+    let nodes: Vec<NodeIndex> = (0..30).map(|_| world.add_node()).collect();
+    world.everywhere(|conditions| {
+        conditions.loss_permille = 20;
+        conditions.reorder_permille = 50;
+        conditions.jitter = millis(5);
+    });
+    for node in &nodes {
+        world.talk(*node, |_| {});
+    }
+    for node in &nodes[1..] {
+        world.join_network(*node, nodes[0]);
+        world.run_for(millis(200));
+    }
+    world.run_for(seconds(20));
+    let mut searches = Vec::new();
+    for from in &nodes {
+        for to in nodes.iter().filter(|to| *to != from) {
+            let id = world.id(*to);
+            let number = world.neighbours(*from, |neighbours, now| neighbours.search(now, Space::place(&id)));
+            searches.push((*from, number.expect("thirty are few enough"), id));
+        }
+    }
+    world.run_for(seconds(30));
+    let mut found = std::collections::BTreeMap::new();
+    for node in &nodes {
+        for notice in world.notices(*node) {
+            if let Notice::Found { search, nodes } = notice {
+                found.insert((*node, search), nodes.first().map(|heard| heard.id()));
+            }
+        }
+    }
+    for (from, search, id) in searches {
+        assert_eq!(found.get(&(from, search)), Some(&Some(id)), "{from:?} looks for {id}");
+    }
+    // Whoever opened one closes it after 30 s; where two called each other at once, it ends as idle. A node whose bucket
+    // is full tries one of those that wait from time to time.
+    world.run_for(seconds(200));
+    let sessions: usize = nodes.iter().map(|node| world.open_sessions(*node)).sum();
+    assert!(sessions <= 2 * nodes.len(), "{sessions} sessions are left");
+}
+
+/// All join at the same instant and call each other at once, on links that lose; where two sessions become one, what was
+/// asked is answered all the same or asked again.
+/// spec: p2p/neighbours
+#[test]
+fn a_crowd_joins_at_once() {
+    let mut world = World::from_seed(seed());
+    let nodes: Vec<NodeIndex> = (0..12).map(|_| world.add_node()).collect();
+    world.everywhere(|conditions| {
+        conditions.loss_permille = 50;
+        conditions.jitter = millis(20);
+    });
+    nodes.iter().for_each(|node| world.talk(*node, |_| {}));
+    nodes[1..].iter().for_each(|node| world.join_network(*node, nodes[0]));
+    world.run_for(seconds(20));
+    for node in &nodes {
+        let count = world.neighbours(*node, |neighbours, _| neighbours.table().count());
+        assert_eq!(count, nodes.len() - 1, "{node:?} knows all others");
+    }
+}
+
+/// Values come later: until then whoever asks for one or would store one is told so, and asks elsewhere.
+/// spec: p2p/operations
+#[test]
+fn values_are_refused_for_now() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = talking_pair(&mut world);
+    let name = [0xa3, b'k', b'e', b'y'];
+    let key = Key::new(Encoded::parse(&name).expect("a str")).expect("short enough");
+    let address = Address([1; 32]);
+    ask(&mut world, (near, far), 1, &Request::FindValue(FindValue { address, key }));
+    let value = Encoded::NIL;
+    let options = StoreOptions::default();
+    ask(&mut world, (near, far), 2, &Request::Store(Store { address, key, value, options }));
+    world.run_for(seconds(1));
+    let outcomes = outcomes(&mut world, near);
+    let reasons: Vec<Reason> = outcomes
+        .iter()
+        .map(|(_, outcome)| match outcome.nack() {
+            Some(Nack::Plain(Operation::FindValue, reason)) => reason,
+            Some(Nack::Store(nack)) => nack.reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(reasons, [Reason::Unsupported; 2]);
+}
+
+/// A peer that restarts is met again, and asked again.
+/// spec: p2p/neighbours
+#[test]
+fn a_peer_that_restarts_is_met_again() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = talking_pair(&mut world);
+    world.restart(far);
+    world.talk(far, |_| {});
+    let place = Space::place(&world.id(far));
+    let search = world.neighbours(near, |neighbours, now| neighbours.search(now, place));
+    world.run_for(seconds(60));
+    let is_end =
+        |notice: &Notice| matches!(notice, Notice::Found { search: number, .. } if Some(*number) == search);
+    assert!(world.notices(near).iter().any(is_end), "a search ends, whatever became of the session");
+    let search = world.neighbours(near, |neighbours, now| neighbours.search(now, place));
+    world.run_for(seconds(60));
+    let far_id = world.id(far);
+    let found = world.notices(near).into_iter().find_map(|notice| match notice {
+        Notice::Found { search: number, nodes } if Some(number) == search => Some(nodes),
+        _ => None,
+    });
+    assert_eq!(found.expect("it ended")[0].id(), far_id);
+}
