@@ -6,9 +6,12 @@
 
 mod dunlin;
 mod dunlin_callers;
+mod libp2p;
 mod quinn;
 mod raw;
+mod rusty_enet;
 mod s2n_quic;
+mod tokio_kcp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -37,7 +40,9 @@ pub(crate) fn about(peer: Peer) -> About {
         Peer::Dunlin => dunlin::about(),
         Peer::Quinn => quinn::about(),
         Peer::S2nQuic => s2n_quic::about(),
-        other => About { name: "later", version: format!("{other:?}"), encryption: "", settings: "" },
+        Peer::Libp2p => libp2p::about(),
+        Peer::TokioKcp => tokio_kcp::about(),
+        Peer::RustyEnet => rusty_enet::about(),
     }
 }
 
@@ -48,7 +53,9 @@ pub(crate) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
         Peer::Dunlin => dunlin::serve(job, gauge),
         Peer::Quinn => quinn::serve(job, gauge),
         Peer::S2nQuic => s2n_quic::serve(job, gauge),
-        _ => Err("not yet".into()),
+        Peer::Libp2p => libp2p::serve(job, gauge),
+        Peer::TokioKcp => tokio_kcp::serve(job, gauge),
+        Peer::RustyEnet => rusty_enet::serve(job, gauge),
     }
 }
 
@@ -59,7 +66,9 @@ pub(crate) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
         Peer::Dunlin => dunlin::call(job, gauge),
         Peer::Quinn => quinn::call(job, gauge),
         Peer::S2nQuic => s2n_quic::call(job, gauge),
-        _ => Err("not yet".into()),
+        Peer::Libp2p => libp2p::call(job, gauge),
+        Peer::TokioKcp => tokio_kcp::call(job, gauge),
+        Peer::RustyEnet => rusty_enet::call(job, gauge),
     }
 }
 
