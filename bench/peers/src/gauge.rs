@@ -40,6 +40,8 @@ pub(crate) struct Mark {
     pub(crate) cpu_ns: u64,
     /// Resident memory in bytes.
     pub(crate) resident: u64,
+    /// The same when no connection was there.
+    pub(crate) empty: u64,
     pub(crate) bytes: u64,
     pub(crate) messages: u64,
     pub(crate) connections: u64,
@@ -61,6 +63,7 @@ pub(crate) struct Times {
 /// The counters of this process.
 pub(crate) struct Gauge {
     start: Instant,
+    empty: AtomicU64,
     bytes: AtomicU64,
     messages: AtomicU64,
     connections: AtomicU64,
@@ -78,6 +81,7 @@ impl Gauge {
         let times = Histogram::new_with_bounds(1, TIME_MAX_NS, TIME_DIGITS)?;
         let gauge: &'static Self = Box::leak(Box::new(Self {
             start: Instant::now(),
+            empty: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -120,8 +124,16 @@ impl Gauge {
         add(&self.faults, 1);
     }
 
+    /// Nothing of a connection's has been allocated yet; said by those that allocate for connections to come.
+    pub(crate) fn empty(&self) {
+        self.empty.store(resident(), Ordering::Relaxed);
+    }
+
     /// The work can be measured.
     pub(crate) fn ready(&self, address: impl ToString) {
+        if self.empty.load(Ordering::Relaxed) == 0 {
+            self.empty();
+        }
         self.say(&Said::Ready(address.to_string()));
     }
 
@@ -147,6 +159,7 @@ impl Gauge {
             at_ns: u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX),
             cpu_ns: process_cpu_ns(),
             resident: resident(),
+            empty: read(&self.empty),
             bytes: read(&self.bytes),
             messages: read(&self.messages),
             connections: read(&self.connections),

@@ -12,6 +12,7 @@ pub(crate) fn write(report: &Report<'_>) -> Result<String, Fault> {
     let plan = report.plan;
     let value = json!({
         "machine": report.machine,
+        "others": report.others,
         "settings": {
             "seconds": plan.span.as_secs_f64(),
             "rounds": plan.rounds,

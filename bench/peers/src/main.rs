@@ -7,7 +7,7 @@
 //!        Exit codes: 0, all was measured; 1, some of it failed, and is named in its table; 2, the command line is wrong.
 //! Holds: every peer is measured by the same code, pinned alike, and counted where the data reaches the application.
 //!
-//! The JSON: `{ machine: {..}, settings: {seconds, rounds, connections}, peers: [{name, version, encryption, settings}],
+//! The JSON: `{ machine: {..}, others: {cores, stolen}, settings: {seconds, rounds, server_core, client_core}, peers: [{name, version, encryption, settings}],
 //! works: [{work, title, columns: [{key, title, is_more_better}], lines: [{name, peer, way, rounds: [{figures: [..]} or
 //! {failed: ".."}], median: [..] or null, ratio: number or null}]}] }`; `figures` and `median` are in the order of
 //! `columns`, and `ratio` is how many times better Dunlin's first line is than this one in the first column, as the median
@@ -140,9 +140,10 @@ fn measure(options: &Options) -> Result<bool, Fault> {
         span: Duration::from_secs_f64(options.seconds),
         cores: cores()?,
     };
-    let before = machine::Machine::now();
+    let (machine, before) = (machine::Machine::now(), machine::Usage::now());
     let tables = rounds::run(&plan);
-    let report = report::Report { plan: &plan, tables: &tables, machine: &before };
+    let others = before.others_until(&machine::Usage::now());
+    let report = report::Report { plan: &plan, tables: &tables, machine: &machine, others };
     let text = report.markdown();
     print!("{text}");
     if let Some(path) = &options.json {

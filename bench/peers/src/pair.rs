@@ -38,11 +38,10 @@ pub(crate) struct Cores {
 pub(crate) fn run(job: &Job, cores: Cores, span: Duration) -> Result<Outcome, String> {
     let mut server = Side::start("serve", job, cores.server)?;
     let address = server.ready()?;
-    let empty = server.mark()?;
     let mut client = Side::start("call", &Job { address, ..job.clone() }, cores.client)?;
     client.ready()?;
     if let Work::Memory { connections } = job.work {
-        return fill(&mut server, &mut client, (empty, connections), job.work.warm_up());
+        return fill(&mut server, &mut client, connections, job.work.warm_up());
     }
     std::thread::sleep(job.work.warm_up());
     let before = (server.mark()?, client.mark()?);
@@ -52,12 +51,7 @@ pub(crate) fn run(job: &Job, cores: Cores, span: Duration) -> Result<Outcome, St
 }
 
 /// Waits for the connections, and then until both sides have calmed down.
-fn fill(
-    server: &mut Side,
-    client: &mut Side,
-    (empty, connections): (Mark, usize),
-    calm: Duration,
-) -> Result<Outcome, String> {
+fn fill(server: &mut Side, client: &mut Side, connections: usize, calm: Duration) -> Result<Outcome, String> {
     let start = Instant::now();
     let mut stand = client.mark()?.connections;
     while stand < connections as u64 {
@@ -68,7 +62,8 @@ fn fill(
         stand = client.mark()?.connections;
     }
     std::thread::sleep(calm);
-    let outcome = Outcome { server: (empty, server.mark()?), client: (Mark::default(), client.mark()?) };
+    let nothing = Mark::default;
+    let outcome = Outcome { server: (nothing(), server.mark()?), client: (nothing(), client.mark()?) };
     let there = outcome.server.1.connections;
     match there < connections as u64 {
         true => Err(format!("the server has {there} of {connections} connections")),

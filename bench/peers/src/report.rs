@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::job::Peer;
-use crate::machine::Machine;
+use crate::machine::{Machine, Others};
 use crate::peers;
 use crate::rounds::{Plan, Row, Spread, Table};
 use crate::works::{Column, Work};
@@ -17,6 +17,7 @@ pub(crate) struct Report<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) tables: &'a [Table],
     pub(crate) machine: &'a Machine,
+    pub(crate) others: Others,
 }
 
 impl Report<'_> {
@@ -49,13 +50,16 @@ impl Report<'_> {
     fn conditions(&self) -> String {
         let (machine, plan) = (self.machine, self.plan);
         format!(
-            "{}, {} cores, Linux {}, load {} before the run; revision {}, {}. Median (min..max) of {} alternating rounds \
+            "{}, {} cores, Linux {}, load {} before the run, others kept {:.2} cores busy during it and the \
+             host took {:.2}; revision {}, {}. Median (min..max) of {} alternating rounds \
              of {} s; loopback; server on core {}, client on core {}, each a process; Dunlin × = how many times better \
              Dunlin's first line is in the first column.\n",
             machine.processor,
             machine.cores,
             machine.kernel,
             machine.load,
+            self.others.cores,
+            self.others.stolen,
             machine.revision,
             machine.compiler,
             plan.rounds,

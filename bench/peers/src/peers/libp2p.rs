@@ -21,8 +21,9 @@ use crate::works::Work;
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/dunlin-peers/1");
 /// The datagrams that QUIC begins with.
 const DATAGRAM_MIN: u16 = 1_200;
-/// Substreams that a peer may have open at a time.
-const STREAMS: u32 = 4_096;
+/// Substreams that a peer may have open at a time, where each message has its own. Elsewhere the default stands, as every
+/// connection holds an entry for each.
+const STREAMS: u32 = 1_024;
 /// Bytes read at a time.
 const READ_LEN: usize = 256 << 10;
 /// Longer than any run.
@@ -42,31 +43,32 @@ pub(super) fn about() -> About {
             of("ring")
         ),
         encryption: "TLS 1.3, ChaCha20-Poly1305 (its own order of suites, as it ships), both sides authenticated",
-        settings: "current_thread tokio; QUIC transport; max_stream_data of 16 MiB, max_connection_data of 32 MiB, 4,096 substreams; \
+        settings: "current_thread tokio; QUIC transport; max_stream_data of 16 MiB, max_connection_data of 32 MiB, 1,024 substreams where each message has one; \
                    MTU discovery off at 1,200 bytes, else up to the table's length; socket buffers are the kernel's default, as it \
                    has no setting for them; libp2p-stream, multistream-select for every substream; keep-alive every 300 s",
     }
 }
 
 fn swarm(job: &Job) -> Result<Swarm<Behaviour>, Fault> {
-    let datagram_len = job.datagram_len();
     let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_quic_config(|config| tuned(config, datagram_len))
+        .with_quic_config(|config| tuned(config, job))
         .with_behaviour(|_| Behaviour::new())?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build();
     Ok(swarm)
 }
 
-fn tuned(mut config: quic::Config, datagram_len: u16) -> quic::Config {
+fn tuned(mut config: quic::Config, job: &Job) -> quic::Config {
     config.max_stream_data = u32::try_from(WINDOW).unwrap_or(u32::MAX);
     config.max_connection_data = 2 * config.max_stream_data;
-    config.max_concurrent_stream_limit = STREAMS;
+    if job.way == Way::StreamEach {
+        config.max_concurrent_stream_limit = STREAMS;
+    }
     config.max_idle_timeout = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
     config.keep_alive_interval = IDLE / 2;
-    match datagram_len > DATAGRAM_MIN {
-        true => config.mtu_upper_bound(datagram_len),
+    match job.datagram_len() > DATAGRAM_MIN {
+        true => config.mtu_upper_bound(job.datagram_len()),
         false => config.disable_path_mtu_discovery(),
     }
 }

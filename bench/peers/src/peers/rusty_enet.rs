@@ -36,7 +36,7 @@ pub(super) fn about() -> About {
         encryption: "none",
         settings: "one thread per side, which sleeps in poll; one channel, reliable packets (bulk: packets of 64,256 bytes); mtu as the \
                    table says; socket buffers of 4 MiB; up to 1 MiB queued; no bandwidth limits; its window is 64 KiB and a host has \
-                   at most 4,095 peers, both by protocol",
+                   at most 4,095 peers, both by protocol; a host allocates all of them at the start, which counts here",
     }
 }
 
@@ -77,6 +77,8 @@ impl Enet {
 }
 
 pub(super) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
+    // A host has room for all its peers from the start.
+    gauge.empty();
     let mut enet = Enet::new(job, PEERS_MAX)?;
     gauge.ready(enet.address);
     let (mut bulk, mut next) = (Bulk::default(), 0);
