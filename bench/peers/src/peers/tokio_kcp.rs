@@ -82,24 +82,22 @@ async fn serve_stream(job: &Job, mut stream: KcpStream, gauge: &'static Gauge) -
                 stream.write_all(&ball).await?;
             }
         }
-        Work::Memory { .. } => drain(stream, |_| {}).await,
+        // An idle session holds no room of ours.
+        Work::Memory { .. } => loop {
+            stream.read_exact(&mut [0]).await?;
+        },
         Work::Handshakes { .. } => Err(not_done(job)),
     }
 }
 
 async fn drain(mut stream: KcpStream, mut take: impl FnMut(&[u8])) -> Result<(), Fault> {
-    // An idle session holds no room of ours.
-    let mut room = Vec::new();
+    let mut room = vec![0; READ_LEN];
     loop {
-        room.resize(room.len().max(1), 0);
         let count = stream.read(&mut room).await?;
         if count == 0 {
             return Ok(());
         }
         take(&room[..count]);
-        if room.len() < READ_LEN && count == room.len() {
-            room.resize(READ_LEN, 0);
-        }
     }
 }
 
