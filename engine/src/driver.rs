@@ -9,6 +9,7 @@
 //! wake. Close is 150 us, not 50: between two nodes that both sleep a round trip takes 70 us, and neither would
 //! ever begin to spin. It yields while it spins, because the application may share the core.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,9 @@ use rtrb::{Consumer, Producer};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, Reply, Verdict};
 use crate::api::peer::{Channel, Peer, SendOptions, outgoing};
-use crate::api::shared::{Answer, Delivery, EngineShared, PeerShared, Request, ShardReport, room_of};
+use crate::api::shared::{
+    Answer, Delivery, EngineShared, PeerShared, Request, ShardReport, Succession, room_of,
+};
 use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
@@ -68,6 +71,10 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) spin: Spin,
     pub(crate) peers: Vec<Option<Arc<PeerShared>>>,
     pub(crate) pace: Pace,
+    /// Letters of the application's, ever.
+    letters_read: u64,
+    /// Fences, each with how many letters are to be read before it.
+    fences: VecDeque<(u64, Mail)>,
     wakes: Wakes,
 }
 
@@ -179,6 +186,8 @@ impl<H: Handler> Driver<H> {
             handler,
             spin,
             peers: Vec::new(),
+            letters_read: 0,
+            fences: VecDeque::new(),
             pace,
             wakes: Wakes::default(),
         }
@@ -236,8 +245,10 @@ impl<H: Handler> Driver<H> {
         for _ in 0..LETTERS_PER_TURN {
             let Ok(mail) = self.desk.letters.pop() else { break };
             self.shard.handle_mail(now, mail::From::Application, mail);
+            self.letters_read += 1;
             count += 1;
         }
+        self.post_fences(now);
         for _ in 0..4 * LETTERS_PER_TURN {
             let Ok(mail) = self.desk.home.pop() else { break };
             self.shard.handle_mail(now, mail::From::Application, mail);
@@ -385,6 +396,7 @@ impl<H: Handler> Driver<H> {
                 }
             }
             ShardEvent::Closed { session, reason, .. } => self.on_closed(session, reason),
+            ShardEvent::Settled { from } => self.on_settled(from),
             other => self.on_succession(other),
         }
     }
@@ -416,6 +428,34 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    /// The fence goes behind what the application has written to the session by now.
+    // spec: atp/succession
+    fn fence(&mut self, from: SessionId, to: SessionId, peer: &Arc<PeerShared>) {
+        let older = lock(&self.engine.settling).insert(from, Arc::downgrade(peer));
+        if let Some(older) = older.and_then(|older| older.upgrade()) {
+            older.on_settled();
+        }
+        self.engine.ports[usize::from(self.index)].await_senders();
+        let due = self.letters_read + self.desk.letters.slots() as u64;
+        self.fences.push_back((due, Mail::Fence { from, to }));
+    }
+
+    fn post_fences(&mut self, now: Now) {
+        while self.fences.front().is_some_and(|(due, _)| *due <= self.letters_read)
+            && let Some((_, mail)) = self.fences.pop_front()
+        {
+            self.shard.handle_mail(now, mail::From::Application, mail);
+        }
+    }
+
+    fn on_settled(&mut self, from: SessionId) {
+        let settled = lock(&self.engine.settling).remove(&from);
+        if let Some(peer) = settled.and_then(|peer| peer.upgrade()) {
+            peer.on_settled();
+            self.wakes.room(peer);
+        }
+    }
+
     /// One session carries on for another, perhaps on another shard.
     fn on_succession(&mut self, event: ShardEvent) {
         let (from, to, resent) = match event {
@@ -427,8 +467,12 @@ impl<H: Handler> Driver<H> {
         if from != to {
             self.peers[from.slot()] = None;
             // Its shard may not have told its application yet, and a handle without sessions is closed.
-            if let Some(reason) = peer.succeed(from, to) {
-                return self.publish(Event::Closed { peer: Peer::new(peer), reason });
+            match peer.succeed(from, to) {
+                Succession::Closed(reason) => {
+                    return self.publish(Event::Closed { peer: Peer::new(peer), reason });
+                }
+                Succession::Settling => self.fence(from, to, &peer),
+                Succession::Aside => {}
             }
         }
         if let Some(resent) = resent {

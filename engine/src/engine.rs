@@ -114,6 +114,7 @@ impl<H> EngineBuilder<H> {
             events: Mutex::new(VecDeque::new()),
             happened: Bell::default(),
             instances: Mutex::new(HashMap::new()),
+            settling: Mutex::default(),
             peers: Mutex::new(HashMap::new()),
             tickets: AtomicU64::new(1),
             stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),

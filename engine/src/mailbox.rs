@@ -92,17 +92,18 @@ impl<D> Port<D> {
         Ok(())
     }
 
-    /// Copies `bytes` into a pooled block and hands it over as the message that `describe` makes of it.
+    /// Copies `bytes` into a pooled block and hands it over as the message that `describe` makes of it, unless the session is not
+    /// the right one any more.
     pub(crate) fn send(
         &self,
-        session: SessionId,
+        (session, is_current): (SessionId, impl FnOnce() -> bool),
         bytes: &[u8],
         describe: impl FnOnce(Block) -> Outgoing,
     ) -> Result<(), Full> {
         {
             let mut letters = lock(&self.letters);
             let Letters { producer, returns, pool } = &mut *letters;
-            if producer.is_full() {
+            if producer.is_full() || !is_current() {
                 return Err(Full);
             }
             while let Ok(block) = returns.pop() {
@@ -115,6 +116,11 @@ impl<D> Port<D> {
         }
         self.doorbell.ring();
         Ok(())
+    }
+
+    /// Whoever was about to send has done so afterwards, and whoever comes later sees what the caller wrote before.
+    pub(crate) fn await_senders(&self) {
+        drop(lock(&self.letters));
     }
 
     /// A block for early data, which travels with a request to connect.

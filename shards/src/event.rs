@@ -180,6 +180,11 @@ pub enum Event {
         /// The session that carries on.
         to: SessionId,
     },
+    /// The answer to `Mail::Fence`: everything that was written to `from` has reached the session that carries on.
+    Settled {
+        /// The session that ended.
+        from: SessionId,
+    },
     /// The session ended; messages not released by now were not delivered for certain.
     Closed {
         /// The session.

@@ -14,6 +14,12 @@ pub const ACK_DELAY_MAX: Duration = Duration::from_millis(25);
 pub const ACK_DELAY_CLAIM_MAX: Duration = Duration::from_millis(250);
 /// A path's round trip before it was measured.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Sessions that ended in others and are remembered, so that what is still written to them follows.
+pub const HEIRS_MAX: usize = 256;
+/// Sessions that a message or a fence passes on its way to the one that carries on, at most.
+pub const HEIR_HOPS_MAX: u8 = 8;
+/// A handshake that took longer says nothing of the path.
+pub const HANDSHAKE_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// The finest grain of loss timers.
 pub const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 /// Receive and send buffer of a session at first, in bytes (T17).

@@ -252,11 +252,30 @@ pub enum Mail {
         /// What proves it.
         token: [u8; 16],
     },
+    /// Application: nothing more of mine goes to `from`. What went there reaches `to` before this does, and `Event::Settled` says
+    /// so: only then may what I write to `to` not overtake it.
+    Fence {
+        /// The session that ended.
+        from: SessionId,
+        /// The session that carries on.
+        to: SessionId,
+    },
+    /// Shard: the same, behind everything that `to` inherits from `from`.
+    Fenced {
+        /// The session that ended.
+        from: SessionId,
+        /// The session that carries on.
+        to: SessionId,
+        /// Sessions that it has passed by now.
+        hops: u8,
+    },
     /// Shard: a message that an older session with the same peer could not deliver.
     Inherit {
         /// Your session.
         session: SessionId,
         /// The message.
         message: Outgoing,
+        /// Sessions that it has passed by now: two may have yielded to each other.
+        hops: u8,
     },
 }

@@ -153,6 +153,8 @@ counters! {
     early_data_refused,
     /// Stateless resets sent.
     resets_sent,
+    /// Stateless resets believed: their sessions began anew or ended.
+    resets_taken,
     /// Sessions opened.
     sessions_opened,
     /// Sessions closed, for any reason.

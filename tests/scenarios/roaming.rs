@@ -216,3 +216,27 @@ fn a_hello_sent_on_from_elsewhere_first_brings_no_traffic_there() {
     let (address, session) = (world.node(near).address, world.session(far, near).unwrap());
     assert_eq!(world.node_mut(far).cores[0].shard.remote_of(session), Some(address));
 }
+
+/// Somebody on the way sends a copy of the packet that confirms the keys ahead of the original: it proves nothing of the caller's
+/// address, which is asked then, and gets all that is meant for it.
+/// spec: atp/own-path
+#[test]
+fn a_confirmation_that_is_overtaken_costs_a_question() {
+    let mut world = World::from_seed(seed());
+    let near = world.add_node();
+    let far = world.add_node();
+    let is_sealed = |bytes: &[u8]| bytes[0] & 0x80 != 0;
+    world.link(near, far).record().drop_if(is_sealed);
+    world.send(near, far, b"who is there?");
+    world.run_for(millis(100));
+    let copy = world.link(near, far).take_recorded().into_iter().find(|bytes| is_sealed(bytes));
+    world.inject(far, "11.0.0.1:4000".parse().unwrap(), &copy.expect("the caller confirmed"));
+    world.run_for(millis(1));
+    world.link(near, far).drop_no_more();
+    for n in 0..20u8 {
+        world.send(far, near, &[n; 100_000]);
+    }
+    assert!(world.run_until(seconds(5), World::is_settled), "{} open", world.ledger().open());
+    assert_eq!(world.received(near).len(), 20);
+    assert_eq!(roamed(&world, far), 0);
+}

@@ -178,6 +178,30 @@ fn a_false_acknowledgement_closes_the_session() {
     }
 }
 
+/// What came whole in the same train as a violation is delivered, and before the application hears that the session is over.
+#[test]
+fn messages_before_a_violation_come_before_the_close() {
+    const MARK: u8 = 0xee;
+    fn spoil_the_marked(plain: &mut [u8]) {
+        if plain.last() == Some(&MARK) {
+            plain[0] = 0x3f;
+        }
+    }
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    world.node_mut(far).application.connects = false;
+    world.node_mut(near).lie = Some(spoil_the_marked);
+    world.send(near, far, &[1; 1_100]);
+    world.send(near, far, &[MARK; 1_100]);
+    world.run_for(seconds(2));
+    assert_eq!(world.received(far), [vec![1; 1_100]]);
+    let (last, before) = world.node(far).application.events.split_last().expect("it was told");
+    assert!(
+        matches!(&last.1, Event::Closed { reason: CloseReason::Violation(_), .. }),
+        "{last:?} after {before:?}"
+    );
+}
+
 /// Messages marked `once` go back to the application when their session dies; others may be sent again.
 #[test]
 fn messages_of_a_closed_session_come_back() {

@@ -1,5 +1,6 @@
 //! Nodes of several shards: steering, mail, and what happens without them.
 
+use dunlin_shards::event::Event;
 use dunlin_shards::stats::DropReason;
 use dunlin_tests::World;
 use dunlin_tests::ledger::Manner;
@@ -86,6 +87,32 @@ fn full_rings_keep_the_order_of_what_must_arrive() {
         world.run_for(seconds(20));
         assert_eq!((world.session_count(near), world.session_count(far)), (1, 1), "round {round}");
     }
+}
+
+/// What is written to the session that carries on does not overtake what was written to the one that ended and is still in the
+/// rings: the ledger looks at the order.
+/// spec: atp/succession
+#[test]
+fn what_follows_a_move_overtakes_nothing() {
+    let mut moves = 0;
+    for round in 0..40 {
+        let mut world = World::from_seed(seed() * 100 + round);
+        world.full_ring_permille = 300;
+        let settings = NodeSettings { shards: 3, unsteered: true, ..NodeSettings::default() };
+        let near = world.add_node_with(settings.clone());
+        let far = world.add_node_with(settings);
+        world.connect_unknown(near, far);
+        world.connect(near, far);
+        world.connect(far, near);
+        for n in 0..60u8 {
+            world.send(near, far, &[n; 40_000]);
+            world.run_for(millis(1));
+        }
+        assert!(world.run_until(seconds(60), World::is_settled), "{} open", world.ledger().open());
+        assert_eq!(world.received(far).len(), 60);
+        moves += world.count_events(near, |event| matches!(event, Event::Settled { .. }));
+    }
+    assert!(moves >= 20, "{moves} sessions moved while they were written to");
 }
 
 /// Memory that goes from shard to shard with the mail is counted where it is.

@@ -17,6 +17,7 @@ use dunlin_shards::mail::{Connect, Mail};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::time::nanos_of;
 
+use crate::contact::Contact;
 use crate::ledger::{Entry, Manner};
 
 /// Bytes of messages that an application may hold.
@@ -55,28 +56,6 @@ struct Unread {
     channel: ChannelId,
     charge: u32,
     block: Block,
-}
-
-/// Somebody to talk to.
-#[derive(Debug, Default)]
-struct Contact {
-    address: Option<SocketAddr>,
-    /// Messages by priority and channel.
-    outbox: BTreeMap<(u8, ChannelId), VecDeque<Waiting>>,
-    session: Option<SessionId>,
-    connecting: Option<Ticket>,
-    retry_at: u64,
-    instance: InstanceId,
-}
-
-impl Contact {
-    /// A message that came back takes its old place among those of its channel.
-    fn put(&mut self, waiting: Waiting) {
-        let key = (waiting.manner.priority, waiting.manner.channel);
-        let line = self.outbox.entry(key).or_default();
-        let place = line.partition_point(|other| other.entry < waiting.entry);
-        line.insert(place, waiting);
-    }
 }
 
 /// A session as its application knows it.
@@ -164,6 +143,8 @@ pub struct Application {
     last_ticket: u64,
     /// Sessions that moved into others, and who was there.
     moved: BTreeMap<SessionId, NodeId>,
+    /// Sessions whose messages are on their way into others, and who was there.
+    settling: BTreeMap<SessionId, NodeId>,
     message_len_max: usize,
     /// Peers that it wants nothing of any more.
     forgotten: BTreeSet<NodeId>,
@@ -197,6 +178,7 @@ impl Application {
             letters: Vec::new(),
             last_ticket: 1 << 32,
             moved: BTreeMap::new(),
+            settling: BTreeMap::new(),
             message_len_max,
             forgotten: BTreeSet::new(),
             cancelled: BTreeSet::new(),
@@ -377,7 +359,7 @@ impl Application {
 
     fn work_for(&mut self, now: u64, placement: &Placement, peer: NodeId) {
         let Some(contact) = self.contacts.get(&peer) else { return };
-        if contact.outbox.is_empty() || self.is_leaving {
+        if contact.outbox.is_empty() || contact.settling > 0 || self.is_leaving {
             return;
         }
         let Some(session) = contact.session else {
@@ -512,6 +494,7 @@ impl Application {
             }
             Event::PeerRestarted { from, to, .. } => self.on_moved(from, to, true),
             Event::Moved { from, to } => self.on_moved(from, to, false),
+            Event::Settled { from } => self.on_settled(from),
             Event::Closed { session, .. } => self.on_closed(session),
             _ => {}
         }
@@ -546,6 +529,7 @@ impl Application {
 
     /// One session carries on for another: what that one had follows in its order.
     fn on_moved(&mut self, from: SessionId, to: SessionId, may_repeat: bool) {
+        let heir = to;
         let to = if from == to { to } else { self.follow(from, to) };
         let mut moving: Vec<_> =
             self.queued.iter_mut().filter(|(_, queued)| queued.session == from).collect();
@@ -582,6 +566,19 @@ impl Application {
             contact.session = Some(to)
                 .filter(|to| self.sessions.contains_key(to))
                 .or_else(|| others.map(|(id, _)| *id).next());
+            contact.settling += 1;
+            // What was written to the old one is still on its way: the first letter behind it says when the rest may follow.
+            if self.settling.insert(from, gone.peer).is_some() {
+                contact.settling -= 1;
+            }
+            self.letters.push((from.shard(), Mail::Fence { from, to: heir }));
+        }
+    }
+
+    fn on_settled(&mut self, from: SessionId) {
+        let peer = self.settling.remove(&from);
+        if let Some(contact) = peer.and_then(|peer| self.contacts.get_mut(&peer)) {
+            contact.settling -= 1;
         }
     }
 

@@ -9,6 +9,7 @@ pub mod application;
 pub mod byzantine;
 #[path = "../capability.rs"]
 pub mod capability;
+mod contact;
 pub mod epochs;
 pub mod glass;
 #[path = "../impair/mod.rs"]

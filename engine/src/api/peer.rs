@@ -182,7 +182,11 @@ impl Peer {
 
     fn hand_over(&self, bytes: &[u8], options: SendOptions, ticket: u64) -> Result<SendTicket, SendError> {
         let session = self.shared.session();
-        let sent = self.shared.port(session).send(session, bytes, |block| outgoing(block, options, ticket));
+        let is_current = || self.shared.may_write(session);
+        let sent = self
+            .shared
+            .port(session)
+            .send((session, is_current), bytes, |block| outgoing(block, options, ticket));
         if sent.is_err() {
             let _ = self.shared.give_room(room_of(bytes.len()));
             return Err(SendError::WouldBlock);

@@ -95,6 +95,8 @@ pub(crate) struct EngineShared {
     pub(crate) events: Mutex<VecDeque<Event>>,
     pub(crate) happened: Bell,
     pub(crate) instances: Mutex<HashMap<NodeId, InstanceId>>,
+    /// Sessions that moved while they were written to, until `Settled`.
+    pub(crate) settling: Mutex<HashMap<SessionId, Weak<PeerShared>>>,
     /// By identity: two sessions with one peer are one handle.
     pub(crate) peers: Mutex<HashMap<NodeId, Weak<PeerShared>>>,
     pub(crate) tickets: AtomicU64,
@@ -218,11 +220,24 @@ enum Fate {
     Ended(CloseReason),
 }
 
+/// What a session's end in another means for a handle.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Succession {
+    /// It was written to: nothing may follow until a fence behind what was written has reached the other.
+    Settling,
+    /// It was not.
+    Aside,
+    /// It was the last, and the other is over: the handle is closed.
+    Closed(CloseReason),
+}
+
 /// A remote node, shared by all its handles and the driver of its shard.
 pub(crate) struct PeerShared {
     pub(crate) engine: Arc<EngineShared>,
     pub(crate) id: NodeId,
     pub(crate) session: AtomicU32,
+    /// Sessions that moved, and what was written to them may still be on its way to where they went.
+    settling: AtomicUsize,
     pub(crate) remote: Mutex<SocketAddr>,
     inbox: Mutex<VecDeque<Message>>,
     pub(crate) arrived: Bell,
@@ -244,6 +259,7 @@ impl PeerShared {
             engine,
             id,
             session: AtomicU32::new(session.0),
+            settling: AtomicUsize::new(0),
             remote: Mutex::new(remote),
             inbox: Mutex::new(VecDeque::new()),
             arrived: Bell::default(),
@@ -318,18 +334,29 @@ impl PeerShared {
         SessionId(self.session.load(Ordering::Acquire))
     }
 
+    /// This session is the one to write to, and nothing older is still on its way there. Asked under the lock of its port.
+    pub(crate) fn may_write(&self, session: SessionId) -> bool {
+        self.settling.load(Ordering::Acquire) == 0 && self.session() == session
+    }
+
+    /// What was written to a session that ended has reached the one that carries on.
+    pub(crate) fn on_settled(&self) {
+        self.settling.fetch_sub(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn move_to(&self, session: SessionId) {
         self.session.store(session.0, Ordering::Release);
     }
 
     /// One session carries on for another. Shards tell in whatever order: the other may not have been told of yet, may itself have
-    /// moved on already, or be over. The reason: it was the handle's last, which is closed.
-    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) -> Option<CloseReason> {
+    /// moved on already, or be over.
+    pub(crate) fn succeed(&self, from: SessionId, to: SessionId) -> Succession {
         let known =
             lock(&self.fates).iter().rev().find(|(gone, _)| *gone == to).map(|(_, fate)| fate.clone());
         let to = match known {
             Some(Fate::Ended(reason)) => {
-                return self.end_session(from, &reason).then_some(reason);
+                let is_last = self.end_session(from, &reason);
+                return if is_last { Succession::Closed(reason) } else { Succession::Aside };
             }
             Some(Fate::Moved(heir)) => heir,
             None => to,
@@ -342,11 +369,13 @@ impl PeerShared {
         self.note_fate(from, Fate::Moved(to));
         self.add_session(to);
         // Another session of ours may be moving too: what was sent there goes before what comes now.
-        if self.session() == from {
+        let is_written_to = self.session() == from;
+        if is_written_to {
+            self.settling.fetch_add(1, Ordering::AcqRel);
             self.move_to(to);
         }
         self.remove_session(from, &CloseReason::Local);
-        None
+        if is_written_to { Succession::Settling } else { Succession::Aside }
     }
 
     pub(crate) fn port(&self, session: SessionId) -> &Port<Delivery> {
@@ -446,6 +475,7 @@ mod tests {
             events: Mutex::default(),
             happened: Bell::default(),
             instances: Mutex::default(),
+            settling: Mutex::default(),
             peers: Mutex::default(),
             tickets: AtomicU64::new(1),
             stats: Vec::new(),
@@ -459,13 +489,17 @@ mod tests {
 
     const IDS: [SessionId; 3] = [SessionId(0x8000_0001), SessionId(0x8100_0002), SessionId(0x8200_0003)];
 
+    /// spec: atp/succession
     #[test]
     fn a_handle_follows_moves_in_whatever_order_they_are_told() {
         let [a, b, c] = IDS;
         let peer = peer_with(a);
-        assert_eq!(peer.succeed(b, c), None);
-        assert_eq!(peer.succeed(a, b), None);
+        assert_eq!(peer.succeed(b, c), Succession::Aside);
+        assert_eq!(peer.succeed(a, b), Succession::Settling);
         assert_eq!(peer.session(), c);
+        assert!(!peer.may_write(c), "what was written to the first may still be on its way");
+        peer.on_settled();
+        assert!(peer.may_write(c) && !peer.may_write(a));
         assert!(peer.close_reason().is_none());
     }
 
@@ -476,14 +510,14 @@ mod tests {
         let peer = peer_with(a);
         assert!(peer.add_session(b));
         assert!(!peer.end_session(b, &CloseReason::Idle));
-        assert_eq!(peer.succeed(a, b), Some(CloseReason::Idle));
+        assert_eq!(peer.succeed(a, b), Succession::Closed(CloseReason::Idle));
         assert_eq!(peer.close_reason(), Some(&CloseReason::Idle));
         // With another session it lives on there; an id that is used again is as new.
         let peer = peer_with(a);
         assert!(peer.add_session(b) && peer.add_session(c));
         assert!(!peer.end_session(b, &CloseReason::Idle));
-        assert_eq!((peer.succeed(a, b), peer.session()), (None, c));
+        assert_eq!((peer.succeed(a, b), peer.session()), (Succession::Aside, c));
         assert!(peer.add_session(b));
-        assert_eq!((peer.succeed(c, b), peer.session()), (None, b));
+        assert_eq!((peer.succeed(c, b), peer.session()), (Succession::Settling, b));
     }
 }

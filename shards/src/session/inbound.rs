@@ -95,6 +95,8 @@ impl<C: Crypto> Session<C> {
         let probing = self.on_plaintext(around, arrival, number, &body[..plain_len]);
         if !self.path.is_of(arrival) {
             self.on_other_path(around, arrival, newest && !probing, datagram_len);
+        } else if !self.path.is_validated() {
+            self.prove_path(around, newest && !probing);
         }
         Ok(())
     }

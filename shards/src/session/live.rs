@@ -447,6 +447,8 @@ impl<C: Crypto> Session<C> {
     /// Tells the application that the session is over, once.
     pub(crate) fn tell_closed(&mut self, around: &mut Surroundings, reason: CloseReason) {
         if self.announced && !self.is_over() {
+            // What came whole in the same train comes first.
+            self.deliver(around);
             self.release(around);
             let (session, peer) = (self.agreement.id, self.agreement.peer);
             around.events.push_back(Event::Closed { session, peer, reason });

@@ -54,8 +54,26 @@ impl<C: Crypto> Session<C> {
             self.path = path;
             return;
         }
+        self.ask(around, path);
+    }
+
+    fn ask(&mut self, around: &mut Surroundings, path: Path) {
         let challenge = around.rng.next_u64().to_be_bytes();
-        self.candidate = Some(Box::new(Candidate { path, challenge, sent: 0, again_at: now }));
+        let again_at = around.now.instant;
+        self.candidate = Some(Box::new(Candidate { path, challenge, sent: 0, again_at }));
+    }
+
+    /// A packet came from the session's address, which nothing has proven yet, as the packet that confirmed the keys came from
+    /// elsewhere: somebody on the way may have sent a copy ahead of it. The address is asked, as three times what comes from there
+    /// is all that it would get else.
+    // spec: atp/own-path
+    #[cold]
+    pub(crate) fn prove_path(&mut self, around: &mut Surroundings, newest: bool) {
+        let is_asked =
+            self.candidate.as_ref().is_some_and(|candidate| candidate.path.remote == self.path.remote);
+        if newest && !is_asked && !matches!(self.phase, Phase::Closing { .. } | Phase::Gone) {
+            self.ask(around, self.path);
+        }
     }
 
     /// The peer answered a challenge.
@@ -63,6 +81,9 @@ impl<C: Crypto> Session<C> {
         let Some(mut candidate) = self.candidate.take_if(|candidate| candidate.challenge == *response) else {
             return;
         };
+        if candidate.path.remote == self.path.remote {
+            return self.path.on_validated();
+        }
         candidate.path.on_validated();
         self.path = candidate.path;
         self.last_roam = around.now.instant;
@@ -90,7 +111,9 @@ impl<C: Crypto> Session<C> {
         }
         candidate.sent += 1;
         candidate.again_at = now + wait * (1 << candidate.sent.min(4));
-        Some((candidate.path, Frame::PathChallenge(candidate.challenge)))
+        let is_own = candidate.path.remote == self.path.remote;
+        let path = if is_own { self.path } else { candidate.path };
+        Some((path, Frame::PathChallenge(candidate.challenge)))
     }
 
     /// Bytes went to an address other than the session's.

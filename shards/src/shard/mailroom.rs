@@ -8,6 +8,7 @@ use dunlin_codec::ids::{ChannelId, SessionId};
 
 use crate::arq::sender::{Outcome, Outgoing, Released};
 use crate::event::{Event, Ticket};
+use crate::limits::{HEIR_HOPS_MAX, HEIRS_MAX};
 use crate::mail::{self, Listing, Mail, Struck};
 use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
@@ -41,7 +42,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn on_application_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Connect(connect) => self.on_connect(*connect),
-            Mail::Send { session, message } => self.on_send(session, message),
+            Mail::Send { session, message } => self.on_send(session, message, 0),
             Mail::Cancel { session, channel, ticket } => {
                 self.on_cancel(session, channel, ticket);
             }
@@ -56,6 +57,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::Ping { session, ticket } => self.on_ping(session, ticket),
             Mail::Close { session, code } => self.on_close(session, code),
+            Mail::Fence { from, to } => self.post(to.shard(), Mail::Fenced { from, to, hops: 0 }),
             Mail::Shutdown => self.on_shutdown(),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }
@@ -85,7 +87,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 }
             }
             Mail::Probe { session, successor, stays } => self.on_probe(session, successor, stays),
-            Mail::Inherit { session, message } => self.on_send(session, message),
+            Mail::Inherit { session, message, hops } => self.on_send(session, message, hops),
+            Mail::Fenced { from, to, hops } => self.on_fenced(from, to, hops),
             Mail::Opened(opened) => self.on_opened(from, *opened),
             Mail::Taken { session, by } => self.on_taken(session, by),
             Mail::Vacated { session, by } => self.on_vacated(session, by),
@@ -103,12 +106,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     }
 
     /// The application's message: to a live session, or one that is being opened.
-    pub(super) fn on_send(&mut self, id: SessionId, message: Outgoing) {
-        if let Some(Slot::Live(session)) = self.table.get_mut(id)
-            && let Phase::Yielded { into, .. } = session.phase
-        {
-            return self.post(into.shard(), Mail::Inherit { session: into, message });
-        }
+    pub(super) fn on_send(&mut self, id: SessionId, message: Outgoing, hops: u8) {
         let result = match self.table.get_mut(id) {
             Some(Slot::Live(session)) => session.push(message).map_err(|(_, message)| message),
             Some(Slot::Connecting(connecting)) => {
@@ -122,7 +120,22 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 self.around.stats.messages_sent += 1;
                 self.touch(id);
             }
-            Err(message) => self.return_message(id, message),
+            Err(message) => match self.heir_of(id, hops) {
+                Some(heir) => {
+                    let letter = Mail::Inherit { session: heir, message, hops: hops + 1 };
+                    self.post(heir.shard(), letter);
+                }
+                None => self.return_message(id, message),
+            },
+        }
+    }
+
+    /// Everything that was written to a session that ended has come here, or went on from here to a third one.
+    // spec: atp/succession
+    fn on_fenced(&mut self, from: SessionId, to: SessionId, hops: u8) {
+        match self.heir_of(to, hops) {
+            Some(heir) => self.post(heir.shard(), Mail::Fenced { from, to: heir, hops: hops + 1 }),
+            None => self.around.events.push_back(Event::Settled { from }),
         }
     }
 
@@ -246,21 +259,51 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// What a dead session could not deliver goes to the one that carries on, in order.
     pub(super) fn bequeath(&mut self, id: SessionId, successor: SessionId, session: &mut Session<C>) {
         let mut resent = 0;
+        self.note_heir(id, successor);
         for message in session.take_undelivered() {
             if message.once {
                 self.return_message(id, message);
                 continue;
             }
             resent += 1;
-            self.post(successor.shard(), Mail::Inherit { session: successor, message });
+            self.post(successor.shard(), Mail::Inherit { session: successor, message, hops: 0 });
         }
         self.around.events.push_back(Event::PeerRestarted { from: id, to: successor, resent });
     }
 
+    /// What comes for a session that is gone follows it: from the application, which has not heard yet, and from sessions that ended
+    /// in this one.
+    fn note_heir(&mut self, id: SessionId, into: SessionId) {
+        self.forget_heir(id);
+        if self.heirs.len() == HEIRS_MAX {
+            self.heirs.pop_front();
+        }
+        self.heirs.push_back((id, into));
+    }
+
+    /// The id is another session's now.
+    pub(super) fn forget_heir(&mut self, id: SessionId) {
+        self.heirs.retain(|(gone, _)| *gone != id);
+    }
+
+    /// The session that carries on for this one, which yielded or is gone.
+    fn heir_of(&mut self, id: SessionId, hops: u8) -> Option<SessionId> {
+        if hops >= HEIR_HOPS_MAX {
+            return None;
+        }
+        let yielded = self.table.live(id).and_then(|session| match session.phase {
+            Phase::Yielded { into, .. } => Some(into),
+            _ => None,
+        });
+        let known = || self.heirs.iter().find(|(gone, _)| *gone == id).map(|(_, heir)| *heir);
+        yielded.or_else(known)
+    }
+
     /// A session that was drained into another: what came meanwhile follows, and the application moves over.
     pub(super) fn hand_over(&mut self, id: SessionId, into: SessionId, waiting: Vec<Outgoing>) {
+        self.note_heir(id, into);
         for message in waiting {
-            self.post(into.shard(), Mail::Inherit { session: into, message });
+            self.post(into.shard(), Mail::Inherit { session: into, message, hops: 0 });
         }
         self.around.events.push_back(Event::Moved { from: id, to: into });
     }

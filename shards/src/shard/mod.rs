@@ -123,6 +123,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     short_since: Option<Instant>,
     /// When free blocks are looked at, and how many had been taken before.
     rest_at: Option<(Instant, u64)>,
+    /// Sessions that ended in others, and in which: the last few.
+    heirs: VecDeque<(SessionId, SessionId)>,
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
@@ -168,6 +170,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             replies: VecDeque::new(),
             short_since: None,
             rest_at: None,
+            heirs: VecDeque::new(),
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
             batch_had_data: false,

@@ -174,7 +174,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let Some(Slot::Handed(handed)) = self.table.get_mut(id) else { return };
         let Some(session) = handed.by else { return handed.waiting.push(letter) };
         let letter = match letter {
-            Mail::Send { message, .. } => Mail::Inherit { session, message },
+            Mail::Send { message, .. } => Mail::Inherit { session, message, hops: 0 },
             Mail::Cancel { channel, ticket, .. } => Mail::Cancel { session, channel, ticket },
             Mail::Ping { ticket, .. } => Mail::Ping { session, ticket },
             Mail::Close { code, .. } => Mail::Close { session, code },

@@ -105,6 +105,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if !is_true || session.agreement.peer_session != named || !session.path.is_of(arrival) {
             return Err(DropReason::BadReset);
         }
+        self.around.stats.resets_taken += 1;
         match session.phase {
             // Another session with the peer is there already.
             Phase::Unconfirmed { .. } | Phase::Open if session.probation.is_some() => {

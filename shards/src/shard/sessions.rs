@@ -107,6 +107,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
 
     /// Puts a session into its slot; it may have something to send.
     pub(super) fn install(&mut self, id: SessionId, session: Session<C>) {
+        self.forget_heir(id);
         self.table.put(id, Slot::Live(Box::new(session)));
         self.index_reset(id);
         self.touch(id);
@@ -303,6 +304,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
                 Some(self.config.placement.of_key(&listing.peer.0).0)
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
+            Mail::Fenced { to, .. } => Some(to.shard()),
             // Refused when its ring was full, and yet struck: the Hello may come again when the ring has room.
             Mail::Strike { e } => Some(self.config.placement.of_key(e).0),
             Mail::Retire { session, .. }
@@ -337,8 +339,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         match mail {
             Mail::Misrouted { datagram, .. } => self.around.pool.adopt(datagram),
             Mail::Strike { e } => self.on_struck(&e, crate::mail::Struck::Full),
-            Mail::Inherit { session, message } => self.return_message(session, message),
+            Mail::Inherit { session, message, .. } => self.return_message(session, message),
             Mail::Opened(opened) => self.on_unplaced(*opened),
+            // Nobody may wait for ever; the order is lost with the letters that it was to come behind.
+            Mail::Fenced { from, .. } => self.around.events.push_back(Event::Settled { from }),
             _ => {}
         }
     }

@@ -73,10 +73,10 @@ fn from_the_way<C: Crypto>(world: &mut WorldOf<C>, attack: Attack, anywhere: Soc
     if attack == Attack::Replayed {
         return world.replay(seen);
     }
-    let from = match attack {
-        Attack::Changed if world.chance().once_in(2) => seen.from,
-        _ => anywhere,
-    };
+    if attack == Attack::Elsewhere {
+        return world.send_on(&seen, anywhere);
+    }
+    let from = if world.chance().once_in(2) { seen.from } else { anywhere };
     world.inject(seen.to, from, &seen.bytes);
 }
 

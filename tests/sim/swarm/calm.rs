@@ -134,12 +134,15 @@ fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
         // What there was no memory for is as good as lost.
         refused += stats.drops(DropReason::NoMemory);
     }
-    let lost: u64 = [Cause::Loss, Cause::Burst, Cause::Queue, Cause::TooLong]
-        .map(|cause| world.coverage().of("link", crate::world::name_of_cause(cause)))
-        .iter()
-        .sum();
+    let lost_by = |cause| world.coverage().of("link", crate::world::name_of_cause(cause));
+    // What was too long travels again in smaller pieces: 8,900 bytes in eight.
+    let lost: u64 =
+        lost_by(Cause::Loss) + lost_by(Cause::Burst) + lost_by(Cause::Queue) + 8 * lost_by(Cause::TooLong);
+    // Where nothing steers, the datagrams of a train land on shards by chance, and overtake each other.
+    let is_shuffled = plan.nodes.iter().any(|node| node.unsteered && node.shards > 1);
+    let slack = sent / if is_shuffled { 8 } else { 20 };
     assert!(
-        sent < MANY || resent <= 3 * (lost + refused) + sent / 20,
+        sent < MANY || resent <= 3 * (lost + refused) + slack,
         "I11: {resent} segments sent again, {lost} of {sent} datagrams were lost and {refused} refused"
     );
 }

@@ -3,6 +3,7 @@
 //! I2, I3 and order are checked where messages arrive (`ledger.rs`), I4 by the counting cryptography, I5 by the tap.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use dunlin_codec::frame::{Frame, FrameKind, Frames, Segment};
 use dunlin_codec::ids::{ChannelId, SessionId};
@@ -132,6 +133,7 @@ pub const EVENT_NAMES: &[&str] = &[
     "Moved",
     "Closed",
     "Adopted",
+    "Settled",
 ];
 
 /// An event's name.
@@ -151,6 +153,7 @@ pub fn name_of(event: &Event) -> &'static str {
         Event::PeerRestarted { .. } => "PeerRestarted",
         Event::Moved { .. } => "Moved",
         Event::Closed { .. } => "Closed",
+        Event::Settled { .. } => "Settled",
     }
 }
 
@@ -185,6 +188,7 @@ pub(super) fn event_number(event: &Event) -> (u64, SessionId) {
         Event::Moved { from, .. } => (11, *from),
         Event::Closed { session, .. } => (12, *session),
         Event::Adopted { session, .. } => (13, *session),
+        Event::Settled { from } => (14, *from),
     }
 }
 
@@ -214,6 +218,8 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Reset { .. } => 21,
         Mail::PeerYielded(_) => 22,
         Mail::Keep { .. } => 23,
+        Mail::Fence { .. } => 24,
+        Mail::Fenced { .. } => 25,
     }
 }
 
@@ -257,26 +263,23 @@ impl<C: Crypto> WorldOf<C> {
         assert!(probes <= cap, "probes: {node:?} probed {probes} times and heard nothing, {cap} are enough");
     }
 
-    /// An event that an honest node's application is told of: no honest peer broke the rules, and none was believed to have
-    /// restarted that had not said so.
+    fn is_trusted(&self, node: NodeIndex) -> bool {
+        !self.ledger.is_distrusted(node) && self.nodes[node.0].lie.is_none()
+    }
+
+    /// A node took a Reset for true: whoever is at the address that it came from had sent one.
+    pub(super) fn check_reset(&self, node: NodeIndex, remote: SocketAddr) {
+        let peer = self.owner_of(remote);
+        let is_true = peer.is_some_and(|peer| !self.is_trusted(peer) || self.tap.has_reset(peer, node));
+        assert!(is_true, "reset: {node:?} believed a Reset of {peer:?} at {remote}, which never sent one");
+    }
+
+    /// An event that an honest node's application is told of: no honest peer broke the rules.
     pub(super) fn check_event(&self, node: NodeIndex, event: &Event) {
-        let is_trusted =
-            |node: NodeIndex| !self.ledger.is_distrusted(node) && self.nodes[node.0].lie.is_none();
-        match event {
-            Event::Closed { peer, reason: CloseReason::Violation(what), .. } => {
-                let peer = self.by_id[peer];
-                let is_honest = is_trusted(node) && is_trusted(peer);
-                assert!(!is_honest, "honesty: {node:?} says of {peer:?}, which keeps to the rules: {what}");
-            }
-            Event::PeerRestarted { from, to, .. } if from == to => {
-                let Some(peer) = self.nodes[node.0].application.peer_of(*from) else { return };
-                let peer = self.by_id[&peer];
-                assert!(
-                    !is_trusted(peer) || self.tap.has_reset(peer, node),
-                    "reset: {node:?} believed a Reset of {peer:?}, which never sent one"
-                );
-            }
-            _ => {}
+        if let Event::Closed { peer, reason: CloseReason::Violation(what), .. } = event {
+            let peer = self.by_id[peer];
+            let is_honest = self.is_trusted(node) && self.is_trusted(peer);
+            assert!(!is_honest, "honesty: {node:?} says of {peer:?}, which keeps to the rules: {what}");
         }
     }
 

@@ -122,7 +122,16 @@ impl<C: Crypto> WorldOf<C> {
         *owner.cores[usize::from(from)].letters_out.entry(to).or_default() -= 1;
         let now = owner.clock.read(self.now);
         self.last_activity = self.now;
-        owner.cores[usize::from(to)].shard.handle_mail(now, mail::From::Shard(from), mail);
+        let remote = match &mail {
+            Mail::Reset { arrival, .. } | Mail::Misrouted { arrival, .. } => Some(arrival.remote),
+            _ => None,
+        };
+        let shard = &mut owner.cores[usize::from(to)].shard;
+        let resets = shard.stats().resets_taken;
+        shard.handle_mail(now, mail::From::Shard(from), mail);
+        if shard.stats().resets_taken > resets {
+            self.check_reset(node, remote.expect("only a datagram or a letter about one tells of a Reset"));
+        }
         self.touch(node, to);
     }
 

@@ -25,8 +25,10 @@ const OVERHEARS: u64 = 8;
 pub struct Overheard {
     /// Where it came from, as its receiver would see it.
     pub from: SocketAddr,
-    /// Where it went.
+    /// Who it was for.
     pub to: NodeIndex,
+    /// Where its sender sent it.
+    target: SocketAddr,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Who sent it, and when.
@@ -188,7 +190,7 @@ impl<C: Crypto> WorldOf<C> {
             self.count_loss(node, Some(to), cause, len);
         }
         if self.overhears {
-            self.overhear((node, remote), to, train, transmit.segment_len);
+            self.overhear((node, remote), (to, transmit.remote), train, transmit.segment_len);
         }
         self.fly((node, remote), transmit, &mut carried, joins);
         self.carried = carried;
@@ -301,9 +303,13 @@ impl<C: Crypto> WorldOf<C> {
         let now = node.clock.read(self.now);
         let shard_at = &mut node.cores[usize::from(shard)].shard;
         let before = Books::of(shard_at.stats());
+        let resets = shard_at.stats().resets_taken;
         let sealed = flight.bytes.chunks(segment_len).filter(|bytes| bytes[0] & 0x80 != 0).count() as u64;
         shard_at.handle_datagram(now, &flight.arrival, &mut flight.bytes);
         Books::of(shard_at.stats()).check(&before, sealed);
+        if shard_at.stats().resets_taken > resets {
+            self.check_reset(to, remote);
+        }
         // Whoever kept a part of the frame will be found out (T33).
         flight.bytes.fill(POISON);
         let count = flight.bytes.len().div_ceil(segment_len.max(1)) as u64;
@@ -368,7 +374,7 @@ impl<C: Crypto> WorldOf<C> {
     fn overhear(
         &mut self,
         (node, from): (NodeIndex, SocketAddr),
-        to: NodeIndex,
+        (to, target): (NodeIndex, SocketAddr),
         train: &[u8],
         segment_len: usize,
     ) {
@@ -383,7 +389,7 @@ impl<C: Crypto> WorldOf<C> {
             if kept.len() == OVERHEARD {
                 kept.pop_front();
             }
-            kept.push_back(Overheard { from, to, bytes: bytes.to_vec(), sent });
+            kept.push_back(Overheard { from, to, target, bytes: bytes.to_vec(), sent });
         }
     }
 
@@ -407,8 +413,25 @@ impl<C: Crypto> WorldOf<C> {
         self.overheard.get(which).cloned()
     }
 
+    /// Something that was overheard comes from somewhere else to whom it was for, perhaps before the original: it has reached him,
+    /// and what he makes of it proves that he is there.
+    pub fn send_on(&mut self, seen: &Overheard, from: SocketAddr) {
+        self.inject(seen.to, from, &seen.bytes);
+        self.note_seen(seen);
+    }
+
+    /// The copy reaches its receiver whatever becomes of the original, and past its NAT.
+    fn note_seen(&mut self, seen: &Overheard) {
+        let (sender, _) = seen.sent;
+        self.tap.on_reached(sender, seen.target, self.now);
+        if self.nodes[seen.to.0].nat.is_some() {
+            self.tap.on_reached_behind(sender, seen.target, seen.to, self.now);
+        }
+    }
+
     /// Something that was overheard comes once more from where it came: as good a proof of the address as the first time.
     pub fn replay(&mut self, seen: Overheard) {
+        self.note_seen(&seen);
         let target = self.nodes[seen.to.0].address;
         let (from, sent_at) = seen.sent;
         let arrival = Arrival {

@@ -38,7 +38,7 @@ use crate::arq::congestion::{CongestionState, Controller};
 use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
-use crate::limits::{DATAGRAM_MIN, TIMER_GRANULARITY};
+use crate::limits::{DATAGRAM_MIN, HANDSHAKE_ROUND_TRIP_MAX, TIMER_GRANULARITY};
 use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
@@ -342,8 +342,13 @@ impl<T: Copy> Recovery<T> {
         self.is_told &= sequence != self.told.sequence;
     }
 
-    /// The handshake took a round trip of this length.
+    /// The handshake took a round trip of this length. One that took very long tells of a peer that was busy, or asleep, rather than of
+    /// the path; were it believed, the first loss would wait for three times as long.
+    // spec: atp/handshake-round-trip
     pub fn on_handshake_round_trip(&mut self, now: Instant, round_trip: Duration) {
+        if round_trip > HANDSHAKE_ROUND_TRIP_MAX {
+            return;
+        }
         self.rtt.on_sample(now, round_trip, Duration::ZERO);
         self.set_pace();
     }

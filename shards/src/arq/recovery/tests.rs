@@ -444,6 +444,18 @@ fn an_outage_ends() {
     world.run_for(Duration::from_secs(30));
     assert!(world.is_done() && world.delivered.len() == 20_000);
 }
+/// A peer that slept while it was called answers late: that is no round trip, and what is lost next is not waited for as if it were.
+/// spec: atp/handshake-round-trip
+#[test]
+fn a_handshake_with_a_sleeper_is_no_measurement() {
+    let mut bench = Bench::new(Algorithm::Cubic);
+    let unmeasured = bench.recovery.probe_timeout();
+    bench.recovery.on_handshake_round_trip(bench.now, ms(5_375));
+    assert_eq!(bench.recovery.probe_timeout(), unmeasured);
+    bench.recovery.on_handshake_round_trip(bench.now, ms(900));
+    assert_eq!(bench.recovery.rtt().smoothed(), ms(900));
+}
+
 /// Jitter reorders packets, hundreds at a time on a fast link: what is late is learnt, not taken for lost again and again (I11).
 /// spec: atp/recovery
 #[test]
