@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::Fault;
 
 /// Round trips longer than this are counted as this.
-const TIME_MAX_NS: u64 = 60_000_000_000;
+const TIME_NS_MAX: u64 = 60_000_000_000;
 /// Digits that a round trip is told apart by.
 const TIME_DIGITS: u8 = 3;
 
@@ -78,7 +78,7 @@ fn add(counter: &AtomicU64, count: u64) {
 impl Gauge {
     /// Starts to listen to the parent. When its end of the pipe is closed, the process ends.
     pub(crate) fn start() -> Result<&'static Self, Fault> {
-        let times = Histogram::new_with_bounds(1, TIME_MAX_NS, TIME_DIGITS)?;
+        let times = Histogram::new_with_bounds(1, TIME_NS_MAX, TIME_DIGITS)?;
         let gauge: &'static Self = Box::leak(Box::new(Self {
             start: Instant::now(),
             empty: AtomicU64::new(0),
