@@ -171,7 +171,7 @@ impl Caller {
         // A caller has one session, and few that linger.
         let limits = Limits { half_open: 1, memory: POOL, strikes: 16, identities: 16, ..Limits::small() };
         Ok(Self {
-            shard: Shard::new(config(calls), identity, OsEntropy, limits),
+            shard: Shard::new(config(calls.suite), identity, OsEntropy, limits),
             socket,
             pool: BlockPool::new(POOL, DATAGRAM_LEN),
             instance: InstanceId::default(),
@@ -278,13 +278,14 @@ impl Caller {
     }
 }
 
-fn config(calls: &Calls) -> ShardConfig {
+/// A caller's node, with everything as engines have it by default.
+pub(crate) fn config(suite: Suite) -> ShardConfig {
     ShardConfig {
         index: 0,
         placement: Placement::new(1, PlacementSeeds::default()),
         steered: true,
         network: Sha256::digest(NETWORK.as_bytes()).into(),
-        suite: calls.suite,
+        suite,
         instance: InstanceId(OsEntropy.array()),
         cookie_root: OsEntropy.array(),
         reset_secret: OsEntropy.array(),
