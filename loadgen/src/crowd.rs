@@ -66,6 +66,8 @@ pub(crate) struct Arrivals {
     /// Datagrams of sessions, and their bytes.
     pub(crate) datagrams: u64,
     pub(crate) datagram_bytes: u64,
+    /// Datagrams of sessions that went out.
+    pub(crate) answers: u64,
     /// Messages of load.
     pub(crate) messages: u64,
     /// Datagrams of no protocol.
@@ -85,6 +87,7 @@ impl Arrivals {
     fn add(&mut self, more: &Self, now: Instant) {
         self.datagrams += more.datagrams;
         self.datagram_bytes += more.datagram_bytes;
+        self.answers += more.answers;
         self.messages += more.messages;
         self.raw += more.raw;
         if more.messages + more.raw > 0 {
@@ -255,7 +258,7 @@ impl Driver for Core {
             let is_blocked = !self.answer(now, socket);
             socket.flush();
             while socket.poll_error().is_some() {}
-            if self.count.datagrams + self.count.raw > 0 {
+            if self.count.datagrams + self.count.raw + self.count.answers > 0 {
                 lock(&self.shared.arrivals).add(&std::mem::take(&mut self.count), now.instant);
             }
             if received == 0 || is_blocked {
@@ -330,6 +333,7 @@ impl Core {
                 let Some(mut train) = member.shard.poll_transmit(now, frame) else { break };
                 train.local = self.first.map(|first| IpAddr::V4(Ipv4Addr::from(first + index)));
                 socket.transmit(&train);
+                self.count.answers += train.segment_count() as u64;
             }
             if let Some((at, _)) = member.shard.poll_timeout()
                 && member.timer.is_none_or(|known| at < known)

@@ -19,7 +19,7 @@ use crate::messages::{
     BEGIN, BEGIN_ON_CORE, ECHO, ECHO_ON_CORE, END, END_ON_CORE, LOAD, NOTHING, PACED, PACED_ON_CORE, SPRAY,
     TICK, Tally,
 };
-use crate::near::{cores, pin_to};
+use crate::near::{HUB_IDLE, cores, pin_to};
 use crate::options::{FarOptions, NodeOptions};
 use crate::rally::lock;
 use crate::spray::{Order, spray};
@@ -30,8 +30,6 @@ type Nodes = Arc<OnceLock<Vec<Engine>>>;
 /// What a hub is to do, and who wants it.
 type Ordered = (NodeId, Order);
 
-/// How long a hub keeps sessions on which nothing happens.
-const HUB_IDLE: Duration = Duration::from_secs(3_600);
 /// How often a hub looks for orders.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

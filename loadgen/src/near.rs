@@ -24,6 +24,8 @@ use crate::recorder::Recorder;
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long hubs, and whoever orders them, keep sessions on which nothing happens.
+pub(crate) const HUB_IDLE: Duration = Duration::from_secs(3_600);
 /// Longer than any shard spins.
 const REST: Duration = Duration::from_millis(20);
 /// More cores than this are not looked for.
@@ -101,6 +103,10 @@ impl Near {
             courses.push(striker.course.clone());
             let mut config = node.config(unspecified(&uris), 1);
             config.transport.handshake_deadline = HANDSHAKE;
+            if crew.is_hub {
+                // Whoever gives orders says nothing while a crowd calls.
+                config.transport.idle_timeout = HUB_IDLE;
+            }
             engines.push(Engine::builder(config).ephemeral().on_message(move || striker.clone()).start()?);
         }
         Ok(Self { engines, uris, rally, courses, cores, is_lean: crew.is_lean, before: None, far })
@@ -138,6 +144,11 @@ impl Near {
     /// The far side's process, if it is ours.
     pub(crate) fn far_process(&self) -> Option<u32> {
         self.far.as_ref().map(|far| far.0.id())
+    }
+
+    /// The far side's process was ours and has ended.
+    pub(crate) fn has_far_died(&self) -> bool {
+        self.far_process().is_some_and(|process| !host::is_alive(process))
     }
 
     /// What went wrong, and whether the far side has died of it.

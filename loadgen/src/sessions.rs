@@ -18,7 +18,7 @@ use crate::crowd::{Arrivals, Crowd, Plan};
 use crate::host;
 use crate::interrupt;
 use crate::live::{Live, Scene, Watch};
-use crate::near::Near;
+use crate::near::{HUB_IDLE, Near};
 use crate::options::{ManyOptions, NodeOptions, QuietOptions};
 use crate::report::{Report, median};
 use crate::spray::{Order, Sprayed, Way};
@@ -27,6 +27,8 @@ use crate::spray::{Order, Sprayed, Way};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take beyond the order's span.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a PING may take that tells an idle far side from one that is gone.
+const PING: Duration = Duration::from_secs(2);
 /// How often the run looks how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is sent before counting begins, each way.
@@ -35,8 +37,6 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_millis(50);
 /// What a session's handshake takes, for the samples' interval.
 const HANDSHAKE: Duration = Duration::from_micros(500);
-/// A member's session outlives any run.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 impl Way {
     fn section(self) -> &'static str {
@@ -108,7 +108,7 @@ struct Run<'a> {
     crowd: &'a Crowd,
     control: &'a Peer,
     is_quiet: bool,
-    /// Bytes of a bare datagram: as long as those of the last unreliable messages were.
+    /// Bytes of a bare datagram: as many as the last unreliable messages took each, acknowledgements and all.
     raw_len: usize,
 }
 
@@ -137,8 +137,8 @@ impl Run<'_> {
         std::thread::sleep(REST);
         let arrivals = self.crowd.take_arrivals();
         let samples = watch.map(Watch::stop).unwrap_or_default();
-        if order.way == Way::Unreliable && arrivals.datagrams > 0 {
-            self.raw_len = (arrivals.datagram_bytes / arrivals.datagrams) as usize;
+        if order.way == Way::Unreliable && arrivals.messages > 0 {
+            self.raw_len = (arrivals.datagram_bytes / arrivals.messages) as usize;
         }
         let Some(report) = report else { return result.map(drop) };
         report.timeline.extend(samples);
@@ -151,7 +151,15 @@ impl Run<'_> {
         report.add("sent", sprayed.sent as f64, "");
         report.add("unacknowledged", sprayed.unacknowledged as f64, "");
         report.add("far_cpu_message", sprayed.cpu_ns as f64 * 1e-3 / sprayed.sent.max(1) as f64, "us");
-        let (_, used) = self.near.end(self.control)?;
+        let (_, mut used) = self.near.end(self.control)?;
+        // Engines know nothing of the crowd's datagrams, nor of bare ones.
+        used.near.datagrams_in += arrivals.datagrams + arrivals.raw;
+        used.near.trains_in += arrivals.datagrams + arrivals.raw;
+        used.near.datagrams_out += arrivals.answers;
+        used.near.trains_out += arrivals.answers;
+        let bare = if order.way == Way::Raw { sprayed.sent } else { 0 };
+        used.far.datagrams_out += bare;
+        used.far.trains_out += bare;
         report.add_used(&used, seconds);
         match (order.way, sprayed.sent.saturating_sub(count)) {
             // What is reliable arrives.
@@ -189,7 +197,8 @@ fn order_and_wait(control: &Peer, crowd: &Crowd, order: &Order, live: &Live) -> 
                 };
             }
             Err(RecvError::Timeout) if Instant::now() < until => {}
-            Err(RecvError::Timeout) => {
+            // Its shard answers without its application.
+            Err(RecvError::Timeout) if control.ping(PING).is_some() => {
                 return Err("the far side does nothing: it is to be a `dunlin-loadgen far --hub`".into());
             }
             Err(error) => return Err(format!("the far side does not answer: {error}").into()),
@@ -205,7 +214,7 @@ fn gather(
     report: &mut Report,
 ) -> Result<Crowd, Fault> {
     let config = callers::config(node.suite.wanted());
-    let settings = Settings { idle_timeout: IDLE_TIMEOUT, ..config.settings };
+    let settings = Settings { idle_timeout: HUB_IDLE, ..config.settings };
     let plan = Plan {
         id: near.uris[0].id,
         remote: near.remote()?,

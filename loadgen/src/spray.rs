@@ -19,8 +19,10 @@ use crate::crowd::RAW;
 use crate::host;
 use crate::messages::{HEAD_LEN, LOAD, SPRAY, message, number, set_number};
 
-/// Messages that may be on their way at most: reliable ones wait for acknowledgements, up to 25 ms.
+/// Reliable messages that may be on their way at most: they wait for acknowledgements, up to 25 ms.
 const WINDOW: usize = 16_384;
+/// Unreliable ones that may wait for the shard at most.
+const QUEUE: usize = 4_096;
 /// Datagrams of a system call.
 const BATCH: usize = 64;
 /// How long the last acknowledgements may take.
@@ -113,11 +115,12 @@ fn send(peers: &[Peer], (order, reliable): (&Order, bool), sprayed: &mut Sprayed
     let options = SendOptions { channel: CHANNEL, ordered: false, reliable, ..SendOptions::default() };
     let mut load = message(LOAD, order.size);
     let mut rng = Rng::from_number(SEED);
-    let mut under_way: VecDeque<usize> = VecDeque::with_capacity(WINDOW);
+    let window = if reliable { WINDOW } else { QUEUE };
+    let mut under_way: VecDeque<usize> = VecDeque::with_capacity(window);
     let start = Instant::now();
     let end = start + order.span;
     while Instant::now() < end {
-        if under_way.len() == WINDOW && !settle(peers, &mut under_way, end) {
+        if under_way.len() == window && !settle(peers, &mut under_way, end) {
             break;
         }
         let at = draw(&mut rng, peers.len());

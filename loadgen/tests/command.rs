@@ -260,6 +260,16 @@ fn a_full_disk_costs_the_report_and_not_the_figures() {
     assert_eq!(output.status.code(), Some(1));
     assert!(errors_of(&output).contains("cannot write /dev/full: No space left"), "{}", errors_of(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cpu_far"));
+    // Each file that cannot be written is named, and those that can be are.
+    let folder = Folder::new("full");
+    let output = run(&format!(
+        "latency --self --rate 100 --seconds 0.3 --late-max 100 --quiet --html /dev/full --hlog /dev/full --hgrm {}",
+        folder.path("a.hgrm")
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(errors_of(&output).matches("cannot write /dev/full").count(), 2, "{}", errors_of(&output));
+    assert_eq!(errors_of(&output).lines().count(), 1, "{}", errors_of(&output));
+    assert!(folder.read("a.hgrm").contains("#[core at 100/s corrected"));
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = command("idle --self --seconds 0.2").stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -283,6 +293,9 @@ fn a_far_side_that_dies_leaves_what_was_known() {
     for (line, section) in [
         ("throughput --self --seconds 60 --json", "throughput"),
         ("latency --self --rate 300 --seconds 60 --late-max 100 --json", "core at 300/s"),
+        ("ladder --self --from 50 --seconds 60 --late-max 100 --json", "core at 50/s"),
+        ("handshakes --self --parallel 4 --rounds 1000000 --json", "handshakes"),
+        ("sessions --self --sessions 30 --seconds 60 --json", "unreliable"),
     ] {
         let child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut near = Running(child);
@@ -297,7 +310,12 @@ fn a_far_side_that_dies_leaves_what_was_known() {
         let json: Value = serde_json::from_str(&output).unwrap();
         assert_eq!(json["state"], "partial");
         assert!(json["notes"][0].as_str().unwrap().contains("the far side has ended"), "{}", json["notes"]);
-        let figure = if section == "throughput" { "goodput" } else { "answered" };
+        let figure = match section {
+            "throughput" => "goodput",
+            "handshakes" => "count",
+            "unreliable" => "arrived",
+            _ => "answered",
+        };
         assert!(value(&json, section, figure) > 0.0);
         assert!(progress.any(|line| line.unwrap().starts_with("dunlin-loadgen: partial: ")));
     }
