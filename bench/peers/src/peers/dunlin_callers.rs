@@ -14,6 +14,7 @@ use dunlin::entropy::OsEntropy;
 use dunlin::{DunlinUri, Host};
 use dunlin_codec::ids::{InstanceId, NodeId};
 use dunlin_codec::suite::Suite;
+use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
@@ -245,6 +246,7 @@ fn config() -> ShardConfig {
             keepalive: None,
             renew_after: REHANDSHAKE_AFTER,
             key_limits: KeyLimits::default(),
+            congestion: Algorithm::default(),
         },
     }
 }
