@@ -144,7 +144,7 @@ fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
     // What was too long travels again in smaller pieces: 8,900 bytes in eight.
     let lost: u64 =
         lost_by(Cause::Loss) + lost_by(Cause::Burst) + lost_by(Cause::Queue) + 8 * lost_by(Cause::TooLong);
-    let slack = sent / if is_shuffled { 8 } else { 20 };
+    let slack = sent / if is_shuffled { 4 } else { 20 };
     assert!(
         sent < MANY || resent <= 3 * (lost + refused) + slack,
         "I11: {resent} segments sent again, {lost} of {sent} datagrams were lost and {refused} refused"
