@@ -214,7 +214,8 @@ impl<C: Crypto> Node<C> {
     }
 }
 
-fn config(number: u8, shape: &Shape) -> ShardConfig {
+/// A node of one shard; everything in it follows from its number.
+pub(crate) fn config(number: u8, shape: &Shape) -> ShardConfig {
     let large = shape.datagram_len > LARGE_DATAGRAM;
     let key_limits = if large { KeyLimits::for_large_datagrams() } else { KeyLimits::default() };
     ShardConfig {

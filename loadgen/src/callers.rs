@@ -41,6 +41,11 @@ use crate::recorder::histogram;
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+const _: () = assert!(DEADLINE.as_secs() < PATIENCE.as_secs());
+
+/// No call came through for so long: nobody is there any more, and thousands would each wait for their deadline.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// How often callers look at their timers: handshakes are sent again after 250 ms at first.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Sockets told of by one system call.
@@ -109,6 +114,7 @@ impl Callers {
         }
         let mut ready = Vec::with_capacity(READY_MAX);
         let mut swept = Instant::now();
+        let (mut known, mut moved) = (0, swept);
         self.turn_all(&mut called, &mut left)?;
         while called.times.len() + called.failed < count && !interrupt::is_asked() {
             let wait = Timespec { tv_sec: 0, tv_nsec: SWEEP_EVERY.as_nanos() as i64 };
@@ -126,6 +132,11 @@ impl Callers {
                 self.turn_all(&mut called, &mut left)?;
                 live.sent.store(count - left, Ordering::Relaxed);
                 live.arrived.store(called.times.len(), Ordering::Relaxed);
+                if called.times.len() > known {
+                    (known, moved) = (called.times.len(), swept);
+                } else if called.failed > 0 && moved.elapsed() > PATIENCE {
+                    break;
+                }
             }
         }
         Ok(called)
@@ -171,7 +182,7 @@ impl Caller {
         // A caller has one session, and few that linger.
         let limits = Limits { half_open: 1, memory: POOL, strikes: 16, identities: 16, ..Limits::small() };
         Ok(Self {
-            shard: Shard::new(config(calls), identity, OsEntropy, limits),
+            shard: Shard::new(config(calls.suite), identity, OsEntropy, limits),
             socket,
             pool: BlockPool::new(POOL, DATAGRAM_LEN),
             instance: InstanceId::default(),
@@ -278,13 +289,14 @@ impl Caller {
     }
 }
 
-fn config(calls: &Calls) -> ShardConfig {
+/// A caller's node, with everything as engines have it by default.
+pub(crate) fn config(suite: Suite) -> ShardConfig {
     ShardConfig {
         index: 0,
         placement: Placement::new(1, PlacementSeeds::default()),
         steered: true,
         network: Sha256::digest(NETWORK.as_bytes()).into(),
-        suite: calls.suite,
+        suite,
         instance: InstanceId(OsEntropy.array()),
         cookie_root: OsEntropy.array(),
         reset_secret: OsEntropy.array(),

@@ -6,24 +6,32 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use dunlin::{Channel, Engine, Event, Handler, Host, Peer, Reply, SendError, Verdict};
+use dunlin::{Channel, Engine, Event, Handler, Host, NodeId, Peer, Reply, SendError, Verdict};
+use dunlin_codec::ids::SessionId;
 
 use crate::Fault;
 use crate::ledger::Ledger;
 use crate::messages::{
-    BEGIN, BEGIN_ON_CORE, ECHO, ECHO_ON_CORE, END, END_ON_CORE, LOAD, NOTHING, PACED, PACED_ON_CORE, TICK,
-    Tally,
+    BEGIN, BEGIN_ON_CORE, ECHO, ECHO_ON_CORE, END, END_ON_CORE, LOAD, NOTHING, PACED, PACED_ON_CORE, SPRAY,
+    TICK, Tally,
 };
-use crate::near::{cores, pin_to};
+use crate::near::{HUB_IDLE, cores, pin_to};
 use crate::options::{FarOptions, NodeOptions};
 use crate::rally::lock;
+use crate::spray::{Order, spray};
 
 /// All nodes of this process, for their ledger; known when all have started.
 type Nodes = Arc<OnceLock<Vec<Engine>>>;
+
+/// What a hub is to do, and who wants it.
+type Ordered = (NodeId, Order);
+
+/// How often a hub looks for orders.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault> {
     pin_to(&cores(node)?.far)?;
@@ -32,11 +40,18 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
     }
     let nodes = Nodes::default();
     let mut engines = Vec::new();
+    let (orders, ordered) = channel();
+    let orders = options.hub.then_some(orders);
     for _ in 0..options.nodes {
         let listen =
             if engines.is_empty() { options.listen } else { SocketAddr::new(options.listen.ip(), 0) };
-        let wall = Wall { nodes: nodes.clone() };
-        let builder = Engine::builder(node.config(listen, node.shards.max(1))).ephemeral();
+        let wall = Wall { nodes: nodes.clone(), orders: orders.clone() };
+        let mut config = node.config(listen, node.shards.max(1));
+        if options.hub {
+            config.limits.sessions_max = SessionId::SLOTS_MAX;
+            config.transport.idle_timeout = HUB_IDLE;
+        }
+        let builder = Engine::builder(config).ephemeral();
         engines.push(builder.on_message(move || wall.clone()).start()?);
     }
     let engines = nodes.get_or_init(|| engines);
@@ -45,6 +60,11 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+    if options.hub {
+        drop(orders);
+        hub(&engines[0], &ordered);
+        return Ok(());
+    }
     let workers = Workers { nodes: nodes.clone(), idle: Arc::default() };
     for engine in engines.iter().skip(1) {
         let (engine, workers, is_lean) = (engine.clone(), workers.clone(), options.lean);
@@ -73,6 +93,30 @@ fn welcome(engine: &Engine, workers: &Workers, is_lean: bool) {
             Event::Accepted(peer) if !is_lean => workers.serve(peer),
             Event::Stopped => return,
             _ => {}
+        }
+    }
+}
+
+/// Sessions are kept, and sent to on command.
+fn hub(engine: &Engine, ordered: &Receiver<Ordered>) {
+    let mut peers: Vec<Peer> = Vec::new();
+    loop {
+        let first = engine.event_timeout(LOOK_EVERY);
+        for event in first.into_iter().chain(std::iter::from_fn(|| engine.try_event())) {
+            match event {
+                Event::Accepted(peer) => peers.push(peer),
+                Event::Stopped => return,
+                _ => {}
+            }
+        }
+        let Ok((id, order)) = ordered.try_recv() else { continue };
+        peers.retain(|peer| !peer.is_closed());
+        // Whoever orders is told, and nothing else.
+        let (callers, others): (Vec<Peer>, Vec<Peer>) =
+            peers.iter().cloned().partition(|peer| peer.id() == id);
+        let sprayed = spray(&others, &order);
+        for caller in callers {
+            let _ = caller.send(&serde_json::to_vec(&sprayed).expect("numbers can always be written"));
         }
     }
 }
@@ -143,10 +187,23 @@ fn written(ledger: &Ledger) -> Vec<u8> {
 #[derive(Clone)]
 struct Wall {
     nodes: Nodes,
+    /// A hub's, which are done by a thread of its own.
+    orders: Option<Sender<Ordered>>,
 }
 
 impl Handler for Wall {
     fn on_message(&mut self, _channel: Channel, bytes: &[u8], reply: &mut Reply<'_>) -> Verdict {
+        match (bytes.first().copied(), &self.orders) {
+            (Some(SPRAY), Some(orders)) => {
+                if let Some(order) = Order::read(bytes) {
+                    let _ = orders.send((reply.peer(), order));
+                }
+                return Verdict::Handled;
+            }
+            // Nobody takes what a hub's peers say.
+            (Some(LOAD | ECHO | PACED | BEGIN | END | TICK), Some(_)) => return Verdict::Handled,
+            _ => {}
+        }
         match bytes.first().copied() {
             Some(ECHO_ON_CORE | PACED_ON_CORE) => drop(reply.send(bytes)),
             Some(NOTHING) => {}

@@ -1,11 +1,9 @@
 //! Sessions opened and closed: from the call to the session, one after the other or many callers side by side.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dunlin::{ConnectOptions, DunlinUri, Early, EarlyData, Host, SendOptions};
-use dunlin_codec::suite::Suite;
+use dunlin::{ConnectOptions, DunlinUri, Early, EarlyData, SendOptions};
 use hdrhistogram::Histogram;
 
 use crate::Fault;
@@ -14,7 +12,7 @@ use crate::interrupt;
 use crate::live::{Live, Scene, Watch};
 use crate::messages::{NOTHING, message};
 use crate::near::Near;
-use crate::options::{Cipher, NodeOptions, ShakingOptions};
+use crate::options::{NodeOptions, ShakingOptions};
 use crate::recorder::histogram;
 use crate::report::Report;
 
@@ -78,6 +76,11 @@ pub(crate) fn run(
     report.add("cpu_both", cpu_us(used.near.cpu_ns + used.far.cpu_ns), "us");
     report.add("cpu_near", cpu_us(used.near.cpu_ns), "us");
     report.add("cpu_far", cpu_us(used.far.cpu_ns), "us");
+    // The responder's core alone, as if it did nothing else: its thread's time, sessions' ends included.
+    if used.far.shards_cpu_ns > 0 {
+        report.add("responder_rate", count * 1e9 / used.far.shards_cpu_ns as f64, "/s");
+        report.add("cpu_responder", cpu_us(used.far.shards_cpu_ns), "us");
+    }
     report.add("far_busy", used.far.cpu_ns as f64 * 1e-7 / seconds, "% of a core");
     report.add("cookies", used.far.cookies as f64, "");
     report.add_used(&used, seconds);
@@ -96,15 +99,9 @@ fn name_of(options: &ShakingOptions) -> &'static str {
 }
 
 fn calls(near: &Near, node: &NodeOptions, options: &ShakingOptions) -> Result<Calls, Fault> {
-    let uri = &near.uris[0];
-    let remote = match uri.host {
-        Host::V4(address) => SocketAddr::from((address, uri.port)),
-        Host::V6(address) => SocketAddr::from((address, uri.port)),
-        Host::Name(_) => return Err("the far side's name was not looked up".into()),
-    };
-    let suite = if matches!(node.suite, Cipher::Chacha) { Suite::ChaChaPoly } else { Suite::AesGcm };
     let early = options.zero_rtt.then(|| message(NOTHING, EARLY_LEN));
-    Ok(Calls { id: uri.id.filter(|_| !options.cookies), remote, early, suite })
+    let id = near.uris[0].id.filter(|_| !options.cookies);
+    Ok(Calls { id, remote: near.remote()?, early, suite: node.suite.wanted() })
 }
 
 fn shake(

@@ -14,6 +14,20 @@ pub(crate) fn cpu_ns() -> u64 {
     cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64
 }
 
+/// CPU time of those threads of this process that are shards, by their name, in nanoseconds; 0 where the kernel does not tell.
+pub(crate) fn shards_cpu_ns() -> u64 {
+    let mut sum = 0;
+    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if name.starts_with("shard-") {
+            let times = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            // Nanoseconds on a core, nanoseconds of waiting for one, turns.
+            sum += times.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    sum
+}
+
 /// Context switches of all threads: of their own accord, and forced.
 pub(crate) fn switches() -> [u64; 2] {
     let mut sums = [0; 2];
@@ -125,6 +139,29 @@ mod tests {
             std::thread::yield_now();
         }
         ended.wait().unwrap();
+    }
+
+    /// A thread is a shard by its name, and only its own time counts.
+    #[test]
+    fn a_shards_time_is_told_from_the_process() {
+        let (started, start) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let before = shards_cpu_ns();
+        let shard = std::thread::Builder::new().name("shard-7".to_owned()).spawn(move || {
+            let busy = std::time::Instant::now();
+            while busy.elapsed() < std::time::Duration::from_millis(5) {
+                std::hint::black_box(cpu_ns());
+            }
+            // What it used is accounted for when it stops running.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            started.send(()).unwrap();
+            let _ = stopped.recv();
+        });
+        start.recv().unwrap();
+        let used = shards_cpu_ns() - before;
+        assert!(used > 0 && used <= cpu_ns(), "{used}");
+        drop(stop);
+        shard.unwrap().join().unwrap();
     }
 
     #[test]

@@ -81,6 +81,8 @@ impl Climb {
 
 /// What a rate is called that holds.
 const HOLDS: &str = "holds";
+/// What a rate is called whose run ended early.
+const CUT_OFF: &str = "cut off: nothing is known of it";
 
 pub(crate) fn run(near: &mut Near, climb: &Climb, load: &Load<'_>, report: &mut Report) -> Result<(), Fault> {
     climb.check()?;
@@ -92,10 +94,15 @@ pub(crate) fn run(near: &mut Near, climb: &Climb, load: &Load<'_>, report: &mut 
     for _ in 0..RATES_MAX {
         let Some(rate) = climb.next(bracket, halvings).filter(|_| !interrupt::is_asked()) else { break };
         halvings += u32::from(bracket.broke.is_some());
-        match step(near, &peers, (climb, load), rate) {
-            Ok((mut outcome, verdict)) => {
+        match step(near, &peers, load, rate) {
+            Ok((mut outcome, ended)) => {
+                let verdict = if ended.is_ok() { climb.verdict(&outcome) } else { CUT_OFF };
                 table += &row(&outcome, verdict);
                 outcome.add_to(report);
+                if ended.is_err() {
+                    result = ended;
+                    break;
+                }
                 bracket.learn(rate, verdict == HOLDS);
             }
             Err(fault) => {
@@ -119,17 +126,15 @@ pub(crate) fn run(near: &mut Near, climb: &Climb, load: &Load<'_>, report: &mut 
     result
 }
 
+/// One rate, and what ended it early.
 fn step(
     near: &mut Near,
     peers: &[Peer],
-    (climb, load): (&Climb, &Load<'_>),
+    load: &Load<'_>,
     rate: f64,
-) -> Result<(Outcome, &'static str), Fault> {
+) -> Result<(Outcome, Result<(), Fault>), Fault> {
     let load = Load { section: format!("{} at {rate}/s", load.over.name()), rate, ..load.clone() };
-    let (outcome, result) = paced::run(near, peers, &load)?;
-    result?;
-    let verdict = climb.verdict(&outcome);
-    Ok((outcome, verdict))
+    paced::run(near, peers, &load)
 }
 
 fn header() -> String {

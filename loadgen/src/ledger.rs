@@ -27,6 +27,8 @@ macro_rules! counts {
 counts! {
     /// CPU time of all threads in nanoseconds.
     cpu_ns,
+    /// CPU time of the shards' threads alone in nanoseconds.
+    shards_cpu_ns,
     /// Times that a thread slept.
     switches_voluntary,
     /// Times that a thread had to make way.
@@ -108,8 +110,13 @@ impl Ledger {
 /// This process's numbers; the shards' are those of their last pause.
 pub(crate) fn counts(engines: &[Engine]) -> Counts {
     let [switches_voluntary, switches_involuntary] = host::switches();
-    let mut counts =
-        Counts { cpu_ns: host::cpu_ns(), switches_voluntary, switches_involuntary, ..Counts::default() };
+    let mut counts = Counts {
+        cpu_ns: host::cpu_ns(),
+        shards_cpu_ns: host::shards_cpu_ns(),
+        switches_voluntary,
+        switches_involuntary,
+        ..Counts::default()
+    };
     for engine in engines {
         add_engine(&mut counts, engine);
     }

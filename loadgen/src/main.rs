@@ -8,6 +8,7 @@
 mod ablate;
 mod callers;
 mod compare;
+mod crowd;
 mod fanout;
 mod far;
 mod handshakes;
@@ -28,7 +29,9 @@ mod rally;
 mod recorder;
 mod report;
 mod selftest;
+mod sessions;
 mod soak;
+mod spray;
 mod throughput;
 mod writing;
 

@@ -15,6 +15,7 @@ use crate::near::{Crew, Near};
 use crate::options::{Command, NearOptions, NodeOptions, Options, Over, PacedOptions};
 use crate::paced::{self, Load};
 use crate::report::{Report, State};
+use crate::sessions;
 use crate::soak::{self, Bounds};
 use crate::throughput::{self, Flood};
 use crate::writing;
@@ -64,6 +65,7 @@ fn finish(report: &Report, options: &NearOptions) -> Result<(), Fault> {
 /// A mode's name, its target, and whom it needs.
 fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
     let crew = Crew::default();
+    let hub = Crew { is_lean: true, is_hub: true, ..crew };
     Some(match command {
         Command::Throughput { near, .. } => ("throughput", near, crew),
         Command::Messages { near, .. } => ("messages", near, crew),
@@ -72,7 +74,9 @@ fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
         Command::Soak { near, paced, .. } => ("soak", near, Crew { engines: paced.sessions, ..crew }),
         Command::Fanout { near, peers, .. } => ("fanout", near, Crew { nodes: *peers, ..crew }),
         Command::Handshakes { near, .. } => ("handshakes", near, Crew { is_lean: true, ..crew }),
-        Command::Idle { near } => ("idle", near, crew),
+        Command::Sessions { near, .. } => ("sessions", near, hub),
+        Command::Idle { near, quiet } if quiet.sessions == 1 => ("idle", near, crew),
+        Command::Idle { near, .. } => ("idle", near, hub),
         _ => return None,
     })
 }
@@ -107,7 +111,15 @@ fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<()
             let bounds = Bounds { growth_max: *growth_max, drift_max: *drift_max };
             soak::run(near, &bounds, &load("soak", (Over::Core, *rate), (options, paced)), report)
         }
-        Command::Idle { near: options } => throughput::idle(near, span(options), report),
+        Command::Sessions { near: options, many } => {
+            sessions::run(near, node, (many, span(options), options.quiet), report)
+        }
+        Command::Idle { near: options, quiet } if quiet.sessions == 1 => {
+            throughput::idle(near, span(options), report)
+        }
+        Command::Idle { near: options, quiet } => {
+            sessions::idle(near, node, (quiet, span(options), options.quiet), report)
+        }
         _ => Err("this command measures nothing".into()),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) const END_ON_CORE: u8 = 8;
 pub(crate) const PACED: u8 = 9;
 /// As `ECHO_ON_CORE`, with the times of a schedule in it.
 pub(crate) const PACED_ON_CORE: u8 = 10;
+/// A hub sends to all its other peers, as the message says, and answers with what became of it.
+pub(crate) const SPRAY: u8 = 11;
 
 /// Bytes of the shortest message with the times of a schedule: a head and when it left.
 pub(crate) const PACED_LEN: usize = HEAD_LEN + 8;

@@ -24,6 +24,8 @@ use crate::recorder::Recorder;
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long hubs, and whoever orders them, keep sessions on which nothing happens.
+pub(crate) const HUB_IDLE: Duration = Duration::from_secs(3_600);
 /// Longer than any shard spins.
 const REST: Duration = Duration::from_millis(20);
 /// More cores than this are not looked for.
@@ -60,11 +62,13 @@ pub(crate) struct Crew {
     pub(crate) nodes: usize,
     /// Whether the far side's handlers alone answer.
     pub(crate) is_lean: bool,
+    /// Whether it keeps sessions and sends to them on command.
+    pub(crate) is_hub: bool,
 }
 
 impl Default for Crew {
     fn default() -> Self {
-        Self { engines: 1, nodes: 1, is_lean: false }
+        Self { engines: 1, nodes: 1, is_lean: false, is_hub: false }
     }
 }
 
@@ -99,6 +103,10 @@ impl Near {
             courses.push(striker.course.clone());
             let mut config = node.config(unspecified(&uris), 1);
             config.transport.handshake_deadline = HANDSHAKE;
+            if crew.is_hub {
+                // Whoever gives orders says nothing while a crowd calls.
+                config.transport.idle_timeout = HUB_IDLE;
+            }
             engines.push(Engine::builder(config).ephemeral().on_message(move || striker.clone()).start()?);
         }
         Ok(Self { engines, uris, rally, courses, cores, is_lean: crew.is_lean, before: None, far })
@@ -123,9 +131,24 @@ impl Near {
         Ok(engine.connect_with(uri, &ConnectOptions::default())?.peer)
     }
 
+    /// Where the first node is.
+    pub(crate) fn remote(&self) -> Result<SocketAddr, Fault> {
+        let uri = &self.uris[0];
+        match uri.host {
+            Host::V4(address) => Ok(SocketAddr::from((address, uri.port))),
+            Host::V6(address) => Ok(SocketAddr::from((address, uri.port))),
+            Host::Name(_) => Err("the far side's name was not looked up".into()),
+        }
+    }
+
     /// The far side's process, if it is ours.
     pub(crate) fn far_process(&self) -> Option<u32> {
         self.far.as_ref().map(|far| far.0.id())
+    }
+
+    /// The far side's process was ours and has ended.
+    pub(crate) fn has_far_died(&self) -> bool {
+        self.far_process().is_some_and(|process| !host::is_alive(process))
     }
 
     /// What went wrong, and whether the far side has died of it.
@@ -143,6 +166,11 @@ impl Near {
         std::thread::sleep(REST);
     }
 
+    /// The far side's numbers now.
+    pub(crate) fn ledger(&self, peer: &Peer) -> Result<Ledger, Fault> {
+        ask(peer, if self.is_lean { END_ON_CORE } else { END })
+    }
+
     /// Counting begins on both sides.
     pub(crate) fn begin(&mut self, peer: &Peer) -> Result<(), Fault> {
         let far = ask(peer, if self.is_lean { BEGIN_ON_CORE } else { BEGIN })?;
@@ -153,7 +181,7 @@ impl Near {
 
     /// Everything sent so far has been counted: the far side's ledger, and what was used since `begin`.
     pub(crate) fn end(&mut self, peer: &Peer) -> Result<(Ledger, Used), Fault> {
-        let far = ask(peer, if self.is_lean { END_ON_CORE } else { END })?;
+        let far = self.ledger(peer)?;
         let near = ledger::counts(&self.engines);
         let before = self.before.take().ok_or("nothing was begun")?;
         let used = Used {
@@ -195,7 +223,7 @@ impl FarProcess {
         let program = std::env::current_exe()?;
         let mut command = Command::new(program);
         command.arg("far").args(node.to_arguments()).args(["--nodes", &crew.nodes.to_string()]);
-        command.args(crew.is_lean.then_some("--lean"));
+        command.args(crew.is_lean.then_some("--lean")).args(crew.is_hub.then_some("--hub"));
         // A Ctrl-C on the terminal is for us: the far side still has to tell its numbers.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut far = Self(command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?);

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin::Config;
 use dunlin::config::{Backend, ByteSize, Congestion, Spin, SuiteChoice};
+use dunlin::socket::probe::IoChoice;
+use dunlin_codec::suite::Suite;
 
 /// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
@@ -126,6 +128,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 500.0, value_name = "RATE")]
         rate: f64,
     },
+    /// Messages to randomly drawn peers over many sessions at once, beside bare sendmmsg to the same addresses.
+    Sessions {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        many: ManyOptions,
+    },
     /// A steady schedule for hours: whether memory stays bounded and latency where it was.
     Soak {
         #[command(flatten)]
@@ -142,10 +151,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 50.0, value_name = "PERCENT")]
         drift_max: f64,
     },
-    /// What a node with one quiet session takes of a core.
+    /// What a node with quiet sessions takes: of a core with one, of memory for each with many.
     Idle {
         #[command(flatten)]
         near: NearOptions,
+        #[command(flatten)]
+        quiet: QuietOptions,
     },
     /// Two runs' JSON, figure by figure. Exit code 0: nothing worse; 1: something is; 2: they cannot be compared.
     Compare {
@@ -233,6 +244,40 @@ pub(crate) struct PacedOptions {
     pub(crate) seed: u64,
 }
 
+/// How many sessions, and what travels on them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManyOptions {
+    /// Sessions, each with an identity and an address of its own.
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    pub(crate) sessions: usize,
+    /// Ports that they share; a target that is not on loopback has one for each session.
+    #[arg(long, default_value_t = 4, value_name = "COUNT")]
+    pub(crate) ports: usize,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 1_024, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Rounds, each with every way of sending for --seconds; every other one the other way round.
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// Reliable messages too.
+    #[arg(long)]
+    pub(crate) reliable: bool,
+}
+
+/// How many quiet sessions.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QuietOptions {
+    /// Sessions; with more than one each has an identity and an address of its own.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) sessions: usize,
+    /// Ports that they share; a target that is not on loopback has one for each session.
+    #[arg(long, default_value_t = 4, value_name = "COUNT")]
+    pub(crate) ports: usize,
+    /// How long many sessions rest before memory is looked at: what handshakes need is kept for 10 s.
+    #[arg(long, default_value_t = 12.0, value_name = "SECONDS")]
+    pub(crate) settle: f64,
+}
+
 /// Which handshakes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShakingOptions {
@@ -282,6 +327,9 @@ pub(crate) struct FarOptions {
     /// No application thread waits for sessions: handlers alone answer.
     #[arg(long)]
     pub(crate) lean: bool,
+    /// As --lean, and sessions are kept and sent to on command: for `sessions` and for `idle` with many.
+    #[arg(long)]
+    pub(crate) hub: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -336,6 +384,24 @@ pub(crate) enum Work {
     Messages,
     /// Closed-loop round trips between handlers.
     Latency,
+}
+
+impl Cipher {
+    /// What a shard that has no configuration asks for.
+    pub(crate) fn wanted(self) -> Suite {
+        if matches!(self, Self::Chacha) { Suite::ChaChaPoly } else { Suite::AesGcm }
+    }
+}
+
+impl Io {
+    /// What a crowd's sockets are driven by.
+    pub(crate) fn choice(self) -> IoChoice {
+        match self {
+            Self::Auto => IoChoice::Auto,
+            Self::Uring => IoChoice::Uring,
+            Self::Mmsg => IoChoice::Mmsg,
+        }
+    }
 }
 
 impl Over {
@@ -432,7 +498,7 @@ mod tests {
     #[test]
     fn json_goes_to_the_output_or_to_a_file() {
         let json_of = |line: &[&str]| match Options::try_parse_from(line).unwrap().command {
-            Command::Idle { near } => (near.json, near.uri),
+            Command::Idle { near, .. } => (near.json, near.uri),
             _ => (None, Vec::new()),
         };
         let target = vec!["127.0.0.1:1".to_owned()];

@@ -116,7 +116,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 /// Which way a figure is better, where that is plain.
 pub(crate) fn better(name: &str, unit: &str) -> Option<&'static str> {
-    const HIGHER: [&str; 6] = ["goodput", "messages", "rate", "achieved", "knee", "deliveries"];
+    const HIGHER: [&str; 7] =
+        ["goodput", "messages", "rate", "achieved", "knee", "deliveries", "responder_rate"];
     const COSTS: [&str; 3] = ["us", "us/datagram", "%"];
     const SPEEDS: [&str; 2] = ["Gbit/s", "M/s"];
     match (name, unit) {

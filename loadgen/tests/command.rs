@@ -73,6 +73,14 @@ impl Drop for Running {
     }
 }
 
+/// A far side that was started by hand, and its URI.
+fn far(line: &str) -> (Running, String) {
+    let mut far = Running(command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut uri = String::new();
+    BufReader::new(far.0.stdout.take().unwrap()).read_line(&mut uri).unwrap();
+    (far, uri.trim().to_owned())
+}
+
 #[test]
 fn a_schedule_over_several_sessions_is_answered_and_written_in_every_form() {
     let folder = Folder::new("forms");
@@ -130,6 +138,10 @@ fn every_kind_of_handshake_is_shaken_by_many_callers() {
         let json = json_of(&format!("handshakes --self --parallel 8 --rounds 64 {flags} --json"));
         assert_eq!(value(&json, section, "count"), 64.0);
         assert!(value(&json, section, "cpu_far") > 0.0);
+        // The responder's thread is part of its process.
+        let responder = value(&json, section, "cpu_responder");
+        assert!(responder > 0.0 && responder <= value(&json, section, "cpu_far") * 1.01, "{responder}");
+        assert!(value(&json, section, "responder_rate") > 0.0);
         if section == "handshakes_0rtt" {
             assert_eq!(value(&json, section, "early_accepted"), 100.0);
         }
@@ -139,6 +151,57 @@ fn every_kind_of_handshake_is_shaken_by_many_callers() {
     }
     let json = json_of("handshakes --self --rounds 20 --json");
     assert_eq!(value(&json, "handshakes", "count"), 20.0);
+}
+
+#[test]
+fn many_sessions_are_sent_to_beside_bare_datagrams() {
+    let json = json_of(
+        "sessions --self --sessions 300 --ports 3 --shards 2 --rounds 2 --reliable --seconds 0.3 --json --quiet",
+    );
+    assert_eq!(value(&json, "sessions", "sessions"), 300.0);
+    for way in ["unreliable", "reliable", "sendmmsg"] {
+        let rates = json["figures"][way]["rate"]["values"].as_array().unwrap();
+        assert_eq!(rates.len(), 2, "{way}");
+        assert!(value(&json, way, "arrived") > 0.0 && value(&json, way, "far_cpu_message") > 0.0, "{way}");
+        assert!(value(&json, way, "arrived") <= value(&json, way, "sent"), "{way}");
+        assert!(value(&json, way, "udp_RcvbufErrors") >= 0.0, "{way}");
+    }
+    assert_eq!(value(&json, "reliable", "arrived"), value(&json, "reliable", "sent"));
+    assert_eq!(value(&json, "reliable", "unacknowledged"), 0.0);
+    // As long as what carries a message of 1 KiB.
+    assert!((1_024.0..1_200.0).contains(&value(&json, "sendmmsg", "datagram_size")));
+    for ratio in ["unreliable_of_sendmmsg", "reliable_of_sendmmsg", "unreliable_by_cpu", "reliable_by_cpu"] {
+        assert!(value(&json, "ratios", ratio) > 0.0, "{ratio}");
+    }
+}
+
+#[test]
+fn memory_of_idle_sessions_is_told_of_both_sides() {
+    let json = json_of("idle --self --sessions 400 --settle 0.2 --seconds 0.3 --json --quiet");
+    // And the session that gives orders.
+    assert_eq!(value(&json, "idle", "far_sessions"), 401.0);
+    for figure in ["far_session", "near_node_and_session", "far_resident"] {
+        assert!(value(&json, "idle", figure) > 0.0, "{figure}");
+    }
+}
+
+#[test]
+fn a_far_side_that_keeps_no_sessions_is_said() {
+    let (_far, uri) = far("far --lean");
+    let output = run(&format!("sessions {uri} --sessions 3 --seconds 0.1"));
+    assert_eq!(output.status.code(), Some(1));
+    let errors = errors_of(&output);
+    assert!(errors.contains("dunlin-loadgen far --hub"), "{errors}");
+}
+
+/// A target that was started by hand, and more than one round against it.
+#[test]
+fn a_hub_is_used_again() {
+    let (_far, uri) = far("far --hub");
+    for _ in 0..2 {
+        let json = json_of(&format!("sessions {uri} --sessions 20 --rounds 1 --seconds 0.1 --json --quiet"));
+        assert!(value(&json, "unreliable", "arrived") > 0.0);
+    }
 }
 
 #[test]
@@ -175,14 +238,8 @@ fn nobody_there_and_the_wrong_key_are_said() {
     assert!(errors_of(&nobody).contains("no answer"), "{}", errors_of(&nobody));
     assert_eq!(errors_of(&nobody).lines().count(), 1, "{}", errors_of(&nobody));
 
-    let start = |line: &str| {
-        let mut far = Running(command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
-        let mut uri = String::new();
-        BufReader::new(far.0.stdout.take().unwrap()).read_line(&mut uri).unwrap();
-        (far, uri.trim().to_owned())
-    };
-    let (_first, own) = start("far");
-    let (_second, other) = start("far");
+    let (_first, own) = far("far");
+    let (_second, other) = far("far");
     let (id, _) = other.split_once('@').unwrap();
     let (_, address) = own.split_once('@').unwrap();
     let wrong = run(&format!("idle {id}@{address}"));
@@ -203,6 +260,16 @@ fn a_full_disk_costs_the_report_and_not_the_figures() {
     assert_eq!(output.status.code(), Some(1));
     assert!(errors_of(&output).contains("cannot write /dev/full: No space left"), "{}", errors_of(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cpu_far"));
+    // Each file that cannot be written is named, and those that can be are.
+    let folder = Folder::new("full");
+    let output = run(&format!(
+        "latency --self --rate 100 --seconds 0.3 --late-max 100 --quiet --html /dev/full --hlog /dev/full --hgrm {}",
+        folder.path("a.hgrm")
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(errors_of(&output).matches("cannot write /dev/full").count(), 2, "{}", errors_of(&output));
+    assert_eq!(errors_of(&output).lines().count(), 1, "{}", errors_of(&output));
+    assert!(folder.read("a.hgrm").contains("#[core at 100/s corrected"));
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = command("idle --self --seconds 0.2").stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -226,6 +293,9 @@ fn a_far_side_that_dies_leaves_what_was_known() {
     for (line, section) in [
         ("throughput --self --seconds 60 --json", "throughput"),
         ("latency --self --rate 300 --seconds 60 --late-max 100 --json", "core at 300/s"),
+        ("ladder --self --from 50 --seconds 60 --late-max 100 --json", "core at 50/s"),
+        ("handshakes --self --parallel 4 --rounds 1000000 --json", "handshakes"),
+        ("sessions --self --sessions 30 --seconds 60 --json", "unreliable"),
     ] {
         let child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut near = Running(child);
@@ -240,7 +310,12 @@ fn a_far_side_that_dies_leaves_what_was_known() {
         let json: Value = serde_json::from_str(&output).unwrap();
         assert_eq!(json["state"], "partial");
         assert!(json["notes"][0].as_str().unwrap().contains("the far side has ended"), "{}", json["notes"]);
-        let figure = if section == "throughput" { "goodput" } else { "answered" };
+        let figure = match section {
+            "throughput" => "goodput",
+            "handshakes" => "count",
+            "unreliable" => "arrived",
+            _ => "answered",
+        };
         assert!(value(&json, section, figure) > 0.0);
         assert!(progress.any(|line| line.unwrap().starts_with("dunlin-loadgen: partial: ")));
     }

@@ -211,6 +211,29 @@ fn a_node_that_wants_none_refuses() {
     }
 }
 
+/// Early data that was refused as the clock was wrong arrives after the handshake; when the clock is set and somebody sends the
+/// same Hello once more, it does not arrive again.
+/// spec: atp/refused-once
+#[test]
+fn what_was_refused_is_never_taken_later() {
+    for shards in [1, 4] {
+        let mut world = World::from_seed(seed());
+        let near = world.add_node();
+        let far = world.add_node_with(NodeSettings { shards, ..NodeSettings::default() });
+        world.jump_clock(far, -61_000);
+        world.link(near, far).record();
+        assert_eq!(connect_early(&mut world, near, far, None), Some(EarlyData::Refused));
+        let hello = world.link(near, far).take_recorded().swap_remove(0);
+        world.jump_clock(far, 61_000);
+        world.run_for(seconds(11));
+        let before = world.stats(far).early_data_accepted;
+        world.inject(far, "203.0.113.9:999".parse().unwrap(), &hello);
+        world.run_for(millis(100));
+        assert_eq!(world.stats(far).early_data_accepted, before);
+        assert_eq!(world.received(far).len(), 1);
+    }
+}
+
 /// A register that is full refuses: it never forgets instead.
 #[test]
 fn a_full_register_refuses() {

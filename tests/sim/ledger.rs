@@ -269,7 +269,12 @@ impl Ledger {
         }
         let key = (from, to, channel.0, print_of(bytes));
         let candidates = self.by_bytes.get(&key).map_or(&[][..], Vec::as_slice);
-        let fewest = candidates.iter().copied().min_by_key(|entry| self.records[*entry].delivered);
+        // Of equal messages the one that its sender took back is meant last.
+        let order = |entry: &usize| {
+            let record = &self.records[*entry];
+            (record.delivered, record.outcome == Some(Outcome::Abandoned))
+        };
+        let fewest = candidates.iter().copied().min_by_key(order);
         let Some(entry) = fewest else {
             panic!("I3: {to:?} got {} bytes on {channel:?} that {from:?} never sent", bytes.len());
         };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
+use dunlin_bench::callgrind;
 use dunlin_bench::pair::{Costs, Pair, Shape};
 use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::HEADER_LEN;
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
         println!("units {}", run(count, args.rounds));
         return ExitCode::SUCCESS;
     }
-    match valgrind_version() {
+    match callgrind::version() {
         Ok(version) => compare(&version, args.write),
         Err(why) => {
             println!("SKIPPED valgrind: instructions are not counted: {why}");
@@ -151,17 +152,12 @@ fn change(before: u64, now: u64) -> f64 {
     (now as f64 - before as f64) / before as f64 * 100.0
 }
 
-fn valgrind_version() -> Result<String, String> {
-    let output = Command::new("valgrind").arg("--version").output().map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 /// Two lines: what the table is, and what it was counted with.
 fn header(valgrind: &str) -> String {
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map_or_else(|_| "rustc unknown".into(), |output| output.stdout);
     let rustc = String::from_utf8_lossy(&rustc).trim().to_owned();
-    let features = run_under("none", Count::Seal, 1, &[])
+    let features = callgrind::run_under("none", &[], &arguments(Count::Seal, 1))
         .ok()
         .and_then(|output| output.lines().find_map(|line| line.strip_prefix("features ").map(str::to_owned)));
     let features = features.unwrap_or_else(|| "unknown instructions".to_owned());
@@ -190,30 +186,13 @@ fn measure(count: Count) -> Result<u64, String> {
 
 /// Instructions and units of one run.
 fn counted(count: Count, rounds: u64) -> Result<(u64, u64), String> {
-    let mut options = vec!["--callgrind-out-file=/dev/null".to_owned(), "--collect-atstart=no".to_owned()];
-    options.extend(count.functions().iter().map(|function| format!("--toggle-collect={function}")));
-    let output = run_under("callgrind", count, rounds, &options)?;
-    let number = |mark: &str| {
-        let line = output.lines().find_map(|line| line.split_once(mark).map(|(_, rest)| rest.trim()))?;
-        line.parse().ok()
-    };
-    let instructions = number("Collected :").ok_or_else(|| format!("callgrind says: {output}"))?;
-    Ok((instructions, number("units ").ok_or("the run says nothing")?))
+    let (instructions, output) = callgrind::count(count.functions(), &arguments(count, rounds))?;
+    Ok((instructions, callgrind::number_behind(&output, "units ").ok_or("the run says nothing")?))
 }
 
-/// What this program and valgrind print when it runs one path.
-fn run_under(tool: &str, count: Count, rounds: u64, options: &[String]) -> Result<String, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let output = Command::new("valgrind")
-        .arg(format!("--tool={tool}"))
-        .args(options)
-        .arg(program)
-        .args(["--run", &name_of(count), "--rounds", &rounds.to_string()])
-        .output()
-        .map_err(|error| error.to_string())?;
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-    if output.status.success() { Ok(text) } else { Err(text) }
+/// What makes this program run one path.
+fn arguments(count: Count, rounds: u64) -> Vec<String> {
+    ["--run", &name_of(count), "--rounds", &rounds.to_string()].map(str::to_owned).to_vec()
 }
 
 /// Does the work and says how many units it was.

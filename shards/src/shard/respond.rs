@@ -245,6 +245,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return self.welcome(arrival, (*hello.e(), caller), responder, (EarlyAnswer::None, &[]));
         };
         if !self.may_accept_early(&payload, now) || self.responders.waiting.len() >= STRIKES_WAITING_MAX {
+            self.strike_refused(hello.e());
             return self.welcome(arrival, (*hello.e(), caller), responder, (EarlyAnswer::Refused, &[]));
         }
         let waiting =
@@ -287,6 +288,21 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn remember(&mut self, e: [u8; 32], state: Answering<C>) {
         if let Some(reserved) = self.responders.insert(e, state, self.around.now.instant) {
             drop(self.table.free(reserved));
+        }
+    }
+
+    /// What is refused now travels again in the session. It must not be taken from the same Hello later: when our clock was set, or
+    /// the register has less to do.
+    // spec: atp/refused-once
+    fn strike_refused(&mut self, e: &[u8; 32]) {
+        if !self.config.zero_rtt {
+            return;
+        }
+        let owner = self.config.placement.of_key(e).0;
+        if owner == self.config.index {
+            self.responders.strike(e, owner, self.around.now.instant);
+        } else {
+            self.around.mail.push_back((Destination::Shard(owner), Mail::Strike { e: *e }));
         }
     }
 
