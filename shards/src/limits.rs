@@ -262,3 +262,5 @@ pub const PATH_HEARD_MAX: usize = 48;
 pub const SEARCHES_MAX: usize = 64;
 /// A session that was opened for a question is closed when it was unused for so long.
 pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);
+/// Notices that wait for the application before words of peers are dropped.
+pub const NOTICES_WAITING_MAX: usize = 4_096;

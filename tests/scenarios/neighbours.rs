@@ -8,7 +8,7 @@ use dunlin_codec::record::Key;
 use dunlin_codec::transmission::Compression;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::event::Ticket;
-use dunlin_shards::limits::REQUEST_TIMEOUT;
+use dunlin_shards::limits::{NOTICES_WAITING_MAX, REQUEST_TIMEOUT};
 use dunlin_shards::messages::conversation::{Asked, Fact, Farewell, Methods, Outcome, Reply};
 use dunlin_shards::neighbours::Notice;
 use dunlin_tests::{NodeIndex, World};
@@ -236,4 +236,25 @@ fn a_peer_that_restarts_is_met_again() {
         _ => None,
     });
     assert_eq!(found.expect("it ended")[0].id(), far_id);
+}
+
+/// An application that does not read keeps a bounded number of words; the node goes on.
+/// spec: p2p/neighbours
+#[test]
+fn words_that_nobody_reads_are_bounded() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = talking_pair(&mut world);
+    world.notices(far);
+    let word = Encoded::parse(&[0xa1, b'w']).expect("a str");
+    let count = NOTICES_WAITING_MAX + 904;
+    for ticket in 0..count as u64 {
+        ask(&mut world, (near, far), ticket, &Request::Speak(word));
+        if ticket % 100 == 99 {
+            world.run_for(millis(200));
+        }
+    }
+    world.run_for(seconds(1));
+    assert_eq!(world.neighbours(far, |neighbours, _| neighbours.unread()), 904);
+    assert_eq!(world.notices(far).len(), NOTICES_WAITING_MAX);
+    assert!(outcomes(&mut world, near).iter().all(|(_, outcome)| outcome.ack().is_some()));
 }

@@ -118,6 +118,8 @@ pub struct Neighbours {
     tick_at: Instant,
     letters: VecDeque<Letter>,
     notices: VecDeque<Notice>,
+    /// Words that were dropped because nobody read those before them.
+    unread: u64,
 }
 
 impl Neighbours {
@@ -143,6 +145,7 @@ impl Neighbours {
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
             notices: VecDeque::new(),
+            unread: 0,
             bench: Bench::new(terms),
         }
     }
@@ -151,6 +154,12 @@ impl Neighbours {
     #[must_use]
     pub const fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Words of peers that were dropped because the application did not read those before them.
+    #[must_use]
+    pub const fn unread(&self) -> u64 {
+        self.unread
     }
 
     /// What is said with a peer, and the bench that it needs; call [`Self::on_said`] afterwards.

@@ -18,7 +18,7 @@ use crate::dht::contact::{Contact, is_public};
 use crate::dht::space::Space;
 use crate::dht::table::Audience;
 use crate::event::Ticket;
-use crate::limits::TALK_UNUSED_MAX;
+use crate::limits::{NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
 use crate::mail::Mail;
 use crate::messages::conversation::{Asked, Conversation, Fact, Taken, Words};
 use crate::time::{Instant, Now};
@@ -252,12 +252,19 @@ impl Neighbours {
             Fact::Asked { request, what: Asked::Link(is_link) } => {
                 self.decide_link(session, request, is_link)
             }
+            // An application that does not read is asked no more.
+            Fact::Asked { request, .. } if self.notices.len() >= NOTICES_WAITING_MAX => {
+                talk.conversation.refuse(&mut self.bench, request, Reason::Busy);
+            }
             Fact::Asked { request, what } => self.notices.push_back(Notice::Asked { peer, request, what }),
             Fact::Answered { ticket, outcome } if Self::is_ours(ticket) => {
                 self.on_errand_answered(ticket, &outcome);
             }
             Fact::Answered { ticket, outcome } => {
                 self.notices.push_back(Notice::Answered { ticket, outcome });
+            }
+            Fact::Told { .. } | Fact::Carried { .. } if self.notices.len() >= NOTICES_WAITING_MAX => {
+                self.unread += 1;
             }
             fact @ (Fact::Told { .. } | Fact::Carried { .. }) => {
                 self.notices.push_back(Notice::Heard { peer, fact });
