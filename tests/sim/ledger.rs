@@ -269,10 +269,10 @@ impl Ledger {
         }
         let key = (from, to, channel.0, print_of(bytes));
         let candidates = self.by_bytes.get(&key).map_or(&[][..], Vec::as_slice);
-        // Of equal messages the one that its sender took back is meant last.
+        // Of equal messages the one that its sender took back or forgot is meant last.
         let order = |entry: &usize| {
             let record = &self.records[*entry];
-            (record.delivered, record.outcome == Some(Outcome::Abandoned))
+            (record.delivered, record.outcome == Some(Outcome::Abandoned) || record.is_void)
         };
         let fewest = candidates.iter().copied().min_by_key(order);
         let Some(entry) = fewest else {

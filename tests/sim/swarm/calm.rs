@@ -14,6 +14,7 @@ use crate::link::Cause;
 use crate::place::NodeIndex;
 use crate::world::{Trouble, WorldOf};
 
+use super::draw::PLAIN_REORDER;
 use super::plan::{Attack, Fault, Plan, What};
 
 /// Within this everything has converged.
@@ -110,12 +111,13 @@ fn up<C: Crypto>(world: &WorldOf<C>) -> impl Iterator<Item = NodeIndex> {
     (0..world.node_count()).map(NodeIndex).filter(|node| world.node(*node).is_up())
 }
 
-/// Where nothing but loss befell the links: what an honest node seals opens, and I11, what is sent again is at most three times
+/// Where nothing but loss and a little reordering befell the links: what an honest node seals opens, and I11, what is sent again is at most three times
 /// what was lost, and a little.
 fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
     let only_loses = |what: &What| match what {
         What::Links(_, trouble) => {
-            matches!(trouble, Trouble::Loss(_) | Trouble::Burst(_) | Trouble::Duplicate(_))
+            let is_little = matches!(trouble, Trouble::Reorder(_, late) if *late == PLAIN_REORDER);
+            is_little || matches!(trouble, Trouble::Loss(_) | Trouble::Burst(_) | Trouble::Duplicate(_))
         }
         What::Jump(..) | What::Ping(..) => true,
         _ => false,

@@ -22,6 +22,12 @@ const CHAOS: u64 = 20_000;
 const PAUSE_MAX: u64 = 120_000;
 /// One seed in so many runs with the real cryptography.
 const REAL: u64 = 8;
+/// Of so many seeds in a row one is plain, and one crowded.
+const APART: u64 = 20;
+const PLAIN: u64 = 7;
+const CROWDED: u64 = 13;
+/// How late a datagram comes at most in a plain world.
+pub(super) const PLAIN_REORDER: Duration = Duration::from_millis(3);
 /// One node in so many sends by BBR.
 const BBR: u64 = 3;
 
@@ -45,7 +51,58 @@ pub fn draw(seed: u64, size: Size) -> Plan {
     let ends = faults.iter().map(|fault| fault.at + fault.time);
     let chaos = ends.max().unwrap_or_default().max(CHAOS);
     let weather = draw.weather();
-    Plan { seed, real: draw.chance.once_in(REAL), chaos, weather, nodes, nats, talks, faults }
+    let mut plan = Plan { seed, real: draw.chance.once_in(REAL), chaos, weather, nodes, nats, talks, faults };
+    match seed % APART {
+        PLAIN => make_plain(&mut plan, &mut choice),
+        CROWDED => make_crowded(&mut plan, &mut choice),
+        _ => {}
+    }
+    plan
+}
+
+/// A world in which nothing but a little reordering befalls a long transfer, so that what is sent again and what does not open can be told exactly.
+fn make_plain(plan: &mut Plan, chance: &mut Rng) {
+    for node in &mut plan.nodes {
+        (node.unsteered, node.vice, node.ring_len) = (false, None, 1_024);
+    }
+    plan.faults.clear();
+    // Longer than any is late: two changes of keys are a round trip apart.
+    (plan.weather.delay, plan.weather.jitter, plan.weather.joins) = (millis(20), Duration::ZERO, false);
+    let reorder = Trouble::Reorder(100 + chance.below(100) as u32, PLAIN_REORDER);
+    plan.faults.push(Fault { at: 0, time: CHAOS, what: What::Links(Vec::new(), reorder) });
+    let Some(talk) = plan.talks.iter_mut().find(|talk| !talk.is_hopeless) else { return };
+    make_long(talk, chance);
+    let (from, to) = (talk.from, talk.to);
+    plan.nodes[from].rekey = (20 + chance.below(200), 8_000);
+    plan.nodes[to].reading = Reading::AtOnce;
+}
+
+/// A world in which many long transfers meet at a node that has little memory and reads slowly.
+fn make_crowded(plan: &mut Plan, chance: &mut Rng) {
+    let Some(to) = plan.nodes.iter().position(|node| node.nat.is_none() && node.vice.is_none()) else {
+        return;
+    };
+    plan.nodes[to].memory = 3 << 20;
+    plan.nodes[to].sessions = 256;
+    plan.nodes[to].reading = Reading::Slow(20 + chance.below(100));
+    let (nodes, talks) = (&plan.nodes, &mut plan.talks);
+    let others = talks.iter_mut().filter(|talk| talk.from != to && nodes[talk.from].vice.is_none());
+    for talk in others.take(8) {
+        (talk.to, talk.is_hopeless, talk.unknown) = (to, false, false);
+        make_long(talk, chance);
+    }
+}
+
+fn make_long(talk: &mut Talk, chance: &mut Rng) {
+    talk.at = 1_000 + chance.below(2_000);
+    talk.count = 8 + chance.below(8) as u32;
+    talk.every = 10;
+    talk.len = (8, 200_000 + chance.below(200_000) as usize);
+    talk.early = false;
+    talk.cancel_permille = 0;
+    (talk.manner.reliable, talk.manner.once, talk.manner.early) = (true, false, false);
+    let place = PRIORITIES.iter().position(|priority| *priority == talk.manner.priority).unwrap_or_default();
+    talk.manner.channel = ChannelId(16 + place as u32 * 4 + 2 + u32::from(talk.manner.ordered));
 }
 
 /// What channels have for priorities.
