@@ -194,6 +194,9 @@ fn begin_fault<C: Crypto + 'static>(world: &mut WorldOf<C>, fault: &Fault) {
         }
         What::Storm(from, to, count) => {
             world.count_fault("call storm");
+            // A Hello whose answer was lost and forgotten in the storm is struck: its early data is refused when it comes again, and
+            // travels in the session once more.
+            world.allow_early_repeats();
             for _ in 0..*count {
                 if world.node(NodeIndex(*from)).is_up() {
                     world.connect(NodeIndex(*from), NodeIndex(*to));
