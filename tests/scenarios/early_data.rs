@@ -6,6 +6,8 @@ use dunlin_codec::ids::InstanceId;
 use dunlin_shards::event::{EarlyData, Event};
 use dunlin_shards::limits::Limits;
 use dunlin_shards::rng::Rng;
+use dunlin_shards::stats::DropReason;
+use dunlin_tests::application::Reader;
 use dunlin_tests::ledger::Manner;
 use dunlin_tests::link::Cause;
 use dunlin_tests::node::NodeSettings;
@@ -232,6 +234,28 @@ fn what_was_refused_is_never_taken_later() {
         assert_eq!(world.stats(far).early_data_accepted, before);
         assert_eq!(world.received(far).len(), 1);
     }
+}
+
+/// Early data that there is no memory for is not said to be taken.
+#[test]
+fn early_data_that_finds_no_memory_comes_again() {
+    let mut world = World::from_seed(seed());
+    let limits = Limits { memory: 3 << 20, ..Limits::default() };
+    let far = world.add_node_with(NodeSettings { limits, ..NodeSettings::default() });
+    world.set_reader(far, Reader::Never);
+    let greedy = world.add_node();
+    for n in 0..40u8 {
+        world.send(greedy, far, &vec![n; 400_000]);
+    }
+    world.run_for(seconds(3));
+    let near = world.add_node();
+    let entry = world.connect_with(near, far, Manner { early: true, ..Manner::default() }, &[7; 900_000]);
+    world.run_for(seconds(1));
+    assert!(world.stats(far).drops(DropReason::NoMemory) > 0);
+    world.set_reader(far, Reader::AtOnce);
+    assert!(world.run_until(seconds(60), World::is_settled), "{} open", world.ledger().open());
+    assert_eq!(world.delivered(entry), 1);
+    world.assert_nothing_lost();
 }
 
 /// A register that is full refuses: it never forgets instead.

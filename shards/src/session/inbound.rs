@@ -224,10 +224,20 @@ impl<C: Crypto> Session<C> {
 
     /// Early data: frames that came inside a handshake, with no packet number of their own.
     pub(crate) fn on_early_frames(&mut self, around: &mut Surroundings, frames: &[u8]) {
-        if let Err(violation) = self.on_frames(around, None, frames) {
-            self.on_violation(around, violation);
-        }
+        self.take_early_frames(around, frames);
         self.deliver(around);
+    }
+
+    /// The same, delivered by the caller. False: there was no memory for all of them.
+    pub(crate) fn take_early_frames(&mut self, around: &mut Surroundings, frames: &[u8]) -> bool {
+        match self.on_frames(around, None, frames) {
+            Ok(Taken::Whole { .. }) => true,
+            Ok(Taken::NoMemory) => false,
+            Err(violation) => {
+                self.on_violation(around, violation);
+                true
+            }
+        }
     }
 
     fn on_frames(

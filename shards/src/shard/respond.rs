@@ -382,9 +382,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         session.await_confirmation(self.around.now.instant);
         match answer {
             EarlyAnswer::Accepted => {
-                self.around.stats.early_data_accepted += 1;
+                let told = self.around.events.len();
                 session.announce(&mut self.around);
-                session.on_early_frames(&mut self.around, early);
+                if !session.take_early_frames(&mut self.around, early) {
+                    // Nobody was told yet, and nothing is answered: the Hello comes again, is struck, and its early data refused.
+                    self.around.events.truncate(told);
+                    session.receiver.drain(&mut self.around.pool);
+                    drop(self.table.free(id));
+                    return Err(DropReason::NoMemory);
+                }
+                self.around.stats.early_data_accepted += 1;
+                session.deliver(&mut self.around);
             }
             EarlyAnswer::Refused => self.around.stats.early_data_refused += 1,
             EarlyAnswer::None => {}
