@@ -139,8 +139,11 @@ fn check_retransmissions<C: Crypto>(world: &WorldOf<C>, plan: &Plan) {
         );
         sent += stats.datagrams_out;
         resent += stats.segments_resent;
-        // What there was no memory for is as good as lost.
-        refused += stats.drops(DropReason::NoMemory);
+        // What there was no memory for, or no room in a ring, is as good as lost.
+        refused += [DropReason::NoMemory, DropReason::MailFull]
+            .map(|reason| stats.drops(reason))
+            .iter()
+            .sum::<u64>();
     }
     let lost_by = |cause| world.coverage().of("link", crate::world::name_of_cause(cause));
     // What was too long travels again in smaller pieces: 8,900 bytes in eight.
