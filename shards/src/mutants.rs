@@ -86,6 +86,8 @@ mutants! {
     DuplicateDelivered,
     /// An ordered channel delivers what arrives, as it arrives.
     OrderIgnored,
+    /// Every 64th message that is complete and acknowledged is forgotten before its application has it.
+    DeliveryForgotten,
     /// A piece that arrives beyond a gap is put one byte too early.
     PieceMisplaced,
     /// The sender does not charge for the messages that it starts.
