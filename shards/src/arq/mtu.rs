@@ -6,8 +6,9 @@
 //!
 //! The search tries the largest size first, then Ethernet's, then halves what is left. One loss counts as too big at once, which costs
 //! few probes; the size where the search ends is tried a second time, so that one probe lost by chance misleads nobody.
-//! A *black hole* is a path that swallows full-size packets while smaller ones arrive (RFC 8899 section 4.3). It is suspected, and left
-//! at once, when three of them were lost and none sent since the first of them arrived. An overflowing queue can look the same for a
+//! A *black hole* is a path that swallows large packets while smaller ones arrive (RFC 8899 section 4.3). It is suspected, and left
+//! at once, when three of more than [`DATAGRAM_MIN`] were lost and none as long as the shortest of them, sent since, arrived: on a path
+//! of 8,900 bytes that shrank to 1,500 the last 3,500 of a message are sent again for ever if only full ones count. An overflowing queue can look the same for a
 //! moment; so the size that is left is the first one probed again, and the error costs a round trip of smaller packets.
 //! spec: atp/path-mtu
 
@@ -58,6 +59,8 @@ pub struct Mtu {
     /// The largest number of a full-size packet that arrived, and how many were lost that were sent later.
     full_arrived: Option<u64>,
     full_lost: u8,
+    /// The shortest of those lost; `u16::MAX` when there is none.
+    shortest_lost: u16,
     doubt: Option<Doubt>,
 }
 
@@ -76,6 +79,7 @@ impl Mtu {
             resume_at: None,
             full_arrived: None,
             full_lost: 0,
+            shortest_lost: u16::MAX,
             doubt: None,
         }
     }
@@ -87,11 +91,11 @@ impl Mtu {
         self.current
     }
 
-    /// Whether packets of this size tell something about the path's limit.
+    /// Whether the arrival of a packet of this size tells something about the path's limit.
     #[inline]
     #[must_use]
     pub const fn is_full(&self, bytes: usize) -> bool {
-        bytes > DATAGRAM_MIN && bytes + FULL_SLACK > self.current
+        bytes > DATAGRAM_MIN && (bytes + FULL_SLACK > self.current || bytes >= self.shortest_lost as usize)
     }
 
     /// The size of a probe to send now, if one is due. Ask only while there is something to send: a quiet session need not know.
@@ -159,17 +163,18 @@ impl Mtu {
     pub fn on_full_acked(&mut self, number: u64) {
         if Some(number) > self.full_arrived {
             self.full_arrived = Some(number);
-            self.full_lost = 0;
+            (self.full_lost, self.shortest_lost) = (0, u16::MAX);
         }
     }
 
     /// A packet that was no probe was lost. Returns whether that looks like a black hole, so that `current` fell to [`DATAGRAM_MIN`].
     /// Arrivals that the same acknowledgement shows come first.
     pub fn on_lost(&mut self, number: u64, bytes: usize) -> bool {
-        if !self.is_full(bytes) || bytes > self.current || Some(number) <= self.full_arrived {
+        if bytes <= DATAGRAM_MIN || bytes > self.current || Some(number) <= self.full_arrived {
             return false;
         }
         self.full_lost += 1;
+        self.shortest_lost = self.shortest_lost.min(bytes as u16);
         if self.full_lost < BLACK_HOLE_LOSSES {
             return false;
         }
@@ -191,7 +196,7 @@ impl Mtu {
     /// Back to what every path carries, and up again from there.
     fn fall(&mut self) {
         self.current = DATAGRAM_MIN;
-        (self.full_lost, self.doubt) = (0, None);
+        (self.full_lost, self.shortest_lost, self.doubt) = (0, u16::MAX, None);
         self.search(self.too_big);
     }
 
@@ -341,6 +346,26 @@ mod tests {
             assert_eq!(search(&mut mtu, START, limit), 1);
             assert_eq!(mtu.current(), limit);
         }
+    }
+
+    /// The path shrinks under packets that are too long for it now, and were not full before.
+    #[test]
+    fn large_packets_that_are_not_full_find_a_black_hole() {
+        let mut mtu = Mtu::new(8_900);
+        search(&mut mtu, START, 8_900);
+        assert!(!mtu.on_lost(1, 3_567) && !mtu.on_lost(2, 3_600));
+        assert!(!mtu.is_full(1_452), "shorter ones say nothing of it");
+        assert!(mtu.on_lost(3, 3_567));
+        assert_eq!(mtu.current(), DATAGRAM_MIN);
+        search(&mut mtu, START, 1_472);
+        assert!((1_440..=1_472).contains(&mtu.current()), "{}", mtu.current());
+        // As long as the shortest that was lost: it is not the path.
+        let mut mtu = Mtu::new(8_900);
+        search(&mut mtu, START, 8_900);
+        assert!(!mtu.on_lost(1, 3_567) && !mtu.on_lost(2, 3_567) && mtu.is_full(3_567));
+        mtu.on_full_acked(3);
+        assert!(!mtu.on_lost(4, 3_567) && !mtu.on_lost(5, 3_567));
+        assert_eq!(mtu.current(), 8_900);
     }
 
     /// Congestion also loses full-size packets, but others arrive.
