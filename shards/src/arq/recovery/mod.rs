@@ -389,12 +389,6 @@ impl<T: Copy> Recovery<T> {
         }
     }
 
-    /// Forgets all packets, without an outcome: nobody will answer them any more.
-    pub fn on_packets_discarded(&mut self) {
-        self.ring.clear();
-        (self.bytes_in_flight, self.open_count, self.loss_at, self.probes_owed) = (0, 0, None, 0);
-    }
-
     /// The round trip.
     #[must_use]
     pub const fn rtt(&self) -> &Rtt {

@@ -231,12 +231,6 @@ impl<T: Copy> Ring<T> {
         }
     }
 
-    /// Forgets everything; numbers go on.
-    pub(super) fn clear(&mut self) {
-        self.base = self.next();
-        self.entries = VecDeque::new();
-    }
-
     /// Gives memory back that is not needed now.
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();

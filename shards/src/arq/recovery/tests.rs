@@ -444,6 +444,7 @@ fn an_outage_ends() {
     world.run_for(Duration::from_secs(30));
     assert!(world.is_done() && world.delivered.len() == 20_000);
 }
+
 /// A peer that slept while it was called answers late: that is no round trip, and what is lost next is not waited for as if it were.
 /// spec: atp/handshake-round-trip
 #[test]
