@@ -232,7 +232,8 @@ impl<H: Handler> Driver<H> {
         self.deliver(now);
         self.write_letters(now);
         self.wakes.ring(&self.engine);
-        received || letters || due || sent
+        // A fence that came with this turn's events is posted in the next.
+        received || letters || due || sent || !self.fences.is_empty()
     }
 
     fn receive<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {

@@ -181,15 +181,21 @@ impl Peer {
     }
 
     fn hand_over(&self, bytes: &[u8], options: SendOptions, ticket: u64) -> Result<SendTicket, SendError> {
-        let session = self.shared.session();
-        let is_current = || self.shared.may_write(session);
-        let sent = self
-            .shared
-            .port(session)
-            .send((session, is_current), bytes, |block| outgoing(block, options, ticket));
-        if sent.is_err() {
-            let _ = self.shared.give_room(room_of(bytes.len()));
-            return Err(SendError::WouldBlock);
+        let shared = &self.shared;
+        let mut session = shared.session();
+        loop {
+            let is_current = || shared.may_write(session);
+            let describe = |block| outgoing(block, options, ticket);
+            if shared.port(session).send((session, is_current), bytes, describe).is_ok() {
+                break;
+            }
+            let other = shared.session();
+            if other == session || !shared.may_write(other) {
+                let _ = shared.give_room(room_of(bytes.len()));
+                return Err(SendError::WouldBlock);
+            }
+            // Another session took over while we were about to write to this one: nobody will ring for that.
+            session = other;
         }
         Ok(SendTicket { channel: options.channel, ticket })
     }
