@@ -310,8 +310,10 @@ impl Outgoing {
             position += len as u64;
             self.desk.watch.on_news(&prepared.transfer, News::Moved { position });
         }
-        self.tell(channel, &FileMessage::Done { length })?;
-        Ok(None)
+        match self.tell(channel, &FileMessage::Done { length }) {
+            Err(Setback::Session(why)) => self.last_word(why).map(Some),
+            told => told.map(|()| None),
+        }
     }
 
     /// The session has ended while we were sending: the receiver may have said why before.
