@@ -14,10 +14,6 @@ pub const ACK_DELAY_MAX: Duration = Duration::from_millis(25);
 pub const ACK_DELAY_CLAIM_MAX: Duration = Duration::from_millis(250);
 /// A path's round trip before it was measured.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Sessions that ended in others and are remembered, so that what is still written to them follows.
-pub const HEIRS_MAX: usize = 256;
-/// Sessions that a message or a fence passes on its way to the one that carries on, at most.
-pub const HEIR_HOPS_MAX: u8 = 8;
 /// A handshake that took longer says nothing of the path.
 pub const HANDSHAKE_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// The finest grain of loss timers.
@@ -187,6 +183,10 @@ pub const SHRINK_AFTER: Duration = Duration::from_secs(5);
 pub const QUIET_TAKES_MAX: u64 = 64;
 /// How long a shard may be short of memory before it closes a session.
 pub const SHORT_OF_MEMORY_MAX: Duration = Duration::from_secs(1);
+/// Sessions that ended in others and are remembered, so that what is still written to them follows.
+pub const HEIRS_MAX: usize = 256;
+/// Sessions that a message or a fence passes on its way to the one that carries on, at most.
+pub const HEIR_HOPS_MAX: u8 = 8;
 /// What a compressed transmission may become by default, in bytes (T15).
 pub const TRANSMISSION_LEN_MAX: usize = 1 << 20;
 /// What a session may agree on instead at most, in bytes (T15).

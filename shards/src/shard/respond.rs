@@ -298,27 +298,27 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if !self.config.zero_rtt {
             return;
         }
+        self.strike(e);
+    }
+
+    /// Asks the register; the answer, unless it comes by letter.
+    fn strike(&mut self, e: &[u8; 32]) -> Option<Struck> {
         let owner = self.config.placement.of_key(e).0;
         if owner == self.config.index {
-            self.responders.strike(e, owner, self.around.now.instant);
-        } else {
-            self.around.mail.push_back((Destination::Shard(owner), Mail::Strike { e: *e }));
+            return Some(self.responders.strike(e, owner, self.around.now.instant));
         }
+        self.around.mail.push_back((Destination::Shard(owner), Mail::Strike { e: *e }));
+        None
     }
 
     fn ask_strike_register(&mut self, e: [u8; 32], waiting: Waiting<C>) {
         let now = self.around.now.instant;
         self.remember(e, Answering::Waiting(Box::new(waiting)));
         self.responders.waiting.push_back((now + STRIKE_WAIT, e));
-        let owner = self.config.placement.of_key(&e).0;
-        if owner == self.config.index {
-            let struck = self.responders.strike(&e, owner, now);
+        if let Some(struck) = self.strike(&e) {
             self.on_struck(&e, struck);
-        } else {
-            self.around.mail.push_back((Destination::Shard(owner), Mail::Strike { e }));
-            if planted(Mutant::StrikeAskedLate) {
-                self.on_struck(&e, Struck::New);
-            }
+        } else if planted(Mutant::StrikeAskedLate) {
+            self.on_struck(&e, Struck::New);
         }
     }
 

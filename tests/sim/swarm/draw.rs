@@ -14,7 +14,7 @@ use crate::link::{Burst, Conditions};
 use crate::nat::{Filtering, NatRules};
 use crate::world::Trouble;
 
-use super::plan::{Attack, Fault, NodePlan, Plan, Reading, Size, Talk, What};
+use super::plan::{Attack, Fault, NodePlan, Plan, RING_LEN, Reading, Size, Talk, What};
 
 /// The chaos, in milliseconds.
 const CHAOS: u64 = 20_000;
@@ -63,7 +63,7 @@ pub fn draw(seed: u64, size: Size) -> Plan {
 /// A world in which nothing but a little reordering befalls a long transfer, so that what is sent again and what does not open can be told exactly.
 fn make_plain(plan: &mut Plan, chance: &mut Rng) {
     for node in &mut plan.nodes {
-        (node.unsteered, node.vice, node.ring_len) = (false, None, 1_024);
+        (node.unsteered, node.vice, node.ring_len) = (false, None, RING_LEN);
     }
     plan.faults.clear();
     // Longer than any is late: two changes of keys are a round trip apart.
@@ -179,7 +179,7 @@ impl Draw {
                 (0, 0)
             },
             renew_s: if self.percent(15) { self.between(2, 10) } else { 0 },
-            ring_len: if self.percent(15) { self.between(1, 8) as usize } else { 1_024 },
+            ring_len: if self.percent(15) { self.between(1, 8) as usize } else { RING_LEN },
             reading: match self.chance.below(10) {
                 0 => Reading::Never,
                 1 | 2 => Reading::Slow(self.between(1, 400)),

@@ -11,6 +11,9 @@ use crate::link::Conditions;
 use crate::nat::NatRules;
 use crate::world::Trouble;
 
+/// Letters that a ring holds where it is not drawn short.
+pub(super) const RING_LEN: usize = 1_024;
+
 /// How many nodes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Size {

@@ -20,13 +20,10 @@ use crate::world::{Coverage, Scope, Trouble, WorldOf};
 
 use super::attack::attack;
 use super::calm;
-use super::plan::{Fault, NodePlan, Plan, Reading, Talk, What};
+use super::plan::{Fault, NodePlan, Plan, RING_LEN, Reading, Talk, What};
 
 /// Between two datagrams of an attack.
 const ATTACK_EVERY: Duration = Duration::from_millis(3);
-
-/// Letters that a ring holds where it is not drawn short.
-const RING_LEN_MANY: usize = 1_024;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -81,7 +78,7 @@ fn prepare<C: Crypto + 'static>(world: &mut WorldOf<C>, plan: &Plan) {
     for node in &plan.nodes {
         let index = world.add_node_with(settings(node));
         // A short ring is full now and then without any fault.
-        if node.unsteered && node.shards > 1 && node.ring_len < RING_LEN_MANY {
+        if node.unsteered && node.shards > 1 && node.ring_len < RING_LEN {
             world.allow_early_repeats();
         }
         world.node_mut(index).clock.drift_ppm = node.drift_ppm;
