@@ -7,6 +7,7 @@
 //! `inbound` takes packets in, `outbound` gives them out, `roaming` follows the peer's address.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use dunlin_codec::ids::{InstanceId, NodeId, PacketNumber, SessionId};
 
@@ -202,7 +203,7 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) told_queue: usize,
     /// Segments sent again that the shard's numbers have.
     pub(crate) told_resent: u64,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) secrets_since: Instant,
     pub(crate) last_heard: Instant,
     /// Since when the peer owes an answer: the first packet that asked for one since it answered last.

@@ -18,6 +18,7 @@ mod sessions;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::packet::{Packet, PacketKind};
@@ -101,6 +102,8 @@ pub enum Timer {
 /// One core's worth of protocol.
 pub struct Shard<C: Crypto, E: Entropy> {
     config: ShardConfig,
+    /// Those of `config`: sessions share them, as there are many.
+    settings: Arc<Settings>,
     limits: Limits,
     identity: Identity,
     pair: C::Static,
@@ -176,6 +179,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
+            settings: Arc::new(config.settings),
             config,
             limits,
             identity,
