@@ -39,8 +39,10 @@ pub(super) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     let socket = bind()?;
     gauge.ready(socket.local_addr()?);
     match (job.work, job.way) {
-        (Work::Bulk { .. }, Way::Plain) => sink(&socket, gauge, None),
-        (Work::Bulk { .. }, Way::Sealed) => sink(&socket, gauge, Some(&Sealer::new())),
+        (Work::Bulk { .. }, way) => {
+            gauge.meter_messages();
+            sink(&socket, gauge, (way == Way::Sealed).then(Sealer::new).as_ref())
+        }
         (Work::Latency, way) => {
             socket.set_nonblocking(way == Way::Spinning)?;
             let mut frame = vec![0; FRAME_LEN];
