@@ -9,13 +9,10 @@
 //! `bare` runs the shards themselves over the engine's sockets, in this program alone, once with the real cipher and once with none;
 //! the difference between these two is what sealing is worth, and the bare sealed one beside the plain one what an engine's threads are.
 
-use serde_json::json;
-
 use crate::Fault;
-use crate::interrupt;
 use crate::machine;
 use crate::options::{AblateOptions, Cipher, Io, NodeOptions, Work};
-use crate::report::{Report, State};
+use crate::report::Report;
 use crate::trials::{Sealing, Trials, Variant};
 use crate::writing;
 
@@ -34,31 +31,12 @@ pub(crate) fn run(node: &NodeOptions, options: &AblateOptions) -> Result<(), Fau
          can be run unsealed",
         node.to_arguments().join(" ")
     );
-    let mut report = start("ablate", setup, node);
+    let mut report = Report::new("ablate", setup, machine::environment_of(node));
     if let Err(fault) = trials.run(&mut report) {
         report.mark_partial(fault.to_string());
     }
     report.tables = trials.tasks.iter().map(|task| trials.table(task, &report)).collect();
-    finish(report, options.json.as_deref())
-}
-
-/// A report of trials.
-pub(crate) fn start(mode: &'static str, setup: String, node: &NodeOptions) -> Report {
-    let mut environment = machine::environment();
-    environment.insert("settings".to_owned(), json!({ "arguments": node.to_arguments().join(" ") }));
-    Report::new(mode, setup, environment)
-}
-
-/// Writes it; the fault to end with, if there is one.
-pub(crate) fn finish(mut report: Report, json: Option<&std::path::Path>) -> Result<(), Fault> {
-    if interrupt::is_asked() {
-        report.mark_partial("interrupted".to_owned());
-    }
-    writing::print(&report, json)?;
-    match report.state() {
-        State::Complete => Ok(()),
-        state => Err(format!("{}: {}", state.name(), report.notes().join("; ")).into()),
-    }
+    writing::conclude(report, options.json.as_deref())
 }
 
 /// The plain run first.

@@ -5,10 +5,11 @@
 //! Holds: a work counts for a back end only when it was better in every round; else the work counts for neither.
 
 use crate::Fault;
-use crate::ablate::{finish, start};
+use crate::machine;
 use crate::options::{BackendsOptions, Io, NodeOptions, Waiting, Work};
 use crate::report::{Report, better, median};
 use crate::trials::{Task, Trials, Variant, figure_of, range};
+use crate::writing;
 
 const URING: &str = "uring";
 const MMSG: &str = "mmsg";
@@ -25,7 +26,7 @@ pub(crate) fn run(node: &NodeOptions, options: &BackendsOptions) -> Result<(), F
         seconds: options.seconds,
     };
     let setup = format!("both back ends with: {}", node.to_arguments().join(" "));
-    let mut report = start("backends", setup, node);
+    let mut report = Report::new("backends", setup, machine::environment_of(node));
     if let Err(fault) = trials.run(&mut report) {
         report.mark_partial(fault.to_string());
     }
@@ -34,7 +35,7 @@ pub(crate) fn run(node: &NodeOptions, options: &BackendsOptions) -> Result<(), F
     duels.iter().for_each(|duel| report.add(duel.task.clone(), duel.median, "x"));
     report.tables = trials.tasks.iter().map(|task| trials.table(task, &report)).collect();
     report.tables.push(verdict(&duels));
-    finish(report, options.json.as_deref())
+    writing::conclude(report, options.json.as_deref())
 }
 
 fn tasks(options: &BackendsOptions) -> Vec<Task> {

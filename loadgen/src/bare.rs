@@ -17,6 +17,7 @@ use dunlin::runtime::{self, Driver, Running, RuntimeOptions};
 use dunlin::socket::KernelBuffers;
 use dunlin::socket::Socket;
 use dunlin::socket::group::{Group, GroupOptions};
+use dunlin_bench::callers;
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
@@ -35,15 +36,15 @@ use dunlin_shards::time::{Instant, Now};
 use hdrhistogram::Histogram;
 
 use crate::Fault;
-use crate::ablate::{finish, start};
-use crate::callers;
 use crate::interrupt;
+use crate::machine;
 use crate::messages::{LOAD, message, number, set_number};
 use crate::near::cores;
 use crate::options::{BareOptions, NodeOptions, Waiting, Work};
 use crate::recorder::histogram;
 use crate::report::Report;
 use crate::unsealed::Unsealed;
+use crate::writing;
 
 /// What is not measured at the start.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ pub(crate) fn run(node: &NodeOptions, options: &BareOptions) -> Result<(), Fault
         "two shards over two sockets in one process, {way}, without an engine's threads: {}",
         node.to_arguments().join(" ")
     );
-    let mut report = start("bare", setup, node);
+    let mut report = Report::new("bare", setup, machine::environment_of(node));
     let result = match options.unsealed {
         true => measure::<Unsealed>(node, options, &mut report),
         false => measure::<AwsLc>(node, options, &mut report),
@@ -84,7 +85,7 @@ pub(crate) fn run(node: &NodeOptions, options: &BareOptions) -> Result<(), Fault
     if let Err(fault) = result {
         report.mark_partial(fault.to_string());
     }
-    finish(report, options.json.as_deref())
+    writing::conclude(report, options.json.as_deref())
 }
 
 fn measure<C: Crypto<Key: Send, Static: Send>>(

@@ -8,7 +8,7 @@
 mod ablate;
 mod backends;
 mod bare;
-mod callers;
+mod calling;
 mod compare;
 mod crowd;
 mod fanout;

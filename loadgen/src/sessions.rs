@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use dunlin::runtime::RuntimeOptions;
 use dunlin::{Peer, RecvError};
+use dunlin_bench::callers;
 use dunlin_shards::session::live::Settings;
 
 use crate::Fault;
-use crate::callers;
 use crate::crowd::{Arrivals, Crowd, Plan};
 use crate::host;
 use crate::interrupt;

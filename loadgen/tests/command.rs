@@ -132,20 +132,24 @@ fn a_real_browser_shows_the_charts() {
     };
     let folder = Folder::new("browser");
     let page = folder.path("a.html");
-    let output =
-        run(&format!("latency --self --rate 300 --over core,api --seconds 1 --late-max 100 --quiet --html {page}"));
+    let output = run(&format!(
+        "latency --self --rate 300 --over core,api --seconds 1 --late-max 100 --quiet --html {page}"
+    ));
     assert_eq!(output.status.code(), Some(0), "{}", errors_of(&output));
     let profile = format!("--user-data-dir={}", folder.path("profile"));
     // Nobody else's page is opened: without a sandbox it works for every user.
-    let flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"];
-    let shown = Command::new(browser).args(flags).args([&profile, &format!("file://{page}")]).output().unwrap();
+    let flags =
+        ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"];
+    let shown =
+        Command::new(browser).args(flags).args([&profile, &format!("file://{page}")]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     let (_, drawn) = shown.split_once("<div id=\"charts\">").unwrap_or_else(|| panic!("no page: {shown}"));
     let (drawn, rest) = drawn.split_once("<h2>Figures</h2>").unwrap();
     for chart in
         ["Latency by percentile", "Throughput over time", "Latency over time", "Load of each core", "Memory"]
     {
-        let (_, own) = drawn.split_once(&format!("aria-label=\"{chart}\"")).unwrap_or_else(|| panic!("no {chart}"));
+        let (_, own) =
+            drawn.split_once(&format!("aria-label=\"{chart}\"")).unwrap_or_else(|| panic!("no {chart}"));
         let (own, _) = own.split_once("</svg>").unwrap();
         assert!(own.contains("<path d=\"M") && !own.contains("NaN"), "{chart}: {own}");
     }

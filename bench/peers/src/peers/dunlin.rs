@@ -136,7 +136,7 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
         Work::Latency => play_on_core(job, &uri, gauge),
         Work::Handshakes { parallel: 1 } => shake(job, &uri, gauge),
         Work::Handshakes { parallel } => dunlin_callers::shake(&uri, parallel, gauge),
-        Work::Memory { connections } => dunlin_callers::stay(&uri, connections, gauge),
+        Work::Memory { connections } => dunlin_callers::stay(&uri, connections, IDLE, gauge),
     }
     .and(Err(not_done(job)))
 }

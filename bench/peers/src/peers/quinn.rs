@@ -1,6 +1,5 @@
 //! quinn, as its documentation advises for one fast connection: large windows, a fixed datagram length, offload.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, TokioRuntime, Tran
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{About, WINDOW, not_done, runtime, socket};
+use super::{About, WINDOW, connections, not_done, runtime, socket};
 use crate::Fault;
 use crate::certificate::{NAME, Own, introduced};
 use crate::gauge::{Gauge, Wire};
@@ -163,8 +162,22 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
         let mut endpoint = Endpoint::new(endpoint_config(job)?, None, socket()?, Arc::new(TokioRuntime))?;
         endpoint.set_default_client_config(client_config(job, &certificate)?);
         match job.work {
-            Work::Handshakes { parallel } => shake(&endpoint, address, parallel, gauge).await,
-            Work::Memory { connections } => stay(&endpoint, address, connections, gauge).await,
+            Work::Handshakes { parallel } => {
+                let visit = move || {
+                    let endpoint = endpoint.clone();
+                    async move {
+                        let connection = endpoint.connect(address, NAME)?.await?;
+                        gauge.connected();
+                        connection.close(VarInt::from_u32(0), &[]);
+                        Ok(())
+                    }
+                };
+                connections::shake(parallel, gauge, visit).await
+            }
+            Work::Memory { connections } => {
+                connections::stay(connections, gauge, async || Ok(endpoint.connect(address, NAME)?.await?))
+                    .await
+            }
             _ => {
                 let connection = endpoint.connect(address, NAME)?.await?;
                 let metered = connection.clone();
@@ -228,47 +241,4 @@ async fn play(connection: &Connection, gauge: &Gauge) -> Result<(), Fault> {
             gauge.fault();
         }
     }
-}
-
-/// So many tasks, each of which connects and closes.
-async fn shake(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    parallel: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..parallel {
-        let endpoint = endpoint.clone();
-        tasks.spawn(async move {
-            loop {
-                let connection = endpoint.connect(address, NAME)?.await?;
-                gauge.connected();
-                connection.close(VarInt::from_u32(0), &[]);
-            }
-        });
-    }
-    gauge.ready("");
-    match tasks.join_next().await {
-        Some(ended) => ended?,
-        None => Ok(()),
-    }
-}
-
-/// Connections that stay, one opened after the other.
-async fn stay(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    connections: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    gauge.ready("");
-    let mut held = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        held.push(endpoint.connect(address, NAME)?.await?);
-        gauge.connected();
-    }
-    std::future::pending::<()>().await;
-    drop(held);
-    Ok(())
 }

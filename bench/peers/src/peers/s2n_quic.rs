@@ -13,7 +13,7 @@ use s2n_quic::provider::limits::Limits;
 use s2n_quic::stream::ReceiveStream;
 use s2n_quic::{Client, Server};
 
-use super::{About, SOCKET_BUFFER, WINDOW, any_port, not_done, runtime};
+use super::{About, SOCKET_BUFFER, WINDOW, any_port, connections, not_done, runtime};
 use crate::Fault;
 use crate::certificate::{NAME, Own, introduced};
 use crate::gauge::{Gauge, Wire};
@@ -150,8 +150,21 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
             .start()?;
         gauge.meter(|| Wire { datagrams: DATAGRAMS.load(Relaxed), bytes: DATAGRAM_BYTES.load(Relaxed) });
         match job.work {
-            Work::Handshakes { parallel } => shake(&client, address, parallel, gauge).await,
-            Work::Memory { connections } => stay(&client, address, connections, gauge).await,
+            Work::Handshakes { parallel } => {
+                let visit = move || {
+                    let client = client.clone();
+                    async move {
+                        let connection = connect(&client, address).await?;
+                        gauge.connected();
+                        connection.close(0_u8.into());
+                        Ok(())
+                    }
+                };
+                connections::shake(parallel, gauge, visit).await
+            }
+            Work::Memory { connections } => {
+                connections::stay(connections, gauge, async || connect(&client, address).await).await
+            }
             _ => {
                 let connection = connect(&client, address).await?;
                 gauge.ready("");
@@ -233,47 +246,4 @@ async fn play(connection: &mut Handle, gauge: &Gauge) -> Result<(), Fault> {
         }
         gauge.took(start.elapsed());
     }
-}
-
-/// So many tasks, each of which connects and closes.
-async fn shake(
-    client: &Client,
-    address: SocketAddr,
-    parallel: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..parallel {
-        let client = client.clone();
-        tasks.spawn(async move {
-            loop {
-                let connection = connect(&client, address).await?;
-                gauge.connected();
-                connection.close(0_u8.into());
-            }
-        });
-    }
-    gauge.ready("");
-    match tasks.join_next().await {
-        Some(ended) => ended?,
-        None => Ok(()),
-    }
-}
-
-/// Connections that stay, one opened after the other.
-async fn stay(
-    client: &Client,
-    address: SocketAddr,
-    connections: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    gauge.ready("");
-    let mut held = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        held.push(connect(client, address).await?);
-        gauge.connected();
-    }
-    std::future::pending::<()>().await;
-    drop(held);
-    Ok(())
 }
