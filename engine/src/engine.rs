@@ -29,6 +29,7 @@ use crate::config::{self, Config};
 use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
+use crate::network::{Beside, Network, NetworkShared};
 use crate::runtime::{self, Running, RuntimeOptions};
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
@@ -121,8 +122,12 @@ impl<H> EngineBuilder<H> {
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             message_len_max: self.config.transport.message_max.len(),
+            has_network: self.config.network.enabled,
             process: std::process::id(),
         });
+        let circle = start::circle(&self.config, &keys.identity, (placement, shared.local), clock)?;
+        let joined =
+            circle.as_ref().map(|circle| Arc::new(NetworkShared::new(circle.constants(), circle.nobody())));
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
         let template = start::shard_config(&self.config, &keys, (placement, steered), group.local_addr());
@@ -146,13 +151,29 @@ impl<H> EngineBuilder<H> {
             let desk = desks.pop_front().expect("there is a desk for each shard");
             let neighbours = rings.pop_front().expect("there are rings for each shard");
             let shard = parts.shard(index.0);
-            Driver::new(index.0, (shard, clock), (desk, neighbours), (engine.clone(), spin), (self.handler)())
+            let beside = circle.as_ref().zip(joined.as_ref()).map(|(circle, joined)| {
+                Beside::new(index.0, circle.neighbours(index.0), (joined.clone(), engine.clone()))
+            });
+            let driver = Driver::new(
+                index.0,
+                (shard, clock),
+                (desk, neighbours),
+                (engine.clone(), spin),
+                (self.handler)(),
+            );
+            driver.with_neighbours(beside)
         })
         .map_err(|error| StartError::Runtime(error.to_string()))?;
         for (index, report) in running.reports().iter().enumerate() {
             tracing::info!(shard = index, "{report}");
         }
-        Ok(Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering })
+        let network = joined.map(|joined| Network::new(joined, shared.clone()));
+        let engine = Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network };
+        if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
+            let begun = network.call_seeds(self.config.network.seeds);
+            begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
+        }
+        Ok(engine)
     }
 }
 
@@ -171,6 +192,7 @@ pub struct Engine {
     shared: Arc<EngineShared>,
     running: Arc<Mutex<Option<Running<()>>>>,
     steering: Steering,
+    network: Option<Network>,
 }
 
 /// What all shards did so far, as of their last pause (at most 0.1 s ago while they are busy).
@@ -226,6 +248,12 @@ impl Engine {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.shared.id
+    }
+
+    /// The network that it is part of; none unless `network.enabled`.
+    #[must_use]
+    pub fn network(&self) -> Option<Network> {
+        self.network.clone()
     }
 
     /// Where it listens, with the port that the kernel gave.
@@ -398,6 +426,9 @@ impl Engine {
         if let Some(running) = lock(&self.running).take() {
             let _ = running.join();
             self.shared.on_stopped();
+            if let Some(network) = &self.network {
+                network.on_stopped();
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod mail;
 pub mod messages;
 pub mod mutants;
 pub mod neighbours;
+pub mod note;
 pub mod peers;
 pub mod placement;
 pub mod rng;

@@ -344,6 +344,12 @@ impl Conversation {
         self.farewell.filter(|_| self.outbox.is_empty())
     }
 
+    /// Nobody talks here any more, and why; what is queued may still leave.
+    #[must_use]
+    pub const fn farewell(&self) -> Option<Farewell> {
+        self.farewell
+    }
+
     /// When `handle_timeout` is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
