@@ -22,7 +22,7 @@ use crate::api::error::{ConnectError, StartError};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, NoHandler};
 use crate::api::peer::Peer;
-use crate::api::shared::{EngineShared, ShardReport};
+use crate::api::shared::{Delivery, EngineShared, ShardReport};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -106,44 +106,17 @@ impl<H> EngineBuilder<H> {
             ports.push(port);
             desks.push_back(desk);
         }
-        let shared = Arc::new(EngineShared {
-            id: keys.identity.id(),
-            ports,
-            local: group.local_addr(),
-            placement,
-            requests: Mutex::new(HashMap::new()),
-            events: Mutex::new(VecDeque::new()),
-            happened: Bell::default(),
-            instances: Mutex::new(HashMap::new()),
-            settling: Mutex::default(),
-            peers: Mutex::new(HashMap::new()),
-            tickets: AtomicU64::new(1),
-            stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
-            stopping: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            message_len_max: self.config.transport.message_max.len(),
-            has_network: self.config.network.enabled,
-            process: std::process::id(),
-        });
-        let circle = start::circle(&self.config, &keys.identity, (placement, shared.local), clock)?;
+        let local = group.local_addr();
+        let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
+        let circle = start::circle(&self.config, &keys.identity, (placement, local), clock)?;
         let joined =
             circle.as_ref().map(|circle| Arc::new(NetworkShared::new(circle.constants(), circle.nobody())));
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
-        let template = start::shard_config(&self.config, &keys, (placement, steered), group.local_addr());
+        let template = start::shard_config(&self.config, &keys, (placement, steered), local);
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
-        let io = match self.config.io.backend {
-            config::Backend::Auto => IoChoice::Auto,
-            config::Backend::Uring => IoChoice::Uring,
-            config::Backend::Mmsg => IoChoice::Mmsg,
-        };
-        let runtime = RuntimeOptions {
-            io,
-            cores: None,
-            oversubscribe: self.config.node.allow_more_shards,
-            roaming: !self.config.io.pin,
-        };
+        let runtime = runtime_options(&self.config);
         let mut parts = start::Parts { template, limits, identity: keys.identity };
         let spin = self.config.io.spin;
         let engine = shared.clone();
@@ -174,6 +147,42 @@ impl<H> EngineBuilder<H> {
             begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
         }
         Ok(engine)
+    }
+}
+
+fn runtime_options(config: &Config) -> RuntimeOptions {
+    let io = match config.io.backend {
+        config::Backend::Auto => IoChoice::Auto,
+        config::Backend::Uring => IoChoice::Uring,
+        config::Backend::Mmsg => IoChoice::Mmsg,
+    };
+    RuntimeOptions { io, cores: None, oversubscribe: config.node.allow_more_shards, roaming: !config.io.pin }
+}
+
+/// What the handles will share, before anything happened.
+fn shared_by_all(
+    config: &Config,
+    id: NodeId,
+    (ports, local, placement): (Vec<mailbox::Port<Delivery>>, SocketAddr, Placement),
+) -> EngineShared {
+    EngineShared {
+        id,
+        stats: ports.iter().map(|_| Mutex::new(ShardReport::default())).collect(),
+        ports,
+        local,
+        placement,
+        requests: Mutex::new(HashMap::new()),
+        events: Mutex::new(VecDeque::new()),
+        happened: Bell::default(),
+        instances: Mutex::new(HashMap::new()),
+        settling: Mutex::default(),
+        peers: Mutex::new(HashMap::new()),
+        tickets: AtomicU64::new(1),
+        stopping: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        message_len_max: config.transport.message_max.len(),
+        has_network: config.network.enabled,
+        process: std::process::id(),
     }
 }
 
