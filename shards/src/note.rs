@@ -12,7 +12,7 @@ use dunlin_codec::message::Operation;
 
 use crate::dht::known::Known;
 use crate::event::{CloseReason, Ticket};
-use crate::messages::conversation::{AskError, Farewell, Outcome};
+use crate::outcome::{AskError, Farewell, Outcome};
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
 #[derive(Clone, Debug)]

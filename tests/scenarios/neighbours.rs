@@ -9,9 +9,10 @@ use dunlin_codec::transmission::Compression;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::limits::{NOTICES_WAITING_MAX, REQUEST_TIMEOUT};
-use dunlin_shards::messages::conversation::{Fact, Farewell, Methods, Outcome};
+use dunlin_shards::messages::conversation::{Fact, Methods};
 use dunlin_shards::neighbours::Notice;
 use dunlin_shards::note::Note;
+use dunlin_shards::outcome::{Farewell, Outcome};
 use dunlin_tests::{NodeIndex, World};
 
 use crate::{millis, seconds, seed};

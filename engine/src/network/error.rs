@@ -5,8 +5,8 @@ use std::fmt;
 use dunlin_codec::args::Nack;
 use dunlin_codec::msgpack::MsgpackError;
 use dunlin_shards::event::CloseReason;
-use dunlin_shards::messages::conversation::Outcome;
 use dunlin_shards::neighbours::Failure;
+use dunlin_shards::outcome::Outcome;
 
 use crate::api::ConnectError;
 

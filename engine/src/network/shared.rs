@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use dunlin_shards::dht::contact::Heard;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::event::Ticket;
-use dunlin_shards::messages::conversation::{Constants, Outcome};
+use dunlin_shards::messages::conversation::Constants;
 use dunlin_shards::neighbours::Failure;
+use dunlin_shards::outcome::Outcome;
 
 use super::event::NetworkEvent;
 use crate::bell::Bell;

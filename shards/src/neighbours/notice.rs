@@ -4,7 +4,8 @@ use dunlin_codec::ids::{NodeId, SessionId};
 
 use crate::dht::contact::Heard;
 use crate::event::{CloseReason, Ticket};
-use crate::messages::conversation::{Fact, Farewell, Outcome};
+use crate::messages::conversation::Fact;
+use crate::outcome::{Farewell, Outcome};
 
 /// What the application is told.
 #[derive(Debug)]

@@ -18,8 +18,9 @@ use crate::dht::known::Asker;
 use crate::event::Ticket;
 use crate::limits::{NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
 use crate::mail::Mail;
-use crate::messages::conversation::{AskError, Asked, Conversation, Fact, Outcome, Taken, Words};
+use crate::messages::conversation::{Asked, Conversation, Fact, Taken, Words};
 use crate::note::{Note, Question};
+use crate::outcome::{AskError, Outcome};
 use crate::time::{Instant, Now};
 
 /// A message as it came.

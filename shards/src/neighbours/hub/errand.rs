@@ -15,9 +15,9 @@ use crate::dht::contact::Heard;
 use crate::dht::space::Space;
 use crate::event::{CloseReason, Ticket};
 use crate::limits::{CALL_WAIT_MAX, ERRANDS_MAX, REQUEST_TIMEOUT};
-use crate::messages::conversation::{AskError, Farewell, Outcome};
 use crate::neighbours::Failure;
 use crate::note::{Note, Question};
+use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
 
 /// Why a node is asked.
