@@ -1,6 +1,7 @@
 //! Dunlin: a peer-to-peer datagram engine for Linux. One UDP port, one shard per core.
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod api;
 mod bell;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod entropy;
 pub mod files;
 pub mod keyfile;
 mod mailbox;
+pub mod network;
 pub mod runtime;
 pub mod socket;
 mod start;
@@ -23,3 +25,4 @@ pub use dunlin_shards::event::{CloseReason, EarlyData};
 pub use dunlin_shards::identity::Identity;
 pub use dunlin_shards::stats::{DropReason, Stats};
 pub use engine::{Engine, EngineBuilder, EngineStats, ShardStats};
+pub use network::{Network, NetworkError, NetworkEvent};

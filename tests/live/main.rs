@@ -11,6 +11,7 @@ mod flood;
 mod hardening;
 mod loss;
 mod names;
+mod network;
 mod node;
 mod process;
 mod scratch;

@@ -30,6 +30,7 @@ use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::mail::{Destination, Mail};
 use crate::mutants::{Mutant, planted};
+use crate::note::Note;
 use crate::peers::Directory;
 use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
@@ -128,6 +129,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
+    /// What came for the neighbours beside it.
+    notes: VecDeque<Note>,
     batch_had_data: bool,
     batch_fresh: bool,
     shutting_down: bool,
@@ -183,6 +186,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             heirs: VecDeque::new(),
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
+            notes: VecDeque::new(),
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
@@ -501,6 +505,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             self.postponed.push_back((to, mail));
         }
+    }
+
+    /// The next note for the neighbours beside it.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
     }
 
     /// The next fact for the application.

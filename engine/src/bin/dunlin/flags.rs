@@ -61,6 +61,12 @@ pub(crate) struct Settings {
 impl NodeFlags {
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Settings, Failure> {
+        self.load_with_seeds(&[])
+    }
+
+    /// The same, with the nodes to begin with.
+    pub(crate) fn load_with_seeds(&self, seeds: &[String]) -> Result<Settings, Failure> {
+        let seeds = Some(seeds.join(",")).filter(|seeds| !seeds.is_empty());
         let key = match &self.key {
             Some(path) => {
                 let text = path.to_str();
@@ -76,6 +82,7 @@ impl NodeFlags {
             ("--cores", "node.cores", &self.cores),
             ("--io", "io.backend", &self.io),
             ("--network", "node.network", &self.network),
+            ("--seed", "network.seeds", &seeds),
             ("--log", "log.level", &self.log),
         ];
         let flags: Vec<Flag<'_>> = given
@@ -94,6 +101,14 @@ impl Settings {
         if self.is_default("node.listen") {
             let port = self.loaded.config.node.listen.port();
             self.loaded.config.node.listen = everywhere(port);
+        }
+        self
+    }
+
+    /// For a node that is one of its network's, unless somebody said otherwise.
+    pub(crate) fn in_network(mut self) -> Self {
+        if self.is_default("network.enabled") {
+            self.loaded.config.network.enabled = true;
         }
         self
     }

@@ -4,7 +4,6 @@
 //! Out:   results on standard output, the log on standard error.
 //! Holds: it ends with 0 when it did what was asked, 2 when it was asked wrongly, 1 otherwise; an error is one line.
 
-mod addresses;
 mod configuration;
 mod failure;
 mod flags;

@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use dunlin::{Channel, Engine, Event, Handler, Host, Reply, Verdict};
+use dunlin::{Channel, Engine, Event, Handler, Host, Reply, Verdict, addresses};
 
 use crate::failure::Failure;
 use crate::flags::NodeFlags;
 use crate::journal::{Journal, Kind};
-use crate::{Done, addresses, output, signals};
+use crate::{Done, output, signals};
 
 /// How long a node that ends waits for acknowledgements.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
@@ -20,6 +20,9 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Arguments {
     #[command(flatten)]
     node: NodeFlags,
+    /// A node of the network to begin with: dunlin://ID@host:port; may be given several times
+    #[arg(long = "seed", value_name = "URI")]
+    seeds: Vec<String>,
 }
 
 /// Takes messages and does nothing with them: nobody would read them.
@@ -32,7 +35,7 @@ impl Handler for Ignore {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let settings = arguments.node.load()?.for_node();
+    let settings = arguments.node.load_with_seeds(&arguments.seeds)?.for_node().in_network();
     let engine = settings.start(|config| Engine::builder(config).on_message(|| Ignore).start())?;
     let (sender, stopped) = mpsc::channel();
     signals::on_stop(move || {
