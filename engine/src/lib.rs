@@ -3,6 +3,7 @@
 
 pub mod api;
 mod bell;
+mod claim;
 pub mod clock;
 pub mod config;
 mod driver;
@@ -14,6 +15,7 @@ mod mailbox;
 pub mod runtime;
 pub mod socket;
 mod start;
+pub mod store;
 
 pub use api::*;
 pub use config::Config;

@@ -14,6 +14,7 @@ mod names;
 mod node;
 mod process;
 mod scratch;
+mod store;
 
 use std::time::Duration;
 
