@@ -23,14 +23,16 @@ pub enum Capability {
     Netns,
     /// We may make mount namespaces and mount a small disk in one.
     Mount,
+    /// We are root, and may start processes of other users.
+    Root,
     /// The published test vectors lie beside the repository.
     Vectors,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::IoUring, Self::Ipv6, Self::Gso, Self::Netns, Self::Mount, Self::Vectors];
+    pub const ALL: [Self; 7] =
+        [Self::IoUring, Self::Ipv6, Self::Gso, Self::Netns, Self::Mount, Self::Root, Self::Vectors];
 
     /// Asks the machine. The error says what it answered, for people.
     ///
@@ -44,6 +46,10 @@ impl Capability {
             Self::Gso => probe_gso(),
             Self::Netns => probe_unshare(&["--net", "ip", "link", "set", "lo", "up"]),
             Self::Mount => probe_unshare(&["--mount", "mount", "-t", "tmpfs", "none", "/tmp"]),
+            Self::Root => match rustix::process::geteuid().is_root() {
+                true => Ok(()),
+                false => Err("this user is not root".to_owned()),
+            },
             Self::Vectors => probe_vectors(),
         }
     }
@@ -74,6 +80,7 @@ impl fmt::Display for Capability {
             Self::Gso => "gso",
             Self::Netns => "netns",
             Self::Mount => "mount",
+            Self::Root => "root",
             Self::Vectors => "vectors",
         })
     }

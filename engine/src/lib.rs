@@ -6,6 +6,7 @@ mod bell;
 mod claim;
 pub mod clock;
 pub mod config;
+pub mod control;
 mod driver;
 mod engine;
 pub mod entropy;

@@ -6,6 +6,7 @@
 mod api;
 mod binary;
 mod broken;
+mod control;
 mod files;
 mod flood;
 mod hardening;
