@@ -105,6 +105,8 @@ pub(crate) struct EngineShared {
     /// No driver runs any more.
     pub(crate) stopped: AtomicBool,
     pub(crate) message_len_max: usize,
+    /// The node is in a network: some channels are not the application's.
+    pub(crate) has_network: bool,
     /// The process that the shards' threads live in: a forked child has none of them (T27).
     pub(crate) process: u32,
 }
@@ -486,6 +488,7 @@ mod tests {
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             message_len_max: 1,
+            has_network: false,
             process: std::process::id(),
         };
         PeerShared::new(Arc::new(engine), NodeId([2; 32]), session, ([127, 0, 0, 1], 2).into())

@@ -309,6 +309,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
             Mail::Fenced { to, .. } => Some(to.shard()),
+            Mail::Note { to, .. } => Some(*to),
             // Refused when its ring was full, and yet struck: the Hello may come again when the ring has room.
             Mail::Strike { e } => Some(self.config.placement.of_key(e).0),
             Mail::Retire { session, .. }
