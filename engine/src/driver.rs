@@ -47,6 +47,8 @@ const CLOSE: Duration = Duration::from_micros(150);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Letters taken per ring and turn.
 const LETTERS_PER_TURN: usize = 1_024;
+/// Letters whose sessions are fetched into the caches together.
+const LETTERS_AT_ONCE: usize = 16;
 /// Turns in which a core that ends says good-bye, at most.
 const PARTING_TURNS: usize = 4_096;
 /// Trains given to the socket per turn.
@@ -215,9 +217,12 @@ impl<H: Handler> Driver<H> {
     /// sent again: whoever wants more than that calls `shutdown` first.
     fn part<S: Socket>(&mut self, socket: &mut S) {
         let now = self.clock.now();
-        self.read_letters(now);
-        self.shard.close_all(now);
         let mut turns = PARTING_TURNS;
+        while turns > 0 && self.read_letters(now) {
+            self.transmit(now, socket);
+            turns -= 1;
+        }
+        self.shard.close_all(now);
         while turns > 0 && self.transmit(now, socket) {
             turns -= 1;
         }
@@ -272,13 +277,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn read_letters(&mut self, now: Now) -> bool {
-        let mut count = 0;
-        for _ in 0..LETTERS_PER_TURN {
-            let Ok(mail) = self.desk.letters.pop() else { break };
-            self.shard.handle_mail(now, mail::From::Application, mail);
-            self.letters_read += 1;
-            count += 1;
-        }
+        let mut count = self.read_application(now);
         self.post_fences(now);
         for _ in 0..4 * LETTERS_PER_TURN {
             let Ok(mail) = self.desk.home.pop() else { break };
@@ -294,6 +293,27 @@ impl<H: Handler> Driver<H> {
             }
         }
         count > 0
+    }
+
+    /// Takes letters until as many sessions have something to send as are given to the socket in a turn: those of more would leave the caches
+    /// again before they are sealed.
+    fn read_application(&mut self, now: Now) -> usize {
+        let mut count = 0;
+        while count < LETTERS_PER_TURN && self.shard.ready() < TRAINS_PER_TURN {
+            let len = self.desk.letters.slots().min(LETTERS_AT_ONCE);
+            let Ok(chunk) = self.desk.letters.read_chunk(len) else { break };
+            if len == 0 {
+                break;
+            }
+            let (first, second) = chunk.as_slices();
+            self.shard.glance(first.iter().chain(second));
+            for mail in chunk {
+                self.shard.handle_mail(now, mail::From::Application, mail);
+            }
+            self.letters_read += len as u64;
+            count += len;
+        }
+        count
     }
 
     fn transmit<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {

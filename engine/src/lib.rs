@@ -4,8 +4,10 @@
 pub mod addresses;
 pub mod api;
 mod bell;
+mod claim;
 pub mod clock;
 pub mod config;
+pub mod control;
 mod driver;
 mod engine;
 pub mod entropy;
@@ -16,6 +18,7 @@ pub mod network;
 pub mod runtime;
 pub mod socket;
 mod start;
+pub mod store;
 
 pub use api::*;
 pub use config::Config;

@@ -12,6 +12,9 @@ pub const ACK_RANGES_MAX: usize = 64;
 pub const ACK_DELAY_MAX: Duration = Duration::from_millis(25);
 /// What an acknowledgement's delay field may claim at most (T4).
 pub const ACK_DELAY_CLAIM_MAX: Duration = Duration::from_millis(250);
+/// An acknowledgement of unreliable messages alone waits at most this long: nothing of them is sent again, so that only congestion control
+/// is told late, of at most an eighth of its window.
+pub const ACK_DELAY_PATIENT: Duration = Duration::from_millis(250);
 /// A path's round trip before it was measured.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A handshake that took longer says nothing of the path.

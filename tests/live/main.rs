@@ -6,6 +6,7 @@
 mod api;
 mod binary;
 mod broken;
+mod control;
 mod files;
 mod flood;
 mod hardening;
@@ -15,6 +16,7 @@ mod network;
 mod node;
 mod process;
 mod scratch;
+mod store;
 
 use std::time::Duration;
 

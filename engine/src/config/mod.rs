@@ -19,7 +19,7 @@ pub use error::{ConfigError, Place};
 pub use layers::{Flag, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
-pub use sections::{Config, Identity, Io, Limits, Log, Network, Node, Transport};
+pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Transport};
 pub use values::{
     Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, SuiteChoice,
 };

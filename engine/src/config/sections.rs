@@ -197,6 +197,14 @@ sections! {
         shared: bool = false;
     }
 
+    /// The socket through which commands reach a running node.
+    admin: Admin {
+        /// Whether `dunlin node` opens it.
+        enabled: bool = true;
+        /// Where it is. Only this user and root can use it.
+        socket: StatePath = StatePath::from("$STATE/socket");
+    }
+
     /// What the node tells about itself.
     log: Log {
         /// How much is told.
