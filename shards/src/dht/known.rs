@@ -102,7 +102,7 @@ impl Known {
 
     /// The records that were put there by [`Self::closest`].
     #[must_use]
-    pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> + Clone {
+    pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> {
         closest.rows.iter().map(|(_, row)| self.rows[*row as usize].contact.bytes())
     }
 }

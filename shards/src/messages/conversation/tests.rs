@@ -12,6 +12,7 @@ use dunlin_codec::transmission::Transmission;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dht::space::Space;
 use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
 
 const NETWORK: Network = Network([7; 32]);
@@ -31,8 +32,9 @@ struct End {
 
 impl End {
     fn new(terms: Terms, peer: u8) -> Self {
-        let mut bench = Bench::new(terms);
-        let talk = Conversation::begin(&mut bench, NodeId([peer; 32]));
+        let known = Known::nobody(terms.own, Space::new(256));
+        let mut bench = Bench::new(terms, Arc::new(known));
+        let talk = Conversation::begin(&mut bench, NodeId([peer; 32]), false);
         Self { bench, talk, facts: Vec::new(), sent: Vec::new() }
     }
 
@@ -246,8 +248,9 @@ fn each_operation_has_its_answer() {
 
     let address = Address([5; 32]);
     let question = bytes_of(|out| Request::FindNode(address).write(out));
-    assert_eq!(answered(&mut end, Operation::FindNode, &question), None, "somebody else answers");
-    assert_eq!(end.facts, [Fact::Asked { request: 77, what: Asked::FindNode(address) }]);
+    let nobody = bytes_of(|out| dunlin_codec::args::write_nodes(out, core::iter::empty::<&[u8]>()));
+    assert_eq!(answered(&mut end, Operation::FindNode, &question), Some((Operation::Ack, nobody)));
+    assert_eq!(end.facts, []);
 }
 
 /// The id of a direct message is what its signed form without freshness would have.
@@ -291,13 +294,13 @@ fn answers_find_their_questions() {
         near.talk.ask(&mut near.bench, Ticket(at as u64), question, SECOND).unwrap();
     }
     run(&mut near, &mut far);
-    assert_eq!(near.facts.len(), 1, "PING is answered at once");
+    assert_eq!(near.facts.len(), 2, "PING and FIND_NODE are answered at once");
     let asked: Vec<u64> = far
         .facts
         .drain(..)
         .map(|fact| if let Fact::Asked { request, .. } = fact { request } else { panic!("{fact:?}") })
         .collect();
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 2);
     far.talk.reply(&mut far.bench, asked[2], Reply::Nack(custom));
     far.talk.refuse(&mut far.bench, asked[1], Reason::Busy);
     let no_nodes = core::iter::empty::<&[u8]>;
@@ -335,6 +338,29 @@ fn a_question_runs_out_and_its_late_answer_is_nothing() {
     end.hear(&[direct(Operation::Ack, said[0].1, &ack)]);
     end.said();
     assert_eq!((end.facts.len(), end.talk.counts().answers_unknown), (1, 1));
+}
+
+/// Two sessions with one peer become one: what was asked on the older is answered on the newer, by both sides.
+/// spec: p2p/succession
+#[test]
+fn questions_go_on_in_the_session_that_carries_on() {
+    let mut older = End::met(1);
+    let mut newer = End::met(1);
+    newer.bench.last_request = 100;
+    older.talk.ask(&mut older.bench, Ticket(4), &Request::Ping, SECOND).unwrap();
+    let request = older.said()[0].1;
+    older.hear(&[direct(Operation::Custom, 9, &text("what"))]);
+    older.said();
+    newer.talk.on_succeeded(&mut older.talk);
+    let ack = bytes_of(|out| Ack::Plain(Operation::Ping).write(out));
+    newer.hear(&[direct(Operation::Ack, request, &ack)]);
+    newer.talk.reply(&mut newer.bench, 9, Reply::Ack(Encoded::NIL));
+    let said = newer.said();
+    assert_eq!(newer.facts, [Fact::Answered { ticket: Ticket(4), outcome: Outcome::Ack(ack.into()) }]);
+    assert_eq!((said.len(), said[0].0, said[0].1), (1, Operation::Ack, 9));
+    older.talk.end();
+    older.said();
+    assert!(!older.facts.iter().any(|fact| matches!(fact, Fact::Answered { .. })), "nothing is left there");
 }
 
 /// An answer to another operation than was asked is none.
@@ -487,19 +513,19 @@ fn questions_are_bounded_on_both_sides() {
     assert_eq!(one_more, Err(AskError::TooMany));
 
     let mut end = End::met(1);
-    let question = bytes_of(|out| Request::FindNode(Address([5; 32])).write(out));
+    let question = text("question");
     let many: Vec<_> =
-        (1..=REQUESTS_OWED_MAX as u64 + 3).map(|id| direct(Operation::FindNode, id, &question)).collect();
+        (1..=REQUESTS_OWED_MAX as u64 + 3).map(|id| direct(Operation::Custom, id, &question)).collect();
     end.hear(&many);
-    let busy = bytes_of(|out| refusal(Operation::FindNode, Reason::Busy).write(out));
+    let busy = bytes_of(|out| refusal(Operation::Custom, Reason::Busy).write(out));
     let said = end.said();
     assert_eq!(said.len(), 3);
     assert!(said.iter().all(|(operation, _, payload)| *operation == Operation::Nack && *payload == busy));
     assert_eq!(end.facts.len(), REQUESTS_OWED_MAX);
 
     let mut end = End::met(1);
-    end.hear(&[direct(Operation::FindNode, 5, &question), direct(Operation::FindNode, 5, &question)]);
-    let malformed = bytes_of(|out| refusal(Operation::FindNode, Reason::Malformed).write(out));
+    end.hear(&[direct(Operation::Custom, 5, &question), direct(Operation::Custom, 5, &question)]);
+    let malformed = bytes_of(|out| refusal(Operation::Custom, Reason::Malformed).write(out));
     assert_eq!(end.said(), [(Operation::Nack, 5, malformed)], "an id that is open is not used again");
 }
 

@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use dunlin_codec::args::{Ack, Request, SetOption};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 
 use super::{Goal, Hub, Notice};
@@ -62,6 +63,16 @@ pub(super) struct Call {
 }
 
 impl Purpose {
+    /// It may be asked twice: what somebody said to a node must not be heard twice.
+    const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Application(_, question) => {
+                matches!(question.operation, Operation::Ping | Operation::FindNode | Operation::FindValue)
+            }
+            _ => true,
+        }
+    }
+
     /// The application's name for it.
     const fn ticket(&self) -> Option<Ticket> {
         match self {
@@ -195,7 +206,10 @@ impl Hub {
                 self.on_errand_failed(&errand, &Failure::Parted(farewell), false);
             }
             // Its session ended, or became another: that says nothing of the node.
-            (Ok(Outcome::Over) | Err(AskError::Nobody), None) if !errand.is_again => {
+            (Err(AskError::Nobody), None) if !errand.is_again => {
+                self.run_errand(Errand { is_again: true, ..errand });
+            }
+            (Ok(Outcome::Over), None) if !errand.is_again && errand.purpose.is_repeatable() => {
                 self.run_errand(Errand { is_again: true, ..errand });
             }
             (Ok(outcome), _) => self.conclude(&errand, session, outcome),
