@@ -7,4 +7,5 @@ pub mod hub;
 pub mod junk;
 pub mod pair;
 pub mod pingpong;
+pub mod questions;
 pub mod raw;

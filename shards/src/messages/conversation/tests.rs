@@ -15,6 +15,8 @@ use super::*;
 use crate::dht::space::Space;
 use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
 
+mod succession;
+
 const NETWORK: Network = Network([7; 32]);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -338,29 +340,6 @@ fn a_question_runs_out_and_its_late_answer_is_nothing() {
     end.hear(&[direct(Operation::Ack, said[0].1, &ack)]);
     end.said();
     assert_eq!((end.facts.len(), end.talk.counts().answers_unknown), (1, 1));
-}
-
-/// Two sessions with one peer become one: what was asked on the older is answered on the newer, by both sides.
-/// spec: p2p/succession
-#[test]
-fn questions_go_on_in_the_session_that_carries_on() {
-    let mut older = End::met(1);
-    let mut newer = End::met(1);
-    newer.bench.last_request = 100;
-    older.talk.ask(&mut older.bench, Ticket(4), &Request::Ping, SECOND).unwrap();
-    let request = older.said()[0].1;
-    older.hear(&[direct(Operation::Custom, 9, &text("what"))]);
-    older.said();
-    newer.talk.on_succeeded(&mut older.talk);
-    let ack = bytes_of(|out| Ack::Plain(Operation::Ping).write(out));
-    newer.hear(&[direct(Operation::Ack, request, &ack)]);
-    newer.talk.reply(&mut newer.bench, 9, Reply::Ack(Encoded::NIL));
-    let said = newer.said();
-    assert_eq!(newer.facts, [Fact::Answered { ticket: Ticket(4), outcome: Outcome::Ack(ack.into()) }]);
-    assert_eq!((said.len(), said[0].0, said[0].1), (1, Operation::Ack, 9));
-    older.talk.end();
-    older.said();
-    assert!(!older.facts.iter().any(|fact| matches!(fact, Fact::Answered { .. })), "nothing is left there");
 }
 
 /// An answer to another operation than was asked is none.
