@@ -265,6 +265,16 @@ pub const PATH_HEARD_MAX: usize = 48;
 pub const SEARCHES_MAX: usize = 64;
 /// A session that was opened for a question is closed when it was unused for so long.
 pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);
+/// How often a link is made sure to be alive: sessions end as idle after more than twice that.
+pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(40);
+/// How long a node that restarted waits for those to whom it had links before it asks others for them (T9).
+pub const ANCHOR_WAIT: Duration = Duration::from_secs(10);
+/// How long whoever refused a link, or was not reached for one, is left alone.
+pub const LINK_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Nodes that are left alone at most.
+pub const LINKS_REFUSED_MAX: usize = 4_096;
+
+const _: () = assert!(2 * LINK_PING_INTERVAL.as_secs() < IDLE_TIMEOUT.as_secs());
 /// Questions of a node to others at once at most, and calls for them.
 pub const ERRANDS_MAX: usize = 16_384;
 /// How long a node that is to be joined may take to answer a call.
