@@ -264,3 +264,38 @@ pub const SEARCHES_MAX: usize = 64;
 pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);
 /// Notices that wait for the application before words of peers are dropped.
 pub const NOTICES_WAITING_MAX: usize = 4_096;
+/// How long a holder keeps a value that nobody stores again (T11).
+pub const VALUE_LIFE: Duration = Duration::from_secs(2 * 3600);
+/// How often a holder stores its values again at whoever is closest by then (T11).
+pub const REPUBLISH_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a value's record may last: republishing keeps it alive, nothing else does.
+pub const VALUE_RECORD_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How far a record's writer's clock may be ahead of ours.
+pub const VALUE_RECORD_SKEW: Duration = Duration::from_secs(120);
+/// How long a copy beside the path lasts at most.
+pub const CACHE_LIFE_MAX: Duration = Duration::from_secs(600);
+/// Bytes of copies beside the path at most.
+pub const CACHE_LEN_MAX: usize = 8 << 20;
+/// Bytes of values of one identity at most (T11).
+pub const VALUES_LEN_IDENTITY_MAX: u64 = 1 << 20;
+/// Values of one identity at most (T11).
+pub const VALUES_COUNT_IDENTITY_MAX: u32 = 1_000;
+/// Bytes of values that came from one /24 or /48 at most (T11).
+pub const VALUES_LEN_PREFIX_MAX: u64 = 4 << 20;
+/// Bytes of values in a shard at most (T11).
+pub const VALUES_LEN_MAX: u64 = 64 << 20;
+/// Stores that wait for the write of another to the same key or group at most (T12).
+pub const STORES_WAITING_KEY_MAX: usize = 32;
+/// Bytes of stores that wait for such a write at most, in all.
+pub const STORES_WAITING_LEN_MAX: usize = 8 << 20;
+/// Writes that the disk has not confirmed at most.
+pub const WRITES_OPEN_MAX: usize = 4_096;
+/// Keys that a holder looks at at once for what is over or is to be stored again.
+pub const SWEEP_COUNT_MAX: usize = 1_024;
+/// How often it does.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = assert!(REPUBLISH_INTERVAL.as_secs() < VALUE_LIFE.as_secs());
+const _: () = assert!(CACHE_LIFE_MAX.as_secs() < VALUE_LIFE.as_secs());
+const _: () =
+    assert!(VALUES_LEN_IDENTITY_MAX < VALUES_LEN_PREFIX_MAX && VALUES_LEN_PREFIX_MAX < VALUES_LEN_MAX);

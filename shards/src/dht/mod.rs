@@ -9,3 +9,4 @@ pub mod diff;
 pub mod lookup;
 pub mod space;
 pub mod table;
+pub mod values;
