@@ -136,8 +136,30 @@ impl<'a> Segment<'a> {
         })
     }
 
+    /// Writes the segment as the last frame of its packet, except for its bytes: their room is taken, and the caller sees to it that they
+    /// come there.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: nothing was written.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    #[inline]
+    pub fn write_around(&self, out: &mut Writer<'_>) -> Result<(), NoRoom> {
+        assert!(self.is_within_message(), "a piece lies within its message and is not empty");
+        let start = out.len();
+        let taken = self.write_head(out, true).and_then(|()| out.reserve(self.bytes.len()).map(|_| ()));
+        taken.inspect_err(|_| out.rewind(start))
+    }
+
     #[inline]
     fn write_fields(&self, out: &mut Writer<'_>, to_end: bool) -> Result<(), NoRoom> {
+        self.write_head(out, to_end)?;
+        out.put(self.bytes)
+    }
+
+    #[inline]
+    fn write_head(&self, out: &mut Writer<'_>, to_end: bool) -> Result<(), NoRoom> {
         let kind = tag::SEGMENT
             | if to_end { 0 } else { flag::LENGTH }
             | if self.part.is_some() { flag::PART } else { 0 }
@@ -156,7 +178,7 @@ impl<'a> Segment<'a> {
         if !to_end {
             out.varint(self.bytes.len() as u64)?;
         }
-        out.put(self.bytes)
+        Ok(())
     }
 }
 

@@ -94,6 +94,15 @@ impl PacketKey for AwsLcKey {
     }
 
     #[inline]
+    fn seal_with_tail(&self, number: PacketNumber, header: &[u8; HEADER_LEN], body: &mut [u8], tail: &[u8]) {
+        let nonce = Nonce::assume_unique_for_key(self.suite.nonce(number.0));
+        let (head, rest) = body.split_at_mut(body.len() - tail.len() - TAG_LEN);
+        self.key
+            .seal_in_place_scatter(nonce, Aad::from(header), head, tail, rest)
+            .expect("a datagram is shorter than what a cipher takes");
+    }
+
+    #[inline]
     fn open(
         &self,
         number: PacketNumber,
@@ -308,5 +317,30 @@ impl Hash for Sha {
 
     fn result(&mut self, out: &mut [u8]) {
         out[..32].copy_from_slice(&self.0.finalize_reset());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a packet's bytes are does not depend on where its plaintext lay.
+    #[test]
+    fn a_tail_that_lies_elsewhere_is_sealed_alike() {
+        let plain: Vec<u8> = (0..1_176_u32).map(|at| (at * 31 % 251) as u8).collect();
+        let header = [9; HEADER_LEN];
+        for suite in [Suite::AesGcm, Suite::ChaChaPoly] {
+            let key = AwsLc::key(suite, &[3; 32]);
+            for split in [0, 1, 14, 15, 16, 17, 63, 64, 255, 1_175, 1_176] {
+                let number = PacketNumber(split as u64);
+                let mut whole = plain.clone();
+                let tag = key.seal(number, &header, &mut whole);
+                whole.extend(tag);
+                let mut body = vec![0xee; plain.len() + TAG_LEN];
+                body[..split].copy_from_slice(&plain[..split]);
+                key.seal_with_tail(number, &header, &mut body, &plain[split..]);
+                assert!(body == whole, "{suite:?}, {split} bytes in place");
+            }
+        }
     }
 }

@@ -53,6 +53,18 @@ pub trait PacketKey: 'static {
     #[must_use]
     fn seal(&self, number: PacketNumber, header: &[u8; HEADER_LEN], plain: &mut [u8]) -> [u8; TAG_LEN];
 
+    /// Seals one packet whose plaintext ends with `tail`, which lies elsewhere: `body` has the plaintext's beginning, and behind it room
+    /// for the tail and the tag. As `seal`.
+    ///
+    /// # Panics
+    /// When `body` is shorter than the tail and the tag.
+    fn seal_with_tail(&self, number: PacketNumber, header: &[u8; HEADER_LEN], body: &mut [u8], tail: &[u8]) {
+        let (plain, tag) = body.split_last_chunk_mut::<TAG_LEN>().expect("the body has room for the tag");
+        let begin = plain.len() - tail.len();
+        plain[begin..].copy_from_slice(tail);
+        *tag = self.seal(number, header, plain);
+    }
+
     /// Opens `sealed` (ciphertext, then tag) in place; the plaintext is its first `Ok` bytes.
     ///
     /// # Errors

@@ -207,9 +207,22 @@ impl<C: Crypto> SendKeys<C> {
     #[inline]
     #[must_use]
     pub fn seal(&self, ticket: Ticket, header: &[u8; HEADER_LEN], plain: &mut [u8]) -> [u8; TAG_LEN] {
+        self.key_of(&ticket).seal(ticket.number, header, plain)
+    }
+
+    /// Seals one packet whose plaintext ends elsewhere; as [`PacketKey::seal_with_tail`].
+    ///
+    /// # Panics
+    /// As [`Self::seal`].
+    #[inline]
+    pub fn seal_with_tail(&self, ticket: Ticket, header: &[u8; HEADER_LEN], body: &mut [u8], tail: &[u8]) {
+        self.key_of(&ticket).seal_with_tail(ticket.number, header, body, tail);
+    }
+
+    #[inline]
+    fn key_of(&self, ticket: &Ticket) -> &C::Key {
         assert!(ticket.phase == self.phase, "a number is used in the phase in which it was taken");
-        let key = self.key.as_ref().expect("taking a number makes the key");
-        key.seal(ticket.number, header, plain)
+        self.key.as_ref().expect("taking a number makes the key")
     }
 
     /// To be called before the numbers of a batch are taken: goes on to the next phase when that is due and

@@ -11,6 +11,7 @@ use dunlin_codec::ids::PacketNumber;
 use dunlin_codec::sealed::Header;
 
 use crate::arq::recovery::{AckFrequency, SentKind, SentPacket};
+use crate::arq::sender::Tail;
 use crate::limits::DATAGRAM_MIN;
 use crate::mutants::{Mutant, planted};
 use crate::route::{Ecn, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
@@ -182,8 +183,9 @@ impl<C: Crypto> Session<C> {
             && self.is_last_of_window(*allowed, frame_len)
             && Frame::ImmediateAck.write(&mut out).is_ok();
         self.write_control(now, &mut out, &mut contents, number);
+        let mut tail = Tail::default();
         if data {
-            contents.span = self.sender.write_frames(&mut out);
+            (contents.span, tail) = self.sender.write_around(&mut out);
         }
         let mut eliciting = out.len() > before;
         if probe && !eliciting {
@@ -194,8 +196,7 @@ impl<C: Crypto> Session<C> {
         }
         let plain_len = fill_up(&mut out, fill && data && self.sender.is_ready());
         let len = plain_len + OVERHEAD;
-        let frame = &mut frame[..len];
-        self.seal(frame, ticket);
+        self.seal(&mut frame[..len], ticket, tail);
         *allowed = allowed.saturating_sub(len as u64);
         let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
         self.on_packet_sent(now, (number, len), kind, contents);
@@ -228,14 +229,18 @@ impl<C: Crypto> Session<C> {
         }
     }
 
-    /// Seals the packet in `frame`, whose plaintext lies between header and tag.
+    /// Seals the packet in `frame`, whose plaintext lies between header and tag, but for a tail that still lies in its block.
     #[inline]
-    fn seal(&mut self, frame: &mut [u8], ticket: Ticket) {
+    fn seal(&mut self, frame: &mut [u8], ticket: Ticket, tail: Tail) {
         let body_len = frame.len() - OVERHEAD;
         let (header, rest) = frame.split_first_chunk_mut::<HEADER_LEN>().expect("a packet has a header");
         *header = Header::new(self.agreement.peer_session, ticket.phase(), ticket.number()).to_bytes();
-        let (plain, tag) = rest.split_at_mut(body_len);
-        tag.copy_from_slice(&self.send_keys.seal(ticket, header, plain));
+        if tail.is_empty() {
+            let (plain, tag) = rest.split_at_mut(body_len);
+            tag.copy_from_slice(&self.send_keys.seal(ticket, header, plain));
+        } else {
+            self.send_keys.seal_with_tail(ticket, header, rest, self.sender.bytes_of(tail));
+        }
     }
 
     fn write_acknowledgement(&mut self, now: Instant, out: &mut Writer<'_>, contents: &mut Contents) {
@@ -298,7 +303,7 @@ impl<C: Crypto> Session<C> {
         Frame::Ping.write(&mut out).ok()?;
         let room = out.room();
         out.zeros(if planted(Mutant::PaddingNotWritten) { 0 } else { room }).ok()?;
-        self.seal(&mut frame[..len], ticket);
+        self.seal(&mut frame[..len], ticket, Tail::default());
         let mut contents = Contents::default();
         contents.flags.set(Flags::TEST);
         self.on_packet_sent(now, (number, len), SentKind::MtuProbe, contents);
@@ -320,7 +325,7 @@ impl<C: Crypto> Session<C> {
         let ticket = self.send_keys.take_number(|| around.rng.next_u64()).ok()?;
         let number = ticket.number();
         answer.write(&mut Writer::new(&mut frame[HEADER_LEN..len - TAG_LEN])).ok()?;
-        self.seal(&mut frame[..len], ticket);
+        self.seal(&mut frame[..len], ticket, Tail::default());
         // Neither challenges nor answers are sent again by loss detection (T17): their own timers do it.
         self.on_packet_sent(around.now.instant, (number, len), SentKind::AckOnly, Contents::default());
         self.on_path_frame_sent(path, len);
@@ -381,7 +386,7 @@ impl<C: Crypto> Session<C> {
             contents.flags.set(Flags::YIELD);
         }
         let number = ticket.number();
-        self.seal(&mut frame[..len], ticket);
+        self.seal(&mut frame[..len], ticket, Tail::default());
         self.on_packet_sent(around.now.instant, (number, len), kind, contents);
         Some(self.transmit(around, len, len))
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use dunlin_codec::ids::ChannelId;
 
 use super::log::{Entry, Kind, Log};
-use super::{Outcome, Outgoing, Released, SenderCounts, Undelivered};
+use super::{Outcome, Outgoing, Released, SenderCounts, Tail, Undelivered};
 use crate::arq::receiver::credit::CHANNEL_CREDIT_INITIAL;
 use crate::arq::receiver::islands::Islands;
 use crate::blocks::Block;
@@ -103,6 +103,8 @@ pub(super) struct Shared {
     /// The channel whose head waits for the session's credit, and its priority.
     pub(super) waiting: Option<(u16, u8)>,
     pub(super) counts: SenderCounts,
+    /// What the packet being written ends with and was not written.
+    pub(super) tail: Tail,
 }
 
 impl Shared {

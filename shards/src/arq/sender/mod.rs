@@ -153,6 +153,31 @@ pub struct SenderCounts {
     pub unreliable_dropped: u64,
 }
 
+/// Where the bytes lie that `Sender::write_around` left out: so many of a message from an offset on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tail {
+    slot: u16,
+    id: u64,
+    offset: u32,
+    len: u32,
+}
+
+impl Tail {
+    /// Bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether nothing was left out.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
 /// The session's credit.
 #[derive(Debug)]
 struct SessionCredit {
@@ -242,9 +267,34 @@ impl Sender {
     /// An empty span says that nothing was written whose fate matters; whether anything was, `out.len()` says.
     #[inline]
     pub fn write_frames(&mut self, out: &mut Writer<'_>) -> Span {
+        let (span, tail) = self.write_around(out);
+        let bytes = self.bytes_of(tail);
+        let begin = out.len() - bytes.len();
+        out.written_mut()[begin..].copy_from_slice(bytes);
+        span
+    }
+
+    /// As [`Self::write_frames`], but the bytes of a segment that fills `out` are left out: `out` ends with room for them, and
+    /// [`Self::bytes_of`] has them, so that they can be sealed out of their block without being copied first.
+    #[inline]
+    pub fn write_around(&mut self, out: &mut Writer<'_>) -> (Span, Tail) {
         match &mut self.state {
-            Some(state) if !state.is_idle => state.write_frames(&mut self.credit, out),
-            _ => Span::default(),
+            Some(state) if !state.is_idle => {
+                state.shared.tail = Tail::default();
+                let span = state.write_frames(&mut self.credit, out);
+                (span, state.shared.tail)
+            }
+            _ => Default::default(),
+        }
+    }
+
+    /// What [`Self::write_around`] left out; empty when that was nothing. Ask before anything else is done.
+    #[inline]
+    #[must_use]
+    pub fn bytes_of(&self, tail: Tail) -> &[u8] {
+        match &self.state {
+            Some(state) if tail.len > 0 => state.bytes_of(tail),
+            _ => &[],
         }
     }
 

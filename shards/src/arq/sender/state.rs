@@ -11,7 +11,7 @@ use super::channel::{Channel, Shared};
 use super::log::{Entry, Kind, Log, Span};
 use super::schedule::Schedule;
 use super::write::Turn;
-use super::{Outcome, Outgoing, PushError, SenderLimits, SessionCredit, Undelivered};
+use super::{Outcome, Outgoing, PushError, SenderLimits, SessionCredit, Tail, Undelivered};
 use crate::arq::receiver::table::ChannelTable;
 use crate::blocks::Block;
 
@@ -146,6 +146,13 @@ impl State {
         // Who waits until others have ended their messages is served when they have, and they can always go on.
         self.is_idle = !is_full && !self.shared.is_crowded;
         self.shared.log.span()
+    }
+
+    #[inline]
+    pub(super) fn bytes_of(&self, tail: Tail) -> &[u8] {
+        let channel = &self.channels[usize::from(tail.slot)];
+        let message = &channel.messages[(tail.id - channel.base) as usize];
+        &message.block[tail.offset as usize..][..tail.len as usize]
     }
 
     #[inline]

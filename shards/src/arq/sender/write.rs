@@ -4,19 +4,23 @@
 //! Out:   SEGMENT, SKIP, CHANNEL_RESET and CREDIT_BLOCKED frames, and their entries in the log.
 //! Holds: whatever is written and must arrive has an entry in the log; a message is charged when its first segment is written, once.
 
+use core::ops::Range;
+
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::frame::{Frame, Part, Segment};
 use dunlin_codec::ids::MessageId;
 
 use super::channel::{Channel, Shared};
 use super::log::{Entry, Kind};
-use super::{Outcome, PRIORITY_DEFAULT, SessionCredit};
+use super::{Outcome, PRIORITY_DEFAULT, SessionCredit, Tail};
 use crate::arq::receiver::credit::{URGENT_RESERVE, charge};
 use crate::limits::OPEN_MESSAGES_MAX;
 use crate::mutants::{Mutant, planted};
 
 /// Less room than this is left empty rather than filled with a piece of a message, in bytes.
 const SPLIT_ROOM_MIN: usize = 128;
+/// A shorter piece is copied: sealing in two pieces costs more than that.
+const TAIL_LEN_MIN: usize = 256;
 /// Channels that may have a partly written message at a time: the receiver keeps a bounded number open.
 const PARTIAL_MAX: usize = OPEN_MESSAGES_MAX / 2;
 
@@ -94,7 +98,7 @@ impl Channel {
             shared.is_crowded = true;
             return Some(Turn::Waits);
         } else {
-            let written = write_piece(out, &head, 0, len);
+            let written = write_piece(out, &head, 0..len, Some((self.slot, &mut shared.tail)));
             if written == 0 {
                 return Some(Turn::Full);
             }
@@ -120,7 +124,8 @@ impl Channel {
         let index = self.started - 1;
         let id = self.base + index as u64;
         let (offset, len) = (self.messages[index].sent as usize, self.messages[index].block.len());
-        let written = write_piece(out, &self.head(index, id), offset, len);
+        let written =
+            write_piece(out, &self.head(index, id), offset..len, Some((self.slot, &mut shared.tail)));
         if written == 0 {
             return Some(Turn::Full);
         }
@@ -150,7 +155,7 @@ impl Channel {
             bytes: &datagram.block,
         };
         if offset > 0 || !write_whole(out, &head) {
-            let written = write_piece(out, &head, offset, len);
+            let written = write_piece(out, &head, offset..len, None);
             datagram.sent += written as u32;
             if written == 0 || offset + written < len {
                 return Some(Turn::Full);
@@ -275,7 +280,10 @@ impl Channel {
         if offset >= end {
             return Left::Nothing;
         }
-        let written = write_piece(out, &self.head(index, entry.id), offset as usize, end as usize) as u32;
+        let written = {
+            let head = self.head(index, entry.id);
+            write_piece(out, &head, offset as usize..end as usize, Some((self.slot, &mut shared.tail))) as u32
+        };
         if written == 0 {
             return Left::All;
         }
@@ -347,11 +355,18 @@ fn write_whole(out: &mut Writer<'_>, head: &Segment<'_>) -> bool {
     head.header_len(true) + head.bytes.len() == out.room() && head.write(out, true).is_ok()
 }
 
-/// Writes as much of `head.bytes[offset..end]` as fits, without its length when that fills the packet. Bytes written; 0: too little room.
+/// Writes as much of that range of `head.bytes` as fits, without its length when that fills the packet. Bytes written; 0: too little room.
+/// With a `tail`, what fills the packet is only noted there: its block keeps it until the packet is sealed.
 #[inline]
-fn write_piece(out: &mut Writer<'_>, head: &Segment<'_>, offset: usize, end: usize) -> usize {
-    let part = Part { offset: offset as u32, total: head.bytes.len() as u32 };
-    let (room, left) = (out.room(), end - offset);
+fn write_piece(
+    out: &mut Writer<'_>,
+    head: &Segment<'_>,
+    range: Range<usize>,
+    tail: Option<(u16, &mut Tail)>,
+) -> usize {
+    let offset = range.start as u32;
+    let part = Part { offset, total: head.bytes.len() as u32 };
+    let (room, left) = (out.room(), range.len());
     let piece = Segment { part: Some(part), bytes: &[], ..*head };
     let most = piece.fitting(room, left, true);
     let fills = most < left || piece.header_len(true) + left == room;
@@ -359,8 +374,15 @@ fn write_piece(out: &mut Writer<'_>, head: &Segment<'_>, offset: usize, end: usi
     if len == 0 || len < left && room < SPLIT_ROOM_MIN {
         return 0;
     }
-    let bytes = &head.bytes[offset..offset + len];
+    let bytes = &head.bytes[range.start..range.start + len];
     let piece = Segment { part: Some(part), bytes, ..*head };
-    piece.write(out, fills).expect("the length was made to fit");
+    let written = match tail {
+        Some((slot, tail)) if fills && len >= TAIL_LEN_MIN => {
+            *tail = Tail { slot, id: head.message.0, offset, len: len as u32 };
+            piece.write_around(out)
+        }
+        _ => piece.write(out, fills),
+    };
+    written.expect("the length was made to fit");
     len
 }
