@@ -299,3 +299,33 @@ const _: () = assert!(REPUBLISH_INTERVAL.as_secs() < VALUE_LIFE.as_secs());
 const _: () = assert!(CACHE_LIFE_MAX.as_secs() < VALUE_LIFE.as_secs());
 const _: () =
     assert!(VALUES_LEN_IDENTITY_MAX < VALUES_LEN_PREFIX_MAX && VALUES_LEN_PREFIX_MAX < VALUES_LEN_MAX);
+/// Bytes of a register, all decided names of a group, at most.
+pub const REGISTER_LEN_MAX: usize = 256 << 10;
+/// How far a ballot may be ahead of the one that was promised, unless the clock explains it.
+pub const BALLOT_LEAP_MAX: u64 = 1 << 16;
+/// How long a promise keeps plain stores away from a key that was never decided.
+pub const PROMISE_KEEPS_AWAY: Duration = Duration::from_secs(10);
+/// How long a register of which nothing is left is remembered.
+pub const REGISTER_LINGER: Duration = Duration::from_secs(2 * 3600);
+/// How long a holder waits for a decision to settle it before it reads the others itself, and before it does so again.
+pub const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// A lease's length by default (T12).
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// A lease's length at most; after a start every lease lasts so long (T12).
+pub const LEASE_MAX: Duration = Duration::from_secs(60);
+/// Leases of one identity at most (T12).
+pub const LEASES_IDENTITY_MAX: usize = 16;
+/// Leases in a shard at most (T12).
+pub const LEASES_MAX: usize = 4_096;
+
+const _: () = assert!(LEASE_DEFAULT.as_secs() < LEASE_MAX.as_secs());
+const _: () = assert!(VALUE_LEN_MAX < REGISTER_LEN_MAX);
+const _: () = assert!(REGISTER_LEN_MAX + 64 * 4_096 < dunlin_codec::message::PAYLOAD_LEN_MAX);
+/// Times that a decision is tried at most.
+pub const DECISION_ATTEMPTS_MAX: u32 = 12;
+/// What a proposer waits at most before it tries again, the first time; doubles five times.
+pub const DECISION_PAUSE: Duration = Duration::from_millis(50);
+/// Paths over which those who agree on a value must have been found (T9).
+pub const AGREEMENT_PATHS: usize = 3;
+
+const _: () = assert!(AGREEMENT_PATHS <= LOOKUP_PATHS);

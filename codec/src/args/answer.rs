@@ -159,7 +159,11 @@ pub struct Promise<'a> {
 }
 
 impl<'a> Promise<'a> {
-    fn parse(value: Encoded<'a>) -> Result<Self> {
+    /// The promise that a value is.
+    ///
+    /// # Errors
+    /// [`ArgumentError`]: another shape.
+    pub fn parse(value: Encoded<'a>) -> Result<Self> {
         let [promised, accepted, is_settled, rows] = list(value)?;
         Ok(Self {
             promised: Ballot::parse(promised)?,
@@ -169,7 +173,11 @@ impl<'a> Promise<'a> {
         })
     }
 
-    fn write(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: a part may have been written.
+    pub fn write(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
         write::array(out, 4)?;
         self.promised.write(out)?;
         or_nil(out, self.accepted, |out, ballot| ballot.write(out))?;

@@ -7,18 +7,22 @@
 //! | row | key | value |
 //! |---|---|---|
 //! | value | `v`, the key's bytes | version 1, kept until in unix ms 8, length of the record 2, record, value |
+//! | register | `r`, the bytes of the key or of the group | version 1, the promise that it would make (codec/src/args) |
 //!
 //! spec: p2p/value-rows
 
+use dunlin_codec::args::Promise;
 use dunlin_codec::bytes::{Reader, Writer};
 use dunlin_codec::error::WireError;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, ValueRecord};
 
+use super::{SMALL_LEN_MAX, encode};
 use crate::time::WallMillis;
 
 const VERSION: u8 = 1;
 const VALUE: u8 = b'v';
+const REGISTER: u8 = b'r';
 
 /// A key and a value for the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +38,17 @@ pub struct DiskRow {
 pub enum ReadRow<'a> {
     /// A value.
     Value(ValueRow<'a>),
+    /// What was promised and accepted.
+    Register(RegisterRow<'a>),
+}
+
+/// A register as it is on disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RegisterRow<'a> {
+    /// The bytes of the key that it is of, or of the group.
+    pub scope: &'a [u8],
+    /// What it holds.
+    pub promise: Promise<'a>,
 }
 
 /// A value as it is on disk.
@@ -56,6 +71,20 @@ fn prefixed(kind: u8, key: &[u8]) -> Vec<u8> {
 /// The row by which a value's row goes.
 pub(super) fn without_value(key: &[u8]) -> DiskRow {
     DiskRow { key: prefixed(VALUE, key), value: None }
+}
+
+/// The row by which a register's row goes.
+pub(super) fn without_register(scope: &[u8]) -> DiskRow {
+    DiskRow { key: prefixed(REGISTER, scope), value: None }
+}
+
+/// A register's row; `len_max` covers its rows.
+pub(super) fn register_row(scope: &[u8], promise: &Promise<'_>, len_max: usize) -> DiskRow {
+    let value = encode(SMALL_LEN_MAX + len_max, |out| {
+        out.u8(VERSION)?;
+        promise.write(out)
+    });
+    DiskRow { key: prefixed(REGISTER, scope), value: Some(value) }
 }
 
 impl ValueRow<'_> {
@@ -86,6 +115,7 @@ pub fn read_row<'a>(key: &'a [u8], value: &'a [u8]) -> Result<ReadRow<'a>, WireE
     }
     match *kind {
         VALUE => read_value(key, reader).map(ReadRow::Value),
+        REGISTER => read_register(key, reader).map(ReadRow::Register),
         _ => Err(WireError::Unknown),
     }
 }
@@ -101,4 +131,13 @@ fn read_value<'a>(key: &'a [u8], mut reader: Reader<'a>) -> Result<ValueRow<'a>,
     }
     let value = Encoded::parse(reader.rest()).map_err(|_| WireError::OutOfRange)?;
     Ok(ValueRow { key, keep_until, record, value })
+}
+
+fn read_register<'a>(scope: &'a [u8], mut reader: Reader<'a>) -> Result<RegisterRow<'a>, WireError> {
+    let written = Encoded::parse(reader.rest()).map_err(|_| WireError::OutOfRange)?;
+    let promise = Promise::parse(written).map_err(|_| WireError::OutOfRange)?;
+    if promise.rows.iter().any(|row| row.key.address_input() != scope) {
+        return Err(WireError::OutOfRange);
+    }
+    Ok(RegisterRow { scope, promise })
 }

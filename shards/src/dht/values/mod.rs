@@ -24,14 +24,30 @@
 //! and drives it: `poll_question` names a node, an operation and its arguments, `on_answer` or `on_failure` end each
 //! question, `outcome` is there at the end.
 //!
+//! | | |
+//! |---|---|
+//! | [`put::Put`] | stores a value, each holder for itself |
+//! | [`get::Get`] | reads a value: what enough holders over disjoint paths agree on; repairs those that lag |
+//! | [`decision::Decision`] | compare-and-set, diff, lease, several names of a group: a majority decides; has a time of its own |
+//! | [`survey::Survey`] | what a majority decided last: for readers, and for a holder that had just come ([`Action::Settle`]) |
+//!
+//! A decision's holders are the closest nodes as its lookup found them. Two decisions agree as long as the majorities of what
+//! they were given overlap: with an even number of holders one of them may differ.
+//!
 //! spec: p2p/values
 
 mod check;
+pub mod decision;
 mod durable;
+pub mod get;
 pub mod holder;
 mod plain;
+pub mod put;
 mod quota;
+mod register;
 mod sign;
+mod state;
+pub mod survey;
 
 use core::net::IpAddr;
 
@@ -39,14 +55,16 @@ use dunlin_codec::args::{Ack, Nack};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::message::Operation;
 
 use crate::limits::VALUE_LEN_MAX;
 
 pub use check::{BadRecord, address, value_hash};
-pub use durable::{DiskRow, ReadRow, ValueRow, read_row};
+pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, read_row};
 pub use holder::{Action, Event, Finding, Holder, Restored, Setup};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};
+pub use state::{Cell, State};
 
 /// Who asks a holder, and what its answer is given with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +94,22 @@ impl Answer {
     fn nack(nack: &Nack<'_>) -> Self {
         Self { is_ack: false, payload: encode(SMALL_LEN_MAX, |out| nack.write(out)) }
     }
+}
+
+/// What a holder is to be asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Question {
+    /// Whom.
+    pub to: NodeId,
+    /// STORE or FIND_VALUE.
+    pub operation: Operation,
+    /// Its arguments.
+    pub arguments: Vec<u8>,
+}
+
+/// The smallest number of `count` holders of which any two groups share one.
+const fn majority(count: usize) -> usize {
+    count / 2 + 1
 }
 
 /// Bytes of an answer without a value at most: a record, a lease, ballots.

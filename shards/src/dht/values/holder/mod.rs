@@ -9,6 +9,8 @@
 //!
 //! spec: p2p/holder
 
+mod decide;
+mod leases;
 mod line;
 mod sweep;
 
@@ -29,6 +31,8 @@ use super::{Answer, Asker, SMALL_LEN_MAX, VALUED_LEN_MAX};
 use crate::dht::space::{Distance, Space};
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL};
 use crate::time::{Instant, Now, WallMillis};
+use decide::{KeptRegister, StagedRegister};
+use leases::Leases;
 use line::Lines;
 
 /// What a holder goes by.
@@ -77,6 +81,12 @@ pub enum Action {
         /// The arguments of STORE.
         store: Vec<u8>,
     },
+    /// This holder does not know what the others decided before it came: find those closest to the key's address and have
+    /// [`super::survey::Survey`] read them; [`Holder::on_settled`] hears of it.
+    Settle {
+        /// The bytes of the key, or of the group: what its address is the hash of.
+        scope: Vec<u8>,
+    },
     /// A value changed here.
     Changed {
         /// The key's bytes.
@@ -111,6 +121,8 @@ pub struct Restored {
 enum Staged {
     /// A plain value.
     Plain { key: Vec<u8>, entry: Entry, event: Option<Event> },
+    /// A register.
+    Register(Box<StagedRegister>),
     /// Nothing: rows went.
     Removal,
 }
@@ -135,6 +147,8 @@ enum Step {
 pub struct Holder {
     setup: Setup,
     plain: BTreeMap<Vec<u8>, Entry>,
+    registers: BTreeMap<Vec<u8>, KeptRegister>,
+    leases: Leases,
     /// Copies beside the path, the farthest last.
     caches: BTreeSet<(Distance, Vec<u8>)>,
     caches_len: usize,
@@ -145,6 +159,7 @@ pub struct Holder {
     sweep_at: Instant,
     /// The last key that was looked at.
     swept: Vec<u8>,
+    swept_register: Vec<u8>,
     actions: VecDeque<Action>,
 }
 
@@ -163,6 +178,8 @@ impl Holder {
         Self {
             setup,
             plain: BTreeMap::new(),
+            registers: BTreeMap::new(),
+            leases: Leases::default(),
             caches: BTreeSet::new(),
             caches_len: 0,
             ledger: Ledger::new(setup.quotas),
@@ -171,6 +188,7 @@ impl Holder {
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
             swept: Vec::new(),
+            swept_register: Vec::new(),
             actions: VecDeque::new(),
         }
     }
@@ -184,6 +202,10 @@ impl Holder {
         let mut restored = Restored::default();
         for (key, value) in rows {
             match read_row(key, value) {
+                Ok(ReadRow::Register(row)) => {
+                    restored.kept += 1;
+                    self.restore_register(now, &row);
+                }
                 Ok(ReadRow::Value(row)) if row.keep_until <= now.wall => restored.expired += 1,
                 Ok(ReadRow::Value(row)) => {
                     restored.kept += 1;
@@ -218,7 +240,7 @@ impl Holder {
     /// It keeps nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.plain.is_empty()
+        self.plain.is_empty() && self.registers.is_empty()
     }
 
     /// Answers FIND_VALUE. Never waits: what is told is in memory, and durable.
@@ -232,6 +254,10 @@ impl Holder {
         };
         if !is_address_of(self.setup.space, &address, &key) {
             return refuse(Reason::WrongAddress);
+        }
+        if let Some(cell) = self.decided(now, &key) {
+            let found = Found { key, value: cell.value(), metadata: cell.metadata() };
+            return Finding::Answer(Answer::ack(&Ack::Value(found), VALUED_LEN_MAX));
         }
         let entry = self.plain.get(key.bytes()).filter(|entry| entry.is_live(now.wall));
         entry.map_or(Finding::Nowhere, |entry| {
@@ -283,6 +309,15 @@ impl Holder {
     fn step(&mut self, now: Now, asker: Asker, store: &Store<'_>) -> Step {
         if self.open.len() >= crate::limits::WRITES_OPEN_MAX {
             return Step::Answer(refusal(Reason::Busy, None));
+        }
+        match (store.options.prepare, store.options.accept) {
+            (None, None) => {}
+            (Some(ballot), None) => return self.prepare(now, asker, (store, ballot)),
+            (None, Some(ballot)) => return self.accept(now, asker, (store, ballot)),
+            (Some(_), Some(_)) => return Step::Answer(refusal(Reason::Malformed, None)),
+        }
+        if let Some(answer) = self.away(now, store) {
+            return Step::Answer(answer);
         }
         let current = self.plain.get(store.key.bytes()).filter(|entry| entry.is_live(now.wall));
         let told = current.filter(|entry| !entry.is_cache || store.options.is_cache);
@@ -371,7 +406,7 @@ impl Holder {
     pub fn on_written(&mut self, now: Now, ticket: u64, is_durable: bool) {
         let Some(Open { scope, to, staged }) = self.open.remove(&ticket) else { return };
         if is_durable {
-            self.settle(staged);
+            self.take_effect(now, staged);
         } else {
             self.undo(staged);
         }
@@ -387,13 +422,14 @@ impl Holder {
         }
     }
 
-    fn settle(&mut self, staged: Staged) {
+    fn take_effect(&mut self, now: Now, staged: Staged) {
         match staged {
             Staged::Plain { key, entry, event } => {
                 self.forget(&key);
                 self.plain.insert(key.clone(), entry);
                 self.actions.extend(event.map(|event| Action::Changed { key, event }));
             }
+            Staged::Register(staged) => self.take_register(now, *staged),
             Staged::Removal => {}
         }
     }
@@ -401,6 +437,7 @@ impl Holder {
     fn undo(&mut self, staged: Staged) {
         match staged {
             Staged::Plain { entry, .. } => self.ledger.give_back(entry.charge),
+            Staged::Register(staged) => self.ledger.give_back(staged.kept.charge),
             Staged::Removal => {}
         }
     }

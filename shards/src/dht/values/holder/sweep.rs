@@ -10,12 +10,14 @@
 use core::ops::Bound;
 
 use dunlin_codec::args::{Request, Store, StoreOptions};
-use dunlin_codec::record::Key;
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::{Key, ValueRecord};
 
-use super::super::durable::without_value;
+use super::super::durable::{without_register, without_value};
+use super::super::register::is_dead;
 use super::super::{VALUED_LEN_MAX, encode};
-use super::{Action, Entry, Holder, Open, Staged, address, is_over};
-use crate::limits::{REPUBLISH_INTERVAL, SWEEP_COUNT_MAX, SWEEP_INTERVAL};
+use super::{Action, Holder, Open, Staged, address, is_over};
+use crate::limits::{REGISTER_LINGER, REPUBLISH_INTERVAL, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL};
 use crate::time::Now;
 
 impl Holder {
@@ -35,6 +37,45 @@ impl Holder {
         for key in keys {
             self.sweep_plain(now, &key);
         }
+        self.sweep_registers(now);
+    }
+
+    fn sweep_registers(&mut self, now: Now) {
+        let from = (Bound::Excluded(core::mem::take(&mut self.swept_register)), Bound::Unbounded);
+        let scopes: Vec<Vec<u8>> =
+            self.registers.range(from).take(SWEEP_COUNT_MAX).map(|(scope, _)| scope.clone()).collect();
+        if scopes.len() == SWEEP_COUNT_MAX {
+            self.swept_register = scopes.last().cloned().unwrap_or_default();
+        }
+        for scope in scopes.iter().filter(|scope| !self.lines.is_held(scope)).cloned().collect::<Vec<_>>() {
+            self.sweep_register(now, &scope);
+        }
+    }
+
+    fn sweep_register(&mut self, now: Now, scope: &[u8]) {
+        let Some(kept) = self.registers.get_mut(scope) else { return };
+        let is_quiet = now.instant.since(kept.touched_at) >= REGISTER_LINGER;
+        if is_quiet && kept.register.cells.values().all(|held| is_dead(held, now)) {
+            let removal = Open { scope: None, to: None, staged: Staged::Removal };
+            if let Some(kept) = self.registers.remove(scope) {
+                self.ledger.give_back(kept.charge);
+                self.leases.remove(&kept.register);
+            }
+            return self.write(vec![without_register(scope)], removal);
+        }
+        if kept.settle_at.is_some_and(|at| at <= now.instant) {
+            kept.settle_at = Some(now.instant + SETTLE_AFTER);
+            self.actions.push_back(Action::Settle { scope: scope.to_vec() });
+        }
+        if now.instant.since(kept.told_at) >= REPUBLISH_INTERVAL {
+            kept.told_at = now.instant;
+            let again = kept.register.cells.iter().filter_map(|(key, held)| {
+                let record = held.cell.live_record(now.wall)?;
+                let store = store_again(key, record, held.cell.value())?;
+                Some(Action::Republish { key: key.clone(), store })
+            });
+            self.actions.extend(again);
+        }
     }
 
     fn sweep_plain(&mut self, now: Now, key: &[u8]) {
@@ -50,7 +91,8 @@ impl Holder {
             }
         } else if !entry.is_cache && now.instant.since(entry.told_at) >= REPUBLISH_INTERVAL {
             entry.told_at = now.instant;
-            if let Some(store) = store_again(key, entry) {
+            let store = entry.record().and_then(|record| store_again(key, record, entry.value()));
+            if let Some(store) = store {
                 self.actions.push_back(Action::Republish { key: key.to_vec(), store });
             }
         }
@@ -58,9 +100,9 @@ impl Holder {
 }
 
 /// The arguments of STORE by which a value is stored elsewhere, its record as it came.
-fn store_again(key: &[u8], entry: &Entry) -> Option<Vec<u8>> {
+fn store_again(key: &[u8], record: ValueRecord<'_>, value: Encoded<'_>) -> Option<Vec<u8>> {
     let key = Key::parse(key).ok().flatten()?;
-    let options = StoreOptions { record: Some(entry.record()?), ..StoreOptions::default() };
-    let store = Store { address: address(&key), key, value: entry.value(), options };
+    let options = StoreOptions { record: Some(record), ..StoreOptions::default() };
+    let store = Store { address: address(&key), key, value, options };
     Some(encode(VALUED_LEN_MAX, |out| Request::Store(store).write(out)))
 }
