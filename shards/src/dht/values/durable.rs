@@ -7,7 +7,7 @@
 //! | row | key | value |
 //! |---|---|---|
 //! | value | `v`, the key's bytes | version 1, kept until in unix ms 8, length of the record 2, record, value |
-//! | register | `r`, the bytes of the key or of the group | version 1, the promise that it would make (codec/src/args) |
+//! | register | `r`, the bytes of the key, or of an array with the group alone | version 1, the promise that it would make (codec/src/args) |
 //!
 //! spec: p2p/value-rows
 
@@ -17,6 +17,7 @@ use dunlin_codec::error::WireError;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, ValueRecord};
 
+use super::state::scope_of;
 use super::{SMALL_LEN_MAX, encode};
 use crate::time::WallMillis;
 
@@ -45,7 +46,7 @@ pub enum ReadRow<'a> {
 /// A register as it is on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RegisterRow<'a> {
-    /// The bytes of the key that it is of, or of the group.
+    /// What it is of: a key, or an array with a group alone.
     pub scope: &'a [u8],
     /// What it holds.
     pub promise: Promise<'a>,
@@ -89,7 +90,11 @@ pub(super) fn register_row(scope: &[u8], promise: &Promise<'_>, len_max: usize) 
 
 impl ValueRow<'_> {
     /// The row that says this.
-    pub(super) fn to_row(self) -> DiskRow {
+    ///
+    /// # Panics
+    /// Never: the room is as long as the row.
+    #[must_use]
+    pub fn to_row(self) -> DiskRow {
         let record = self.record.map_or(&[][..], |record| record.bytes());
         let mut value = vec![0; 1 + 8 + 2 + record.len() + self.value.bytes().len()];
         let mut out = Writer::new(&mut value);
@@ -136,7 +141,7 @@ fn read_value<'a>(key: &'a [u8], mut reader: Reader<'a>) -> Result<ValueRow<'a>,
 fn read_register<'a>(scope: &'a [u8], mut reader: Reader<'a>) -> Result<RegisterRow<'a>, WireError> {
     let written = Encoded::parse(reader.rest()).map_err(|_| WireError::OutOfRange)?;
     let promise = Promise::parse(written).map_err(|_| WireError::OutOfRange)?;
-    if promise.rows.iter().any(|row| row.key.address_input() != scope) {
+    if promise.rows.iter().any(|row| scope_of(&row.key) != scope) {
         return Err(WireError::OutOfRange);
     }
     Ok(RegisterRow { scope, promise })

@@ -18,6 +18,7 @@ use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
 use dunlin_codec::record::{Key, NOBODY};
 
+use super::asking::Asking;
 use super::check::{check_signed, check_time};
 use super::plain::rank;
 use super::state::Cell;
@@ -65,8 +66,10 @@ pub enum Got {
 pub struct Get {
     plan: Plan,
     paths: BTreeMap<NodeId, usize>,
-    waiting: VecDeque<Question>,
-    open: BTreeSet<NodeId>,
+    arguments: Vec<u8>,
+    asking: Asking,
+    /// Stores that repair: for whom, and what.
+    repairs: VecDeque<(NodeId, Vec<u8>)>,
     /// None: it has nothing.
     told: BTreeMap<NodeId, Option<Cell>>,
     got: Option<Got>,
@@ -83,48 +86,47 @@ impl Get {
         let find = FindValue { address: address(&key), key };
         let arguments = encode(SMALL_LEN_MAX, |out| Request::FindValue(find).write(out));
         let paths: BTreeMap<NodeId, usize> = holders.into_iter().collect();
-        let ask = |to: &NodeId| Question {
-            to: *to,
-            operation: Operation::FindValue,
-            arguments: arguments.clone(),
-        };
-        let waiting: VecDeque<Question> = paths.keys().map(ask).collect();
-        let got = waiting.is_empty().then_some(Got::TooFew);
-        Self { plan, paths, waiting, open: BTreeSet::new(), told: BTreeMap::new(), got }
+        let asking = Asking::new(paths.keys().copied());
+        let got = paths.is_empty().then_some(Got::TooFew);
+        let (repairs, told) = (VecDeque::new(), BTreeMap::new());
+        Self { plan, paths, arguments, asking, repairs, told, got }
     }
 
     /// The next node to be asked.
     pub fn poll_question(&mut self) -> Option<Question> {
-        let question = self.waiting.pop_front()?;
-        self.open.insert(question.to);
-        Some(question)
+        if self.got.is_some() {
+            let (to, arguments) = self.repairs.pop_front()?;
+            let number = self.asking.open_one(to);
+            return Some(Question { number, to, operation: Operation::Store, arguments });
+        }
+        let (number, to) = self.asking.next()?;
+        Some(Question { number, to, operation: Operation::FindValue, arguments: self.arguments.clone() })
     }
 
     /// A node answered.
-    pub fn on_answer(&mut self, from: &NodeId, answer: &Answer) {
-        if !self.open.remove(from) || self.got.is_some() {
-            return;
-        }
+    pub fn on_answer(&mut self, number: u64, answer: &Answer) {
+        let Some(from) = self.asking.end(number).filter(|_| self.got.is_none()) else { return };
         if let Some(told) = self.read(answer) {
-            self.told.insert(*from, told);
+            self.told.insert(from, told);
         }
         self.conclude();
     }
 
     /// A node did not answer.
-    pub fn on_failure(&mut self, from: &NodeId) {
-        if self.open.remove(from) && self.got.is_none() {
+    pub fn on_failure(&mut self, number: u64) {
+        if self.asking.end(number).is_some() && self.got.is_none() {
             self.conclude();
         }
     }
 
     /// What an answer says; none: it is not to be believed.
     fn read(&self, answer: &Answer) -> Option<Option<Cell>> {
-        let Found { key, value, metadata } = match Ack::parse(&answer.payload).ok().filter(|_| answer.is_ack)? {
-            Ack::Nodes(_) => return Some(None),
-            Ack::Value(found) => found,
-            _ => return None,
-        };
+        let Found { key, value, metadata } =
+            match Ack::parse(&answer.payload).ok().filter(|_| answer.is_ack)? {
+                Ack::Nodes(_) => return Some(None),
+                Ack::Value(found) => found,
+                _ => return None,
+            };
         if key.bytes() != self.plan.key {
             return None;
         }
@@ -144,7 +146,7 @@ impl Get {
     }
 
     fn conclude(&mut self) {
-        let is_over = self.waiting.is_empty() && self.open.is_empty();
+        let is_over = self.asking.is_over();
         let quorum = self.plan.quorum.unwrap_or(majority(self.paths.len()));
         let is_enough = self.told.len() >= quorum;
         let got = match self.agreed() {
@@ -154,10 +156,8 @@ impl Get {
             Ok(got) => got,
             Err(candidates) => Got::Disagreement(candidates),
         };
-        // Whoever was not asked yet need not be.
-        self.waiting.clear();
         if let Got::Found { cell, .. } = &got {
-            self.waiting = self.repairs(cell);
+            self.repairs = self.repairs_for(cell);
         }
         self.got = Some(got);
     }
@@ -185,22 +185,20 @@ impl Get {
             let same = if owner == NOBODY { &cell.value[..] } else { &[] };
             camps.entry((owner, same)).or_default().push((node, cell));
         }
-        let is_enough =
-            |camp: &&Vec<(&NodeId, &Cell)>| 2 * camp.len() > voters && paths_of(camp) >= paths;
+        let is_enough = |camp: &&Vec<(&NodeId, &Cell)>| 2 * camp.len() > voters && paths_of(camp) >= paths;
         let camp = camps.values().find(is_enough).ok_or(camps.len())?;
         newest(camp).map(|cell| found(cell, camp)).ok_or(camps.len())
     }
 
     /// Stores for those who answered and have less, and for whoever keeps a copy.
-    fn repairs(&self, newest: &Cell) -> VecDeque<Question> {
+    fn repairs_for(&self, newest: &Cell) -> VecDeque<(NodeId, Vec<u8>)> {
         let (Some(record), Some(key)) = (newest.record(), Key::parse(&self.plan.key).ok().flatten()) else {
             return VecDeque::new();
         };
         let store = |to: NodeId, is_cache| {
             let options = StoreOptions { record: Some(record), is_cache, ..StoreOptions::default() };
             let store = Store { address: address(&key), key, value: newest.value(), options };
-            let arguments = encode(VALUED_LEN_MAX, |out| Request::Store(store).write(out));
-            Question { to, operation: Operation::Store, arguments }
+            (to, encode(VALUED_LEN_MAX, |out| Request::Store(store).write(out)))
         };
         let lags = |cell: &Option<Cell>| cell.as_ref().is_none_or(|cell| cell.record != newest.record);
         let stale = self.told.iter().filter(|(_, cell)| lags(cell)).map(|(node, _)| store(*node, false));

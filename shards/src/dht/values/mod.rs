@@ -36,6 +36,7 @@
 //!
 //! spec: p2p/values
 
+mod asking;
 mod check;
 pub mod decision;
 mod durable;
@@ -99,6 +100,8 @@ impl Answer {
 /// What a holder is to be asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Question {
+    /// What its end is told with.
+    pub number: u64,
     /// Whom.
     pub to: NodeId,
     /// STORE or FIND_VALUE.

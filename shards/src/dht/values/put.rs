@@ -6,12 +6,11 @@
 //!
 //! spec: p2p/put
 
-use std::collections::{BTreeSet, VecDeque};
-
 use dunlin_codec::args::{Ack, Nack, Reason};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::Operation;
 
+use super::asking::Asking;
 use super::{Answer, Question};
 
 /// What became of a store.
@@ -31,8 +30,7 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Put {
     arguments: Vec<u8>,
-    waiting: VecDeque<NodeId>,
-    open: BTreeSet<NodeId>,
+    asking: Asking,
     stored: Stored,
 }
 
@@ -40,20 +38,18 @@ impl Put {
     /// Stores at these holders.
     #[must_use]
     pub fn new(holders: impl IntoIterator<Item = NodeId>, arguments: Vec<u8>) -> Self {
-        let waiting = holders.into_iter().collect();
-        Self { arguments, waiting, open: BTreeSet::new(), stored: Stored::default() }
+        Self { arguments, asking: Asking::new(holders), stored: Stored::default() }
     }
 
     /// The next holder to be asked.
     pub fn poll_question(&mut self) -> Option<Question> {
-        let to = self.waiting.pop_front()?;
-        self.open.insert(to);
-        Some(Question { to, operation: Operation::Store, arguments: self.arguments.clone() })
+        let (number, to) = self.asking.next()?;
+        Some(Question { number, to, operation: Operation::Store, arguments: self.arguments.clone() })
     }
 
     /// A holder answered.
-    pub fn on_answer(&mut self, from: &NodeId, answer: &Answer) {
-        if !self.open.remove(from) {
+    pub fn on_answer(&mut self, number: u64, answer: &Answer) {
+        if self.asking.end(number).is_none() {
             return;
         }
         match (answer.is_ack, Ack::parse(&answer.payload), Nack::parse(&answer.payload)) {
@@ -69,13 +65,13 @@ impl Put {
     }
 
     /// A holder did not answer.
-    pub fn on_failure(&mut self, from: &NodeId) {
-        self.stored.failed += usize::from(self.open.remove(from));
+    pub fn on_failure(&mut self, number: u64) {
+        self.stored.failed += usize::from(self.asking.end(number).is_some());
     }
 
     /// What became of it, once everybody was asked and has answered or not.
     #[must_use]
     pub fn outcome(&self) -> Option<&Stored> {
-        (self.waiting.is_empty() && self.open.is_empty()).then_some(&self.stored)
+        self.asking.is_over().then_some(&self.stored)
     }
 }

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | of a value | it is by the proposer, who may write; signed; its sequence is higher; its owner the same; its token fits |
 //! | of a lease | it is for the proposer, who may write, and the one before is over, or its own |
-//! | of several | they are at most 16, of one owner |
+//! | of several | they are at most 16 |
+//! | of any | the register is its owner's or nobody's: all that is live in it has one owner |
 //!
 //! A token fits when it is the lease's own, which nobody has taken since; without one, when nobody holds a lease. A lease ends
 //! by the holder's own clock, so many milliseconds after it was granted here.
@@ -19,7 +20,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use dunlin_codec::args::{Ballot, CHANGES_MAX, Leave, LeaseRow, Reason};
+use dunlin_codec::args::{Ballot, CHANGES_MAX, LeaseRow, Leave, Reason};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 use dunlin_codec::record::{Grant, Key, NOBODY};
@@ -88,6 +89,11 @@ impl Held {
     }
 }
 
+/// The grant that a leave is part of.
+pub(super) const fn grant_of<'a>(key: &Key<'a>, writer: NodeId, leave: Leave<'a>) -> Grant<'a> {
+    Grant { key: *key, writer, until_ms: leave.until_ms, signature: leave.signature }
+}
+
 /// Whether whoever asks may write the key: nobody's, its own, or by leave.
 pub(super) fn may_write(
     by: NodeId,
@@ -100,10 +106,7 @@ pub(super) fn may_write(
     let is_by_leave = |grant: Grant<'_>| {
         grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, network).is_ok()
     };
-    owner == NOBODY
-        || owner == by
-        || record.grant.is_some_and(is_by_leave)
-        || leave.is_some_and(is_by_leave)
+    owner == NOBODY || owner == by || record.grant.is_some_and(is_by_leave) || leave.is_some_and(is_by_leave)
 }
 
 impl Register {
@@ -129,6 +132,34 @@ impl Register {
     /// Puts a state in the place of its own, whatever that was.
     pub(super) fn adopt(&mut self, state: State, now: Instant) {
         self.cells = state.into_iter().map(|(key, cell)| (key, Held::new(cell, now))).collect();
+    }
+
+    /// Whose a register is: all that is live in it has one owner.
+    fn owner(&self, now: WallMillis) -> Option<NodeId> {
+        self.cells.values().find_map(|held| Some(held.cell.live_record(now)?.fields.owner))
+    }
+
+    /// Whether whoever asks may decide anything here, about `key`.
+    pub(super) fn admits(
+        &self,
+        by: NodeId,
+        (key, leave): (&Key<'_>, Option<Leave<'_>>),
+        (network, now): (&Network, WallMillis),
+    ) -> bool {
+        let Some(owner) = self.owner(now).filter(|owner| *owner != NOBODY && *owner != by) else {
+            return true;
+        };
+        let held = self.cells.get(key.bytes()).and_then(|held| held.cell.live_record(now));
+        let of_record = held.and_then(|record| record.grant);
+        let given = leave.map(|leave| grant_of(key, by, leave));
+        [of_record, given].into_iter().flatten().any(|grant| {
+            grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, network).is_ok()
+        })
+    }
+
+    /// Why a plain store of another name must not come in: it would be in its owner's way.
+    pub(super) fn is_closed_to(&self, owner: NodeId, now: WallMillis) -> bool {
+        self.accepted.is_some() && self.owner(now).is_some_and(|of| of != owner)
     }
 
     fn check_counter(&self, ballot: &Ballot, now: WallMillis) -> Result<(), BadBallot> {
@@ -165,6 +196,10 @@ impl Register {
         if proposal.state.values().any(|cell| cell.value.len() > VALUE_LEN_MAX) {
             return Err(Reason::OverQuota);
         }
+        let by = (&proposal.key, proposal.leave);
+        if !self.admits(proposal.ballot.proposer, by, (network, now.wall)) {
+            return Err(Reason::NotAllowed);
+        }
         let is_base = self.accepted == proposal.base && (self.is_settled || self.accepted.is_none());
         if is_base {
             self.check_changes(&proposal, plain, (network, now))?;
@@ -191,7 +226,9 @@ impl Register {
     /// What others have accepted must at least be what its writers signed.
     pub(super) fn check_signatures(&self, state: &State, network: &Network) -> Result<(), Reason> {
         let is_held = |key: &Vec<u8>, cell: &Cell| {
-            self.cells.get(key).is_some_and(|held| held.cell.record == cell.record && held.cell.value == cell.value)
+            self.cells
+                .get(key)
+                .is_some_and(|held| held.cell.record == cell.record && held.cell.value == cell.value)
         };
         for (_, cell) in state.iter().filter(|(key, cell)| !is_held(key, cell)) {
             if let Some(record) = cell.record() {
@@ -213,7 +250,7 @@ impl Register {
             return Err(Reason::NotAllowed);
         }
         let nothing = Held { cell: Cell::default(), lease_ends: Instant::ZERO };
-        let (mut changed, mut owner) = (0, None);
+        let (mut changed, mut owner) = (0, self.owner(now.wall));
         for (key, cell) in &proposal.state {
             let kept = plain.get(key).map(|cell| Held { cell: cell.clone(), lease_ends: Instant::ZERO });
             let held = self.cells.get(key).or(kept.as_ref()).unwrap_or(&nothing);
@@ -223,8 +260,9 @@ impl Register {
             changed += 1;
             let change = Change { held, cell, key, proposal };
             change.check((network, now))?;
-            let by = cell.record().map(|record| record.fields.owner);
-            if *owner.get_or_insert(by) != by && changed > 1 {
+            if let Some(record) = cell.record().filter(|_| held.cell.record != cell.record)
+                && *owner.get_or_insert(record.fields.owner) != record.fields.owner
+            {
                 return Err(Reason::NotAllowed);
             }
         }
@@ -249,12 +287,7 @@ impl Change<'_> {
     fn check(&self, (network, now): (&Network, Now)) -> Result<(), Reason> {
         let by = self.proposal.ballot.proposer;
         let leave = self.proposal.leave.filter(|_| self.proposal.key.bytes() == self.key);
-        let leave = leave.map(|Leave { until_ms, signature }| Grant {
-            key: self.proposal.key,
-            writer: by,
-            until_ms,
-            signature,
-        });
+        let leave = leave.map(|leave| grant_of(&self.proposal.key, by, leave));
         if !may_write(by, Some(&self.held.cell), leave, (network, now.wall)) {
             return Err(Reason::NotAllowed);
         }

@@ -93,6 +93,25 @@ impl Cell {
     }
 }
 
+/// What names a register: the key, or the group within an array of one, so that a group and a key of its name are two.
+pub(super) fn scope_of(key: &Key<'_>) -> Vec<u8> {
+    match key.group() {
+        Some(group) => [&[GROUP][..], group.bytes()].concat(),
+        None => key.bytes().to_vec(),
+    }
+}
+
+/// A key of the register: of a group the one with an empty name.
+pub(super) fn key_of_scope(scope: &[u8]) -> Vec<u8> {
+    match scope.split_first() {
+        Some((&GROUP, group)) => [&[0x92][..], group, &[0xa0]].concat(),
+        _ => scope.to_vec(),
+    }
+}
+
+/// The head of an array of one, in msgpack.
+const GROUP: u8 = 0x91;
+
 /// The rows as a state.
 pub(super) fn read_state(rows: &Rows<'_>) -> State {
     rows.iter().map(|row| (row.key.bytes().to_vec(), Cell::of(&row))).collect()

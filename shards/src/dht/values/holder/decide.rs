@@ -13,12 +13,12 @@
 use dunlin_codec::args::{Ack, Ballot, Found, Metadata, Nack, Promise, Reason, Row, Store, StoreNack};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
-use dunlin_codec::record::{Grant, Key};
+use dunlin_codec::record::{Key, NOBODY};
 
 use super::super::durable::{RegisterRow, register_row, without_value};
 use super::super::quota::Charge;
-use super::super::register::{BadBallot, NO_BALLOT, Proposal, Register, is_dead, may_write};
-use super::super::state::{Cell, State, has_room, read_state, with_rows, written_len_max};
+use super::super::register::{BadBallot, NO_BALLOT, Proposal, Register, grant_of, is_dead, may_write};
+use super::super::state::{Cell, State, has_room, read_state, scope_of, with_rows, written_len_max};
 use super::super::{Answer, Asker, SMALL_LEN_MAX};
 use super::{Entry, Event, Holder, Open, Staged, Step, kept_answer, refusal};
 use crate::limits::{LEASE_MAX, PROMISE_KEEPS_AWAY};
@@ -74,7 +74,7 @@ fn promise_answer(key: Key<'_>, register: &Register, state: &State) -> Answer {
 impl Holder {
     /// A key's cell where it was decided and something of it is left.
     pub(super) fn decided(&self, now: Now, key: &Key<'_>) -> Option<Cell> {
-        let kept = self.registers.get(key.address_input())?;
+        let kept = self.registers.get(&scope_of(key))?;
         let held = kept.register.cells.get(key.bytes()).filter(|held| !is_dead(held, now))?;
         kept.register.accepted?;
         let is_live = held.cell.live_record(now.wall).is_some();
@@ -84,7 +84,7 @@ impl Holder {
 
     /// Why a plain store of the key is kept away.
     pub(super) fn away(&mut self, now: Now, store: &Store<'_>) -> Option<Answer> {
-        let kept = self.registers.get_mut(store.key.address_input())?;
+        let kept = self.registers.get_mut(&scope_of(&store.key))?;
         let held = kept.register.cells.get(store.key.bytes());
         if let (Some(held), Some(_)) = (held, kept.register.accepted) {
             let record = held.cell.record();
@@ -96,6 +96,10 @@ impl Holder {
             if !is_dead(held, now) {
                 return Some(too_low(kept.register.promised, Some(held.cell.metadata())));
             }
+        }
+        let owner = store.options.record.map_or(NOBODY, |record| record.fields.owner);
+        if kept.register.is_closed_to(owner, now.wall) {
+            return Some(refusal(Reason::NotAllowed, None));
         }
         let is_alone = store.key.group().is_none();
         let is_fresh = now.instant.since(kept.touched_at) < PROMISE_KEEPS_AWAY;
@@ -116,7 +120,7 @@ impl Holder {
 
     /// First round.
     pub(super) fn prepare(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
-        let scope = store.key.address_input();
+        let scope = &scope_of(&store.key);
         let register = self.registers.get(scope).map(|kept| &kept.register);
         let others = store.options.keys.iter().flat_map(|keys| keys.iter().map(|key| key.bytes()));
         let keys: Vec<&[u8]> = core::iter::once(store.key.bytes()).chain(others).collect();
@@ -130,18 +134,15 @@ impl Holder {
         if ballot.counter == 0 {
             return Step::Answer(promise_answer(store.key, register, &state));
         }
-        let leave = store.options.grant.map(|leave| Grant {
-            key: store.key,
-            writer: asker.peer,
-            until_ms: leave.until_ms,
-            signature: leave.signature,
-        });
+        let leave = store.options.grant.map(|leave| grant_of(&store.key, asker.peer, leave));
         let mut all = keys.iter();
         let may = |key: &&[u8]| {
             let leave = leave.filter(|leave| leave.key.bytes() == *key);
             may_write(asker.peer, state.get(*key), leave, (&self.setup.network, now.wall))
         };
-        if ballot.proposer != asker.peer || !all.all(may) {
+        let rules = (&self.setup.network, now.wall);
+        let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
+        if ballot.proposer != asker.peer || !is_admitted || !all.all(may) {
             return Step::Answer(refusal(Reason::NotAllowed, None));
         }
         match register.promise(ballot, now.wall) {
@@ -155,7 +156,7 @@ impl Holder {
 
     /// Second round.
     pub(super) fn accept(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
-        let scope = store.key.address_input();
+        let scope = &scope_of(&store.key);
         let Some(rows) = store.options.rows else {
             return Step::Answer(refusal(Reason::Malformed, None));
         };
@@ -171,9 +172,9 @@ impl Holder {
         let plain = self.plain_state(now, state.keys().map(Vec::as_slice));
         let told = state.get(store.key.bytes()).cloned().unwrap_or_default();
         if register.accepted == Some(ballot) {
-            let is_same = state.iter().all(|(key, cell)| {
-                register.cells.get(key).is_some_and(|held| held.cell.is_same(cell))
-            });
+            let is_same = state
+                .iter()
+                .all(|(key, cell)| register.cells.get(key).is_some_and(|held| held.cell.is_same(cell)));
             let answer = if is_same && state.len() == register.cells.len() {
                 kept_answer(store.key, told.metadata())
             } else {
@@ -217,7 +218,8 @@ impl Holder {
         }
         let mut rows = vec![row_of(scope, &register, now.instant)];
         // What was plain is decided now.
-        let was_plain = register.cells.keys().filter(|key| register.accepted.is_some() && self.plain.contains_key(*key));
+        let was_plain =
+            register.cells.keys().filter(|key| register.accepted.is_some() && self.plain.contains_key(*key));
         rows.extend(was_plain.map(|key| without_value(key)));
         let told_at = before.map_or(now.instant, |before| before.told_at);
         let settle_at = before.and_then(|before| before.settle_at);
@@ -236,12 +238,11 @@ impl Holder {
         let after = now.instant + crate::limits::SETTLE_AFTER;
         let is_settled = kept.register.is_settled;
         kept.settle_at = (!is_settled).then(|| kept.settle_at.unwrap_or(after));
-        self.leases.add(&kept.register);
         if let Some(before) = self.registers.remove(&scope) {
             self.ledger.give_back(before.charge);
             self.leases.remove(&before.register);
-            self.leases.add(&kept.register);
         }
+        self.leases.add(&kept.register);
         self.registers.insert(scope, kept);
         let changed = events.into_iter().map(|(key, event)| super::Action::Changed { key, event });
         self.actions.extend(changed);
@@ -249,15 +250,14 @@ impl Holder {
 
     /// What a majority of the other holders told a holder that was not settled: the newest accepted ballot and its state.
     pub fn on_settled(&mut self, now: Now, scope: &[u8], (accepted, state): (Option<Ballot>, &State)) {
-        let Some(kept) = self.registers.get(scope).filter(|_| !self.lines.is_held(scope)) else { return };
-        if kept.register.is_settled || !has_room(state) {
+        let before = self.registers.get(scope).map(|kept| kept.register.clone()).unwrap_or_default();
+        if before.is_settled || self.lines.is_held(scope) || !has_room(state) {
             return;
         }
-        let mut next = kept.register.clone();
+        let mut next = before.clone();
         next.is_settled = true;
-        let is_of_scope = |key: &Vec<u8>| {
-            Key::parse(key).ok().flatten().is_some_and(|key| key.address_input() == scope)
-        };
+        let is_of_scope =
+            |key: &Vec<u8>| Key::parse(key).ok().flatten().is_some_and(|key| scope_of(&key) == scope);
         if accepted > next.accepted && state.keys().all(is_of_scope) {
             if next.check_signatures(state, &self.setup.network).is_err() {
                 return;
@@ -266,7 +266,7 @@ impl Holder {
             next.promised = next.promised.max(accepted.unwrap_or(NO_BALLOT));
             next.adopt(state.clone(), now.instant);
         }
-        let events = events(&kept.register, &next);
+        let events = events(&before, &next);
         let nobody = refusal(Reason::Busy, None);
         let by = self.setup.own;
         if let Step::Write(staged, rows, _) = self.stage(now, (by, None), (scope, next, events), nobody) {

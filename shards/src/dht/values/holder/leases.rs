@@ -50,11 +50,14 @@ impl Leases {
             lease.is_some_and(|lease| lease.holder == holder && lease.until_ms != 0)
         };
         let wanted = register.cells.keys().filter(|key| is_its(key)).count();
-        let elsewhere = self.by_holder.get(&holder).map_or(0, |of| {
+        let of = self.by_holder.get(&holder);
+        let is_there = |key: &&Vec<u8>| of.is_some_and(|of| of.contains_key(*key));
+        let renewed = register.cells.keys().filter(|key| is_its(key)).filter(is_there).count();
+        let elsewhere = of.map_or(0, |of| {
             of.iter().filter(|(key, ends)| **ends > now && !register.cells.contains_key(*key)).count()
         });
-        let is_new = wanted > 0 && self.count + wanted > LEASES_MAX;
-        if wanted > 0 && wanted + elsewhere > LEASES_IDENTITY_MAX || is_new {
+        let is_too_many = wanted > renewed && self.count + wanted - renewed > LEASES_MAX;
+        if wanted > renewed && wanted + elsewhere > LEASES_IDENTITY_MAX || is_too_many {
             Err(Reason::OverQuota)
         } else {
             Ok(())

@@ -27,6 +27,7 @@ use super::check::{address, is_address_of};
 use super::durable::{DiskRow, ReadRow, ValueRow, read_row};
 use super::plain::{Entry, Kept, Ruling, charged, rule};
 use super::quota::{Charge, Ledger, Quotas};
+use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX, VALUED_LEN_MAX};
 use crate::dht::space::{Distance, Space};
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL};
@@ -84,8 +85,10 @@ pub enum Action {
     /// This holder does not know what the others decided before it came: find those closest to the key's address and have
     /// [`super::survey::Survey`] read them; [`Holder::on_settled`] hears of it.
     Settle {
-        /// The bytes of the key, or of the group: what its address is the hash of.
+        /// What [`Holder::on_settled`] is told with.
         scope: Vec<u8>,
+        /// A key of the register.
+        key: Vec<u8>,
     },
     /// A value changed here.
     Changed {
@@ -270,8 +273,7 @@ impl Holder {
     pub fn on_store(&mut self, now: Now, asker: Asker, payload: &[u8]) {
         let reason = match Request::parse(Operation::Store, payload) {
             Ok(Request::Store(store)) if is_address_of(self.setup.space, &store.address, &store.key) => {
-                let scope = store.key.address_input();
-                match self.lines.join(scope, asker, payload) {
+                match self.lines.join(&scope_of(&store.key), asker, payload) {
                     line::Place::First => return self.work(now, asker, &store),
                     line::Place::Waits => return,
                     line::Place::None => Reason::Busy,
@@ -289,12 +291,12 @@ impl Holder {
 
     /// Whoever is first in line.
     fn work(&mut self, now: Now, asker: Asker, store: &Store<'_>) {
-        let scope = store.key.address_input();
         match self.step(now, asker, store) {
             Step::Answer(answer) => self.answer(asker, answer),
             Step::Write(staged, rows, answer) => {
-                self.lines.hold(scope);
-                let scope = Some(scope.to_vec());
+                let scope = scope_of(&store.key);
+                self.lines.hold(&scope);
+                let scope = Some(scope);
                 self.write(rows, Open { scope, to: Some((asker, answer)), staged });
             }
         }

@@ -15,6 +15,7 @@ use dunlin_codec::record::{Key, ValueRecord};
 
 use super::super::durable::{without_register, without_value};
 use super::super::register::is_dead;
+use super::super::state::{key_of_scope, scope_of};
 use super::super::{VALUED_LEN_MAX, encode};
 use super::{Action, Holder, Open, Staged, address, is_over};
 use crate::limits::{REGISTER_LINGER, REPUBLISH_INTERVAL, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL};
@@ -65,7 +66,7 @@ impl Holder {
         }
         if kept.settle_at.is_some_and(|at| at <= now.instant) {
             kept.settle_at = Some(now.instant + SETTLE_AFTER);
-            self.actions.push_back(Action::Settle { scope: scope.to_vec() });
+            self.actions.push_back(Action::Settle { scope: scope.to_vec(), key: key_of_scope(scope) });
         }
         if now.instant.since(kept.told_at) >= REPUBLISH_INTERVAL {
             kept.told_at = now.instant;
@@ -79,8 +80,8 @@ impl Holder {
     }
 
     fn sweep_plain(&mut self, now: Now, key: &[u8]) {
-        let scope = Key::parse(key).ok().flatten().map(|key| key.address_input());
-        if scope.is_none_or(|scope| self.lines.is_held(scope)) {
+        let scope = Key::parse(key).ok().flatten().map(|key| scope_of(&key));
+        if scope.is_none_or(|scope| self.lines.is_held(&scope)) {
             // What is on its way to the disk must not be taken from it by a later ticket.
             return;
         }

@@ -123,6 +123,8 @@ pub(super) struct Home {
     pub(super) answers: Vec<(Asker, Answer)>,
     pub(super) events: Vec<(Vec<u8>, Event)>,
     pub(super) again: Vec<Vec<u8>>,
+    /// Registers that it would settle: their scopes, a key of each.
+    pub(super) settles: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 pub(super) fn setup(number: u8) -> Setup {
@@ -138,6 +140,7 @@ impl Home {
             answers: Vec::new(),
             events: Vec::new(),
             again: Vec::new(),
+            settles: Vec::new(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Home {
                 Action::Answer { to, answer } => self.answers.push((to, answer)),
                 Action::Republish { store, .. } => self.again.push(store),
                 Action::Changed { key, event } => self.events.push((key, event)),
+                Action::Settle { scope, key } => self.settles.push((scope, key)),
             }
         }
     }

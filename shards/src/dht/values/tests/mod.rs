@@ -1,4 +1,9 @@
-//! Values, told as stories: a holder with a disk, and what peers ask of it.
+//! Values, told as stories: a holder with a disk, holders that decide while they crash, come and go, and readers.
 
+mod checker;
+mod cluster;
+mod decisions;
 mod holder;
 mod kit;
+mod reading;
+mod stories;
