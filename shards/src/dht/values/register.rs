@@ -79,12 +79,13 @@ impl Default for Register {
 impl Held {
     /// Somebody holds its lease.
     fn is_leased(&self, now: Instant) -> bool {
-        self.cell.lease.is_some() && self.lease_ends > now
+        self.cell.lease.is_some_and(|lease| lease.until_ms != 0) && self.lease_ends > now
     }
 
     fn new(cell: Cell, now: Instant) -> Self {
         let left = Duration::from_millis(cell.left_ms).min(LEASE_MAX);
-        let left = if cell.lease.is_some() { left } else { Duration::ZERO };
+        let lasts = cell.lease.is_some_and(|lease| lease.until_ms != 0);
+        let left = if lasts { left } else { Duration::ZERO };
         Self { cell, lease_ends: now + left }
     }
 }

@@ -11,8 +11,9 @@
 //! begins. A condition that does not hold is refused at once when a majority has accepted the state that it was held against,
 //! else that state is first brought to a majority: else a refusal could tell of what never was.
 //!
-//! An accept that did not reach a majority is looked after: when the newest state has what was proposed, it is brought to a
-//! majority; when it is still as it was before, it is proposed again; otherwise nobody can tell.
+//! An accept that did not reach a majority is looked after. When the newest state is what was proposed, it is brought to a
+//! majority. When it cannot have come from what was proposed, since a sequence has another record or a lease is as it was,
+//! the edits are held against it anew. When others have gone on from there, nobody can tell.
 //!
 //! spec: p2p/decisions
 
@@ -28,7 +29,7 @@ use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::Key;
 
-use super::state::{State, has_room, write_state, written_len_max};
+use super::state::{Cell, State, has_room, write_state, written_len_max};
 use super::survey::{newest, read_promise};
 use super::{Answer, GivenLeave, Question, SMALL_LEN_MAX, address, encode, majority};
 use crate::identity::Identity;
@@ -91,6 +92,21 @@ struct Proposed {
     at: Instant,
 }
 
+impl Proposed {
+    /// Whether a state cannot have come from this proposal: of one edited key there is still what was before, or another
+    /// record under the sequence that ours would have. Sequences go up by one, and the tokens of leases never come back.
+    fn is_refuted_by(&self, state: &State) -> bool {
+        let sequence = |cell: &Cell| cell.record().map_or(0, |record| record.fields.sequence);
+        self.after.iter().any(|(key, after)| {
+            let (Some(before), Some(there)) = (self.before.get(key), state.get(key)) else { return false };
+            let is_other = sequence(there) < sequence(after)
+                || sequence(there) == sequence(after) && there.record != after.record;
+            let is_value = after.record != before.record && is_other;
+            is_value || after.lease != before.lease && there.lease == before.lease
+        })
+    }
+}
+
 /// What happens once an accept has reached a majority.
 #[derive(Clone, Debug)]
 enum Goal {
@@ -118,6 +134,8 @@ pub struct Decision {
     now: Now,
     phase: Phase,
     round: Round,
+    /// Of this round's questions.
+    arguments: Vec<u8>,
     ballot: Ballot,
     /// The highest counter that was seen.
     highest: u64,
@@ -129,6 +147,8 @@ pub struct Decision {
     accept_at: Instant,
     /// What we proposed and may have been accepted somewhere.
     proposed: Vec<Proposed>,
+    /// Why holders do not accept what we proposed, where trying again would be of no use.
+    refused_for: Option<Reason>,
     outcome: Option<Decided>,
 }
 
@@ -155,6 +175,7 @@ impl Decision {
             now,
             phase: Phase::Preparing,
             round: Round::default(),
+            arguments: Vec::new(),
             ballot,
             highest: 0,
             attempts: 0,
@@ -163,6 +184,7 @@ impl Decision {
             goal: Goal::Done,
             accept_at: now.instant,
             proposed: Vec::new(),
+            refused_for: None,
             outcome: None,
         };
         this.begin();
@@ -180,19 +202,23 @@ impl Decision {
         self.highest = self.highest.saturating_add(1).max(self.now.wall.0);
         self.ballot.counter = self.highest;
         self.phase = Phase::Preparing;
+        self.arguments = self.write_arguments();
         self.round.restart(self.holders.iter().copied());
         if self.holders.is_empty() {
             self.end(Decided::Unreached);
         }
     }
 
+    /// Whoever was not asked to accept yet still is: it would lag.
     fn end(&mut self, outcome: Decided) {
+        if self.phase != Phase::Accepting {
+            self.round.restart([]);
+        }
         self.phase = Phase::Over;
-        self.round.restart([]);
         self.outcome = Some(outcome);
     }
 
-    fn arguments(&self) -> Vec<u8> {
+    fn write_arguments(&self) -> Vec<u8> {
         let key = Key::parse(&self.key).ok().flatten().expect("it was checked before");
         let grant = self.proposer.leave.as_ref().map(GivenLeave::leave);
         let write = |options: StoreOptions<'_>, len_max| {
@@ -213,10 +239,10 @@ impl Decision {
         })
     }
 
-    /// The next holder to be asked.
+    /// The next holder to be asked; there may be some after the outcome.
     pub fn poll_question(&mut self) -> Option<Question> {
         let (number, to) = self.round.next()?;
-        Some(Question { number, to, operation: Operation::Store, arguments: self.arguments() })
+        Some(Question { number, to, operation: Operation::Store, arguments: self.arguments.clone() })
     }
 
     /// A holder answered.
@@ -240,7 +266,6 @@ impl Decision {
     pub fn on_failure(&mut self, now: Now, number: u64) {
         self.now = now;
         if self.round.end(number).is_some() {
-            self.round.on_failure();
             self.go_on();
         }
     }
@@ -290,14 +315,14 @@ impl Decision {
         edit::add_plain(&mut state, base, self.round.promises());
         let before = edit::cells_of(&state, &self.edits);
         let ours = self.proposed.iter().find(|proposed| edit::is_same(&proposed.after, &before));
-        let is_as_before = self.proposed.iter().all(|proposed| edit::is_same(&proposed.before, &before));
+        let is_refuted = self.proposed.iter().all(|proposed| proposed.is_refuted_by(&before));
         self.base = base;
         if let Some(at) = ours.map(|ours| ours.at) {
             self.accept(state, Goal::Done);
             self.accept_at = at;
             return;
         }
-        if !is_as_before {
+        if !is_refuted {
             return self.end(Decided::Unknown);
         }
         if self.edits.is_empty() {
@@ -305,6 +330,10 @@ impl Decision {
                 true => self.end_done(state),
                 false => self.accept(state, Goal::Done),
             };
+        }
+        if let Some(reason) = self.refused_for {
+            // A refusal tells nothing of a copy of the question that came earlier or comes later: only a higher ballot does.
+            return self.accept(state, Goal::Refused(reason));
         }
         let author = Author { proposer: &self.proposer, ballot: self.ballot, now: self.now };
         let mut changed = state.clone();
@@ -329,6 +358,7 @@ impl Decision {
         self.goal = goal;
         self.accept_at = self.now.instant;
         self.phase = Phase::Accepting;
+        self.arguments = self.write_arguments();
         self.round.restart(self.holders.iter().copied());
     }
 
@@ -349,18 +379,13 @@ impl Decision {
         if self.round.accepted() + self.round.left() >= self.majority() {
             return;
         }
-        let is_nowhere = self.round.is_over() && self.round.accepted() == 0 && self.round.failed() == 0;
-        if !self.round.is_over() {
-            // Whoever has not answered may have accepted all the same.
-            return self.try_again();
+        let reason = self.round.reason().filter(|reason| is_final(*reason));
+        if reason.is_some() && self.round.accepted() == 0 && !self.round.is_over() {
+            // Perhaps it is everybody's reason.
+            return;
         }
-        if is_nowhere && matches!(self.goal, Goal::Done) && self.proposed.len() == 1 {
-            // Everybody has said no, so it is nowhere.
-            self.proposed.clear();
-            if let Some(reason) = self.round.reason().filter(|reason| is_final(*reason)) {
-                let state = core::mem::take(&mut self.state);
-                return self.end(Decided::Refused { reason, state });
-            }
+        if self.round.is_over() {
+            self.refused_for = self.refused_for.or(reason);
         }
         self.try_again();
     }

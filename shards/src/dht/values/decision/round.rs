@@ -20,7 +20,6 @@ pub(super) struct Round {
     promises: BTreeMap<NodeId, Told>,
     accepted: usize,
     reasons: Vec<Reason>,
-    failed: usize,
     highest: u64,
 }
 
@@ -49,7 +48,7 @@ impl Round {
         self.accepted += 1;
     }
 
-    /// An answer that is none counts as a failure: nobody knows what became of the question.
+    /// An answer that is none is none: nobody knows what became of the question.
     pub(super) fn on_refusal(&mut self, answer: &Answer) {
         match Nack::parse(&answer.payload) {
             Ok(Nack::Store(nack)) if !answer.is_ack => {
@@ -57,12 +56,8 @@ impl Round {
                 self.highest = self.highest.max(nack.promised.map_or(0, |promised| promised.counter));
             }
             Ok(Nack::Plain(_, reason)) if !answer.is_ack => self.reasons.push(reason),
-            _ => self.failed += 1,
+            _ => {}
         }
-    }
-
-    pub(super) const fn on_failure(&mut self) {
-        self.failed += 1;
     }
 
     pub(super) fn promises(&self) -> impl Iterator<Item = &Told> + Clone {
@@ -71,10 +66,6 @@ impl Round {
 
     pub(super) const fn accepted(&self) -> usize {
         self.accepted
-    }
-
-    pub(super) const fn failed(&self) -> usize {
-        self.failed
     }
 
     /// Holders that may still answer.

@@ -281,25 +281,35 @@ impl Cluster {
     }
 
     fn write(&mut self, node: usize, ticket: u64, rows: Vec<DiskRow>) {
-        let takes = 100 + self.rng.below(6_000);
+        // Whoever does not wait for the disk does not see how slow it is.
+        let slowness = if self.weather.is_hasty { 50 } else { 1 };
+        let takes = slowness * (100 + self.rng.below(6_000));
         let owner = &mut self.nodes[node];
         owner.queue.push_back((ticket, rows));
         owner.disk_free_at = owner.disk_free_at.max(self.micros) + takes;
         let (after, epoch) = (owner.disk_free_at - self.micros, owner.epoch);
         self.happen(after, Happening::Disk { node, epoch });
-        if self.weather.is_hasty {
+        if self.weather.is_hasty && !self.is_cut_now() {
             let now = self.now(self.nodes[node].rate);
             self.nodes[node].holder.on_written(now, ticket, true);
         }
     }
 
-    fn on_disk(&mut self, node: usize) {
+    /// Whether this write is the one at which all holders and proposers lose their power.
+    fn is_cut_now(&mut self) -> bool {
         self.writes += 1;
-        if self.writes == self.weather.power_cut_at {
-            let members = self.members.clone();
-            members.into_iter().for_each(|member| self.crash(member));
-            self.tasks.clear();
-            self.is_cut = true;
+        if self.writes != self.weather.power_cut_at {
+            return false;
+        }
+        let members = self.members.clone();
+        members.into_iter().for_each(|member| self.crash(member));
+        self.tasks.clear();
+        self.is_cut = true;
+        true
+    }
+
+    fn on_disk(&mut self, node: usize) {
+        if !self.weather.is_hasty && self.is_cut_now() {
             return;
         }
         let now = self.now(self.nodes[node].rate);
