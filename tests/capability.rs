@@ -21,13 +21,18 @@ pub enum Capability {
     Gso,
     /// We may make network namespaces and configure what is in them.
     Netns,
+    /// We may make mount namespaces and mount a small disk in one.
+    Mount,
+    /// We are root, and may start processes of other users.
+    Root,
     /// The published test vectors lie beside the repository.
     Vectors,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::IoUring, Self::Ipv6, Self::Gso, Self::Netns, Self::Vectors];
+    pub const ALL: [Self; 7] =
+        [Self::IoUring, Self::Ipv6, Self::Gso, Self::Netns, Self::Mount, Self::Root, Self::Vectors];
 
     /// Asks the machine. The error says what it answered, for people.
     ///
@@ -39,7 +44,12 @@ impl Capability {
             Self::IoUring => io_uring::IoUring::new(8).map(drop).map_err(|error| error.to_string()),
             Self::Ipv6 => UdpSocket::bind("[::1]:0").map(drop).map_err(|error| error.to_string()),
             Self::Gso => probe_gso(),
-            Self::Netns => probe_netns(),
+            Self::Netns => probe_unshare(&["--net", "ip", "link", "set", "lo", "up"]),
+            Self::Mount => probe_unshare(&["--mount", "mount", "-t", "tmpfs", "none", "/tmp"]),
+            Self::Root => match rustix::process::geteuid().is_root() {
+                true => Ok(()),
+                false => Err("this user is not root".to_owned()),
+            },
             Self::Vectors => probe_vectors(),
         }
     }
@@ -69,6 +79,8 @@ impl fmt::Display for Capability {
             Self::Ipv6 => "ipv6",
             Self::Gso => "gso",
             Self::Netns => "netns",
+            Self::Mount => "mount",
+            Self::Root => "root",
             Self::Vectors => "vectors",
         })
     }
@@ -92,11 +104,9 @@ fn probe_gso() -> Result<(), String> {
     }
 }
 
-fn probe_netns() -> Result<(), String> {
-    let output = Command::new("unshare")
-        .args(["--net", "ip", "link", "set", "lo", "up"])
-        .output()
-        .map_err(|error| format!("unshare: {error}"))?;
+fn probe_unshare(arguments: &[&str]) -> Result<(), String> {
+    let output =
+        Command::new("unshare").args(arguments).output().map_err(|error| format!("unshare: {error}"))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),

@@ -10,60 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use dunlin::clock::Clock;
 use dunlin::runtime::Driver;
 use dunlin::socket::Socket;
 use dunlin_shards::route::{Ecn, SocketIndex, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Bytes in front of each sealed datagram: the packet's number, which is its nonce and associated data.
-const HEADER_LEN: usize = 8;
-/// Bytes behind it.
-const TAG_LEN: usize = 16;
+use crate::sealer::Sealer;
+
 /// What is not measured at the start: caches, clock rate and queues settle.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// How long to look for the next train before sleeping.
 const SPIN: Duration = Duration::from_micros(50);
 /// Trains between two looks at the clock.
 const LOOK_EVERY: u32 = 16;
-
-/// AES-256-GCM under a key that both ends of a flood know, as a session's packets are sealed.
-pub struct Sealer {
-    key: LessSafeKey,
-    number: u64,
-}
-
-impl Default for Sealer {
-    fn default() -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("the key has 32 bytes");
-        Self { key: LessSafeKey::new(key), number: 0 }
-    }
-}
-
-impl Sealer {
-    fn nonce(header: &[u8; HEADER_LEN]) -> Nonce {
-        let mut nonce = [0; NONCE_LEN];
-        nonce[NONCE_LEN - HEADER_LEN..].copy_from_slice(header);
-        Nonce::assume_unique_for_key(nonce)
-    }
-
-    /// Seals a datagram in place, its number in front, its tag behind.
-    fn seal(&mut self, datagram: &mut [u8]) {
-        let (head, body) = datagram.split_first_chunk_mut().expect("a datagram has room for a header");
-        *head = self.number.to_be_bytes();
-        self.number += 1;
-        let (body, tag) = body.split_at_mut(body.len() - TAG_LEN);
-        let made = self.key.seal_in_place_separate_tag(Self::nonce(head), Aad::from(&*head), body);
-        tag.copy_from_slice(made.expect("the datagram is short").as_ref());
-    }
-
-    /// Opens a datagram in place; whether its tag held.
-    fn open(&self, datagram: &mut [u8]) -> bool {
-        let Some((head, body)) = datagram.split_first_chunk_mut() else { return false };
-        self.key.open_in_place(Self::nonce(head), Aad::from(&*head), body).is_ok()
-    }
-}
 
 /// What arrived.
 #[derive(Clone, Copy, Debug, Default)]

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::config::Spin;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{Desk, lock};
+use crate::network::Beside;
 use crate::runtime;
 use crate::socket::{Doorbell, Socket};
 
@@ -46,6 +47,8 @@ const CLOSE: Duration = Duration::from_micros(150);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Letters taken per ring and turn.
 const LETTERS_PER_TURN: usize = 1_024;
+/// Letters whose sessions are fetched into the caches together.
+const LETTERS_AT_ONCE: usize = 16;
 /// Turns in which a core that ends says good-bye, at most.
 const PARTING_TURNS: usize = 4_096;
 /// Trains given to the socket per turn.
@@ -76,6 +79,10 @@ pub(crate) struct Driver<H: Handler> {
     /// Fences, each with how many letters are to be read before it.
     fences: VecDeque<(u64, Mail)>,
     wakes: Wakes,
+    /// The node among its neighbours, when it is in a network.
+    beside: Option<Box<Beside>>,
+    /// Messages that the ring has no room for: nodes go on talking while the application does not read.
+    held: VecDeque<Delivery>,
 }
 
 /// Application threads to wake at the end of a turn: they may share the core, and would take it in the middle of the work.
@@ -159,7 +166,7 @@ impl<H: Handler> runtime::Driver for Driver<H> {
                 rustix::thread::sched_yield();
             } else {
                 self.report(now.instant, socket);
-                socket.wait(self.shard.poll_timeout().map(|(at, _)| at)).await;
+                socket.wait(self.due_at()).await;
             }
         }
         self.part(socket);
@@ -190,16 +197,32 @@ impl<H: Handler> Driver<H> {
             fences: VecDeque::new(),
             pace,
             wakes: Wakes::default(),
+            beside: None,
+            held: VecDeque::new(),
         }
+    }
+
+    /// With a node's neighbours beside the shard.
+    pub(crate) fn with_neighbours(self, beside: Option<Beside>) -> Self {
+        Self { beside: beside.map(Box::new), ..self }
+    }
+
+    /// When something is to be done next.
+    fn due_at(&self) -> Option<Instant> {
+        let beside = self.beside.as_ref().and_then(|beside| beside.poll_timeout());
+        self.shard.poll_timeout().map(|(at, _)| at).into_iter().chain(beside).min()
     }
 
     /// The engine's handles are gone: what they asked last is done, and each peer gets one CLOSE. One that is lost is not
     /// sent again: whoever wants more than that calls `shutdown` first.
     fn part<S: Socket>(&mut self, socket: &mut S) {
         let now = self.clock.now();
-        self.read_letters(now);
-        self.shard.close_all(now);
         let mut turns = PARTING_TURNS;
+        while turns > 0 && self.read_letters(now) {
+            self.transmit(now, socket);
+            turns -= 1;
+        }
+        self.shard.close_all(now);
         while turns > 0 && self.transmit(now, socket) {
             turns -= 1;
         }
@@ -228,12 +251,24 @@ impl<H: Handler> Driver<H> {
             self.shard.handle_timeout(now);
         }
         self.deliver(now);
+        let said = self.talk(now);
         let sent = self.transmit(now, socket);
         self.deliver(now);
+        let said_more = self.talk(now);
         self.write_letters(now);
         self.wakes.ring(&self.engine);
-        // A fence that came with this turn's events is posted in the next.
-        received || letters || due || sent || !self.fences.is_empty()
+        // A fence that came with this turn's events is posted in the next, and what neighbours said last is sent then.
+        received || letters || due || sent || said || said_more || !self.fences.is_empty()
+    }
+
+    /// The neighbours do what is due. False: nothing was.
+    fn talk(&mut self, now: Now) -> bool {
+        let Some(beside) = &mut self.beside else { return false };
+        let has_worked = beside.work(now, &mut self.shard);
+        beside.ring();
+        let events: Vec<ShardEvent> = core::iter::from_fn(|| beside.poll_event()).collect();
+        events.into_iter().for_each(|event| self.on_event(now, event));
+        has_worked
     }
 
     fn receive<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {
@@ -242,13 +277,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn read_letters(&mut self, now: Now) -> bool {
-        let mut count = 0;
-        for _ in 0..LETTERS_PER_TURN {
-            let Ok(mail) = self.desk.letters.pop() else { break };
-            self.shard.handle_mail(now, mail::From::Application, mail);
-            self.letters_read += 1;
-            count += 1;
-        }
+        let mut count = self.read_application(now);
         self.post_fences(now);
         for _ in 0..4 * LETTERS_PER_TURN {
             let Ok(mail) = self.desk.home.pop() else { break };
@@ -264,6 +293,27 @@ impl<H: Handler> Driver<H> {
             }
         }
         count > 0
+    }
+
+    /// Takes letters until as many sessions have something to send as are given to the socket in a turn: those of more would leave the caches
+    /// again before they are sealed.
+    fn read_application(&mut self, now: Now) -> usize {
+        let mut count = 0;
+        while count < LETTERS_PER_TURN && self.shard.ready() < TRAINS_PER_TURN {
+            let len = self.desk.letters.slots().min(LETTERS_AT_ONCE);
+            let Ok(chunk) = self.desk.letters.read_chunk(len) else { break };
+            if len == 0 {
+                break;
+            }
+            let (first, second) = chunk.as_slices();
+            self.shard.glance(first.iter().chain(second));
+            for mail in chunk {
+                self.shard.handle_mail(now, mail::From::Application, mail);
+            }
+            self.letters_read += len as u64;
+            count += len;
+        }
+        count
     }
 
     fn transmit<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {
@@ -299,20 +349,40 @@ impl<H: Handler> Driver<H> {
 
     /// Takes events to where they belong: messages to the handler or the ring, releases to their owners.
     fn deliver(&mut self, now: Now) {
-        while self.desk.deliveries.slots() > 0 {
-            let Some(event) = self.shard.poll_event() else { break };
-            match event {
-                ShardEvent::Message { session, channel, charge, block } => {
-                    self.on_message(now, (session, channel, charge), block);
-                }
-                ShardEvent::Released { session, released } => self.on_released(session, released),
-                ShardEvent::QueueLimit { session, bytes } => {
-                    if let Some(peer) = self.peer(session) {
-                        peer.set_limit(bytes);
-                    }
-                }
-                other => self.on_notice(other),
+        while let Some(delivery) = self.held.pop_front() {
+            if let Err(rtrb::PushError::Full(delivery)) = self.desk.deliveries.push(delivery) {
+                self.held.push_front(delivery);
+                break;
             }
+        }
+        while self.beside.is_some() || self.desk.deliveries.slots() > 0 {
+            let Some(event) = self.shard.poll_event() else { break };
+            let Some(beside) = &mut self.beside else {
+                self.on_event(now, event);
+                continue;
+            };
+            let last = beside.on_event(now, &mut self.shard, event);
+            while let Some(event) = self.beside.as_mut().and_then(|beside| beside.poll_event()) {
+                self.on_event(now, event);
+            }
+            if let Some(event) = last {
+                self.on_event(now, event);
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Now, event: ShardEvent) {
+        match event {
+            ShardEvent::Message { session, channel, charge, block } => {
+                self.on_message(now, (session, channel, charge), block);
+            }
+            ShardEvent::Released { session, released } => self.on_released(session, released),
+            ShardEvent::QueueLimit { session, bytes } => {
+                if let Some(peer) = self.peer(session) {
+                    peer.set_limit(bytes);
+                }
+            }
+            other => self.on_notice(other),
         }
     }
 
@@ -331,8 +401,16 @@ impl<H: Handler> Driver<H> {
             return self.consume(now, from, block);
         }
         let delivery = Delivery { peer: peer.clone(), session, channel, charge, block };
-        // `deliver` looks for room in the ring before it takes an event.
-        let _ = self.desk.deliveries.push(delivery);
+        // Without neighbours `deliver` looks for room in the ring before it takes an event.
+        let pushed = if self.held.is_empty() {
+            self.desk.deliveries.push(delivery)
+        } else {
+            Err(rtrb::PushError::Full(delivery))
+        };
+        if let Err(rtrb::PushError::Full(delivery)) = pushed {
+            // The peer's credit bounds what waits here.
+            self.held.push_back(delivery);
+        }
         self.wakes.arrived(peer);
     }
 

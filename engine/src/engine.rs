@@ -22,13 +22,14 @@ use crate::api::error::{ConnectError, StartError};
 use crate::api::event::Event;
 use crate::api::handler::{Handler, NoHandler};
 use crate::api::peer::Peer;
-use crate::api::shared::{EngineShared, ShardReport};
+use crate::api::shared::{Delivery, EngineShared, ShardReport};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
+use crate::network::{Beside, Network, NetworkShared};
 use crate::runtime::{self, Running, RuntimeOptions};
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
@@ -105,40 +106,17 @@ impl<H> EngineBuilder<H> {
             ports.push(port);
             desks.push_back(desk);
         }
-        let shared = Arc::new(EngineShared {
-            id: keys.identity.id(),
-            ports,
-            local: group.local_addr(),
-            placement,
-            requests: Mutex::new(HashMap::new()),
-            events: Mutex::new(VecDeque::new()),
-            happened: Bell::default(),
-            instances: Mutex::new(HashMap::new()),
-            settling: Mutex::default(),
-            peers: Mutex::new(HashMap::new()),
-            tickets: AtomicU64::new(1),
-            stats: (0..shards).map(|_| Mutex::new(ShardReport::default())).collect(),
-            stopping: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            message_len_max: self.config.transport.message_max.len(),
-            process: std::process::id(),
-        });
+        let local = group.local_addr();
+        let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
+        let circle = start::circle(&self.config, &keys.identity, (placement, local), clock)?;
+        let joined =
+            circle.as_ref().map(|circle| Arc::new(NetworkShared::new(circle.constants(), circle.nobody())));
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
-        let template = start::shard_config(&self.config, &keys, (placement, steered), group.local_addr());
+        let template = start::shard_config(&self.config, &keys, (placement, steered), local);
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
-        let io = match self.config.io.backend {
-            config::Backend::Auto => IoChoice::Auto,
-            config::Backend::Uring => IoChoice::Uring,
-            config::Backend::Mmsg => IoChoice::Mmsg,
-        };
-        let runtime = RuntimeOptions {
-            io,
-            cores: None,
-            oversubscribe: self.config.node.allow_more_shards,
-            roaming: !self.config.io.pin,
-        };
+        let runtime = runtime_options(&self.config);
         let mut parts = start::Parts { template, limits, identity: keys.identity };
         let spin = self.config.io.spin;
         let engine = shared.clone();
@@ -146,13 +124,65 @@ impl<H> EngineBuilder<H> {
             let desk = desks.pop_front().expect("there is a desk for each shard");
             let neighbours = rings.pop_front().expect("there are rings for each shard");
             let shard = parts.shard(index.0);
-            Driver::new(index.0, (shard, clock), (desk, neighbours), (engine.clone(), spin), (self.handler)())
+            let beside = circle.as_ref().zip(joined.as_ref()).map(|(circle, joined)| {
+                Beside::new(index.0, circle.neighbours(index.0), (joined.clone(), engine.clone()))
+            });
+            let driver = Driver::new(
+                index.0,
+                (shard, clock),
+                (desk, neighbours),
+                (engine.clone(), spin),
+                (self.handler)(),
+            );
+            driver.with_neighbours(beside)
         })
         .map_err(|error| StartError::Runtime(error.to_string()))?;
         for (index, report) in running.reports().iter().enumerate() {
             tracing::info!(shard = index, "{report}");
         }
-        Ok(Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering })
+        let network = joined.map(|joined| Network::new(joined, shared.clone()));
+        let engine = Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network };
+        if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
+            let begun = network.call_seeds(self.config.network.seeds);
+            begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
+        }
+        Ok(engine)
+    }
+}
+
+fn runtime_options(config: &Config) -> RuntimeOptions {
+    let io = match config.io.backend {
+        config::Backend::Auto => IoChoice::Auto,
+        config::Backend::Uring => IoChoice::Uring,
+        config::Backend::Mmsg => IoChoice::Mmsg,
+    };
+    RuntimeOptions { io, cores: None, oversubscribe: config.node.allow_more_shards, roaming: !config.io.pin }
+}
+
+/// What the handles will share, before anything happened.
+fn shared_by_all(
+    config: &Config,
+    id: NodeId,
+    (ports, local, placement): (Vec<mailbox::Port<Delivery>>, SocketAddr, Placement),
+) -> EngineShared {
+    EngineShared {
+        id,
+        stats: ports.iter().map(|_| Mutex::new(ShardReport::default())).collect(),
+        ports,
+        local,
+        placement,
+        requests: Mutex::new(HashMap::new()),
+        events: Mutex::new(VecDeque::new()),
+        happened: Bell::default(),
+        instances: Mutex::new(HashMap::new()),
+        settling: Mutex::default(),
+        peers: Mutex::new(HashMap::new()),
+        tickets: AtomicU64::new(1),
+        stopping: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        message_len_max: config.transport.message_max.len(),
+        has_network: config.network.enabled,
+        process: std::process::id(),
     }
 }
 
@@ -171,6 +201,7 @@ pub struct Engine {
     shared: Arc<EngineShared>,
     running: Arc<Mutex<Option<Running<()>>>>,
     steering: Steering,
+    network: Option<Network>,
 }
 
 /// What all shards did so far, as of their last pause (at most 0.1 s ago while they are busy).
@@ -226,6 +257,12 @@ impl Engine {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.shared.id
+    }
+
+    /// The network that it is part of; none unless `network.enabled`.
+    #[must_use]
+    pub fn network(&self) -> Option<Network> {
+        self.network.clone()
     }
 
     /// Where it listens, with the port that the kernel gave.
@@ -398,6 +435,9 @@ impl Engine {
         if let Some(running) = lock(&self.running).take() {
             let _ = running.join();
             self.shared.on_stopped();
+            if let Some(network) = &self.network {
+                network.on_stopped();
+            }
         }
     }
 }

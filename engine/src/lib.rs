@@ -1,19 +1,24 @@
 //! Dunlin: a peer-to-peer datagram engine for Linux. One UDP port, one shard per core.
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod api;
 mod bell;
+mod claim;
 pub mod clock;
 pub mod config;
+pub mod control;
 mod driver;
 mod engine;
 pub mod entropy;
 pub mod files;
 pub mod keyfile;
 mod mailbox;
+pub mod network;
 pub mod runtime;
 pub mod socket;
 mod start;
+pub mod store;
 
 pub use api::*;
 pub use config::Config;
@@ -23,3 +28,4 @@ pub use dunlin_shards::event::{CloseReason, EarlyData};
 pub use dunlin_shards::identity::Identity;
 pub use dunlin_shards::stats::{DropReason, Stats};
 pub use engine::{Engine, EngineBuilder, EngineStats, ShardStats};
+pub use network::{Network, NetworkError, NetworkEvent};

@@ -2,15 +2,22 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use dunlin_codec::ids::InstanceId;
+use dunlin_codec::label::Network;
 use dunlin_codec::suite::Suite;
 use dunlin_shards::admission::Prefix;
 use dunlin_shards::arq::congestion::Algorithm;
+use dunlin_shards::dht::known::Known;
+use dunlin_shards::dht::space::Space;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::mail::Mail;
+use dunlin_shards::messages::conversation::{Constants, Terms};
+use dunlin_shards::neighbours::{HUB, Neighbours, Seat};
 use dunlin_shards::placement::Placement;
+use dunlin_shards::rng::Rng;
 use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::session::keys::KeyLimits;
 use dunlin_shards::session::live::Settings;
@@ -19,11 +26,13 @@ use rtrb::RingBuffer;
 use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
+use crate::clock::Clock;
 use crate::config::{Config, Congestion, Keepalive, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
 use crate::mailbox::LETTERS;
+use crate::network;
 use crate::runtime;
 use crate::socket::Doorbell;
 
@@ -187,6 +196,51 @@ pub(crate) fn rings(doorbells: &[Doorbell]) -> VecDeque<Vec<Option<Neighbour>>> 
             .collect()
     });
     ends.collect()
+}
+
+/// What the neighbours beside each shard are made of.
+pub(crate) struct Circle {
+    identity: Identity,
+    terms: Terms,
+    seat: Seat,
+    clock: Clock,
+}
+
+/// A node's place in its network; none when it is in none.
+pub(crate) fn circle(
+    config: &Config,
+    identity: &Identity,
+    (placement, local): (Placement, SocketAddr),
+    clock: Clock,
+) -> Result<Option<Circle>, StartError> {
+    let wanted = &config.network;
+    if !wanted.enabled {
+        return Ok(None);
+    }
+    let network = Network(Sha256::digest(config.node.network.as_bytes()).into());
+    let terms = Terms::new(identity.id(), network, wanted.constants(), &wanted.description);
+    let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
+    let terms = Terms { requests_per_second: wanted.requests_max as u64, ..terms };
+    let endpoints = network::advertised(&wanted.advertise, local);
+    let seat = Seat { shard: HUB, placement, endpoints };
+    Ok(Some(Circle { identity: identity.clone(), terms, seat, clock }))
+}
+
+impl Circle {
+    pub(crate) const fn constants(&self) -> Constants {
+        self.terms.constants
+    }
+
+    /// What is known before anybody is.
+    pub(crate) fn nobody(&self) -> Arc<Known> {
+        Arc::new(Known::nobody(self.identity.id(), Space::new(self.terms.constants.address_bits)))
+    }
+
+    pub(crate) fn neighbours(&self, shard: u8) -> Neighbours {
+        let seat = Seat { shard, ..self.seat.clone() };
+        let rng = Rng::from_seed(OsEntropy.array());
+        Neighbours::new(&self.identity, self.terms.clone(), &seat, (self.clock.now(), rng))
+    }
 }
 
 /// What shards are made of.

@@ -2,48 +2,41 @@
 //!
 //! In:    the work, how often.
 //! Out:   each variant's median and spread beside the plain one's.
-//! Holds: rounds alternate between going up and down the list of variants, so that a machine that warms up or is
-//!        disturbed for a while favours none; each run is a process pair of its own.
+//! Holds: a variant differs from the one that it is held against in one thing.
 //!
-//! The engine cannot leave sealing off, and so neither can this: what sealing costs shows between its two ciphers.
-
-use std::process::{Command, Stdio};
-
-use serde_json::{Value, json};
+//! Sealing cannot be left off in an engine: it is compiled for the real cryptography, and neither a setting nor a hidden
+//! constructor of the library changes that, as whatever can be switched off for a measurement can be switched off in the field. So
+//! `bare` runs the shards themselves over the engine's sockets, in this program alone, once with the real cipher and once with none;
+//! the difference between these two is what sealing is worth, and the bare sealed one beside the plain one what an engine's threads are.
 
 use crate::Fault;
-use crate::interrupt;
 use crate::machine;
 use crate::options::{AblateOptions, Cipher, Io, NodeOptions, Work};
-use crate::report::{Report, State, median};
+use crate::report::Report;
+use crate::trials::{Sealing, Trials, Variant};
 use crate::writing;
 
-/// One way to run the work.
-struct Variant {
-    name: String,
-    node: NodeOptions,
-}
+const PLAIN: &str = "plain";
+const BARE: &str = "bare shards";
 
 pub(crate) fn run(node: &NodeOptions, options: &AblateOptions) -> Result<(), Fault> {
-    let variants = variants(node, &options.shard_counts);
-    let plain = node.to_arguments().join(" ");
-    let mut environment = machine::environment();
-    environment.insert("settings".to_owned(), json!({ "arguments": plain }));
-    let setup = format!("plain is: {plain}; sealing is always on: its two ciphers stand beside each other");
-    let mut report = Report::new("ablate", setup, environment);
-    if let Err(fault) = measure(&variants, options, &mut report) {
+    let trials = Trials {
+        tasks: options.work.iter().copied().map(Work::task).collect(),
+        variants: variants(node, &options.shard_counts),
+        rounds: options.rounds,
+        seconds: options.seconds,
+    };
+    let setup = format!(
+        "plain is: {}; bare shards are two shards over two sockets in one process without an engine's threads, the only ones that \
+         can be run unsealed",
+        node.to_arguments().join(" ")
+    );
+    let mut report = Report::new("ablate", setup, machine::environment_of(node));
+    if let Err(fault) = trials.run(&mut report) {
         report.mark_partial(fault.to_string());
     }
-    if interrupt::is_asked() {
-        report.mark_partial("interrupted".to_owned());
-    }
-    let tables: Vec<String> = options.work.iter().map(|work| table(*work, &report)).collect();
-    report.tables.extend(tables);
-    writing::print(&report, options.json.as_deref())?;
-    match report.state() {
-        State::Complete => Ok(()),
-        state => Err(format!("{}: {}", state.name(), report.notes().join("; ")).into()),
-    }
+    report.tables = trials.tasks.iter().map(|task| trials.table(task, &report)).collect();
+    writing::conclude(report, options.json.as_deref())
 }
 
 /// The plain run first.
@@ -51,10 +44,10 @@ fn variants(node: &NodeOptions, shard_counts: &[usize]) -> Vec<Variant> {
     let with = |name: &str, change: &dyn Fn(&mut NodeOptions)| {
         let mut node = node.clone();
         change(&mut node);
-        Variant { name: name.to_owned(), node }
+        Variant { name: name.to_owned(), node, bare: None, base: PLAIN }
     };
     let mut variants = vec![
-        with("plain", &|_| {}),
+        with(PLAIN, &|_| {}),
         with("AES-256-GCM", &|node| node.suite = Cipher::Aes),
         with("ChaCha20-Poly1305", &|node| node.suite = Cipher::Chacha),
         with("without GSO", &|node| node.no_gso = true),
@@ -66,89 +59,10 @@ fn variants(node: &NodeOptions, shard_counts: &[usize]) -> Vec<Variant> {
     for count in shard_counts.iter().filter(|count| **count != node.shards) {
         variants.push(with(&format!("{count} shards far"), &|node| node.shards = *count));
     }
+    variants.push(Variant { bare: Some(Sealing::On), ..with(BARE, &|_| {}) });
+    let unsealed = with("bare shards, not sealed", &|_| {});
+    variants.push(Variant { bare: Some(Sealing::Off), base: BARE, ..unsealed });
     variants
-}
-
-fn measure(variants: &[Variant], options: &AblateOptions, report: &mut Report) -> Result<(), Fault> {
-    for round in 0..options.rounds.max(1) {
-        for work in &options.work {
-            let mut order: Vec<&Variant> = variants.iter().collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for variant in order {
-                if interrupt::is_asked() {
-                    return Ok(());
-                }
-                eprintln!("round {}, {}: {}", round + 1, work.name(), variant.name);
-                let (value, unit) = run_once(variant, *work, options.seconds)
-                    .map_err(|fault| format!("{} with {}: {fault}", work.name(), variant.name))?;
-                report.section(work.name());
-                report.add(&variant.name, value, unit);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Runs ourselves, and takes the one figure that counts.
-fn run_once(variant: &Variant, work: Work, seconds: f64) -> Result<(f64, &'static str), Fault> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args([work.name(), "--self", "--json", "--quiet", "--seconds", &seconds.to_string()]);
-    if work == Work::Latency {
-        command.args(["--over", "core"]);
-    }
-    let output = command.args(variant.node.to_arguments()).stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into());
-    }
-    let json: Value = serde_json::from_slice(&output.stdout)?;
-    let (section, figure, unit) = work.figure();
-    let value = json["figures"][section][figure]["value"].as_f64();
-    Ok((value.ok_or_else(|| format!("the run has no figure {section}/{figure}"))?, unit))
-}
-
-impl Work {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Throughput => "throughput",
-            Self::Messages => "messages",
-            Self::Latency => "latency",
-        }
-    }
-
-    /// The section, the figure and its unit.
-    fn figure(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Throughput => ("throughput", "goodput", "Gbit/s"),
-            Self::Messages => ("messages", "messages", "M/s"),
-            Self::Latency => ("core", "p50", "us"),
-        }
-    }
-}
-
-fn table(work: Work, report: &Report) -> String {
-    let (_, figure, unit) = work.figure();
-    let mut text = format!(
-        "{:<28}{:>12} {:>24} {:>12}\n",
-        format!("{}, {figure}", work.name()),
-        unit,
-        "range",
-        "to plain"
-    );
-    let section = report.sections.iter().find(|section| section.name == work.name());
-    let figures = section.map(|section| section.figures.as_slice()).unwrap_or_default();
-    let plain =
-        figures.iter().find(|figure| figure.name == "plain").map_or(0.0, |plain| median(&plain.values));
-    for figure in figures {
-        let value = median(&figure.values);
-        let low = figure.values.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = figure.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let change = if plain > 0.0 { (value - plain) * 100.0 / plain } else { 0.0 };
-        let range = format!("{low:.3} to {high:.3}");
-        text += &format!("{:<28}{value:>12.3} {range:>24} {change:>+10.1} %\n", figure.name);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -158,32 +72,23 @@ mod tests {
     use super::*;
     use crate::options::Options;
 
-    /// Each variant differs from the plain one in one thing, and says so on its command line.
+    /// Each variant differs from the one it is held against in one thing, and says so on its command line.
     #[test]
     fn one_thing_is_switched_at_a_time() {
         let node = Options::try_parse_from(["x", "ablate"]).unwrap().node;
         let variants = variants(&node, &[1, 2]);
         let plain = variants[0].node.to_arguments();
         let mut seen = vec![plain.clone()];
-        for variant in &variants[1..] {
+        for variant in variants[1..].iter().filter(|variant| variant.bare.is_none()) {
             let own = variant.node.to_arguments();
             assert!(!seen.contains(&own), "{}", variant.name);
             let others: Vec<&String> = own.iter().filter(|word| !plain.contains(word)).collect();
             assert!(others.len() <= 2, "{}: {others:?}", variant.name);
             seen.push(own);
         }
-        assert_eq!(variants.last().unwrap().name, "2 shards far");
-    }
-
-    #[test]
-    fn what_a_variant_is_worth_stands_beside_the_plain_run() {
-        let mut report = Report::default();
-        report.section("throughput");
-        for (name, value) in [("plain", 10.0), ("without GSO", 5.0), ("plain", 12.0), ("without GSO", 5.5)] {
-            report.add(name, value, "Gbit/s");
-        }
-        let table = table(Work::Throughput, &report);
-        let row = table.lines().find(|line| line.starts_with("without GSO")).unwrap();
-        assert!(row.contains("5.250") && row.contains("5.000 to 5.500") && row.contains("-52.3 %"), "{row}");
+        let bare: Vec<(Option<Sealing>, &str)> =
+            variants.iter().filter(|v| v.bare.is_some()).map(|v| (v.bare, v.base)).collect();
+        assert_eq!(bare, [(Some(Sealing::On), PLAIN), (Some(Sealing::Off), BARE)]);
+        assert!(variants.iter().all(|variant| variants.iter().any(|other| other.name == variant.base)));
     }
 }

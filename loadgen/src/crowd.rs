@@ -101,6 +101,7 @@ impl Arrivals {
 #[derive(Debug, Default)]
 struct Shared {
     is_over: AtomicBool,
+    may_call: AtomicBool,
     connected: AtomicU64,
     ended: AtomicU64,
     arrivals: Mutex<Arrivals>,
@@ -115,7 +116,7 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// All begin to call.
+    /// All are there, and call nobody yet.
     pub(crate) fn start(plan: &Plan) -> Result<Self, Fault> {
         let is_spread = matches!(plan.remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let (most, sockets) = match is_spread {
@@ -170,6 +171,11 @@ impl Crowd {
             shared: self.shared.clone(),
         });
         Ok(runtime::start(group, clock, &options, |_| core.take().expect("there is one socket"))?)
+    }
+
+    /// All begin to call.
+    pub(crate) fn call(&self) {
+        self.shared.may_call.store(true, Ordering::Relaxed);
     }
 
     /// Sessions that were opened, and calls and sessions that ended since.
@@ -253,7 +259,9 @@ impl Driver for Core {
         while !self.shared.is_over.load(Ordering::Relaxed) {
             let now = self.clock.now();
             let received = socket.receive(|arrival, bytes| self.take(now, arrival, bytes));
-            self.call(now);
+            if self.shared.may_call.load(Ordering::Relaxed) {
+                self.call(now);
+            }
             self.wake(now);
             let is_blocked = !self.answer(now, socket);
             socket.flush();

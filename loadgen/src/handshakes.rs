@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dunlin::{ConnectOptions, DunlinUri, Early, EarlyData, SendOptions};
+use dunlin_bench::callers::{Callers, Calls};
 use hdrhistogram::Histogram;
 
 use crate::Fault;
-use crate::callers::{Callers, Calls};
+use crate::calling;
 use crate::interrupt;
 use crate::live::{Live, Scene, Watch};
 use crate::messages::{NOTHING, message};
@@ -39,7 +40,7 @@ pub(crate) fn run(
     let mut callers = match options.parallel {
         0 => return Err("--parallel 0 leaves nobody to call".into()),
         1 => None,
-        count => Some(Callers::new(calls(near, node, options)?, count)?),
+        count => Some(calling::gather(calls(near, node, options)?, count)?),
     };
     let warm_up = WARM_UP.max(options.parallel as u64);
     shake(near, callers.as_mut(), (options, warm_up), &Live::default())?.result?;
@@ -101,7 +102,7 @@ fn name_of(options: &ShakingOptions) -> &'static str {
 fn calls(near: &Near, node: &NodeOptions, options: &ShakingOptions) -> Result<Calls, Fault> {
     let early = options.zero_rtt.then(|| message(NOTHING, EARLY_LEN));
     let id = near.uris[0].id.filter(|_| !options.cookies);
-    Ok(Calls { id, remote: near.remote()?, early, suite: node.suite.wanted() })
+    Ok(Calls { id, remote: near.remote()?, early, suite: node.suite.wanted(), stay: None })
 }
 
 fn shake(
@@ -111,7 +112,7 @@ fn shake(
     live: &Live,
 ) -> Result<Shaken, Fault> {
     let Some(callers) = callers else { return Ok(shake_alone(near, (options, count), live)) };
-    let called = callers.run(count, live)?;
+    let called = calling::run(callers, count, live)?;
     let result = match &called.why {
         Some(why) => Err(format!("{} of {count} calls failed, the first as {why}", called.failed).into()),
         None => Ok(()),

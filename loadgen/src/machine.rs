@@ -10,11 +10,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::thread::sched_getaffinity;
 use serde_json::{Map, Value, json};
 
+use crate::options::NodeOptions;
+
 /// Processor features that the data path may use, and whether there is a hypervisor below.
 const CPU_FLAGS: [&str; 8] =
     ["aes", "vaes", "avx2", "avx512f", "pclmulqdq", "vpclmulqdq", "sha_ni", "hypervisor"];
 /// More cores than this are not looked for.
 const CORES_MAX: usize = 1_024;
+
+/// The environment, and what all runs of it are started with.
+pub(crate) fn environment_of(node: &NodeOptions) -> Map<String, Value> {
+    let mut environment = environment();
+    environment.insert("settings".to_owned(), json!({ "arguments": node.to_arguments().join(" ") }));
+    environment
+}
 
 /// The environment, without what the engines say of themselves.
 pub(crate) fn environment() -> Map<String, Value> {

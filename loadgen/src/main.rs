@@ -6,7 +6,9 @@
 //!        something went wrong is told, and marked as partial.
 
 mod ablate;
-mod callers;
+mod backends;
+mod bare;
+mod calling;
 mod compare;
 mod crowd;
 mod fanout;
@@ -33,6 +35,8 @@ mod sessions;
 mod soak;
 mod spray;
 mod throughput;
+mod trials;
+mod unsealed;
 mod writing;
 
 use std::path::Path;
@@ -68,6 +72,14 @@ fn run(options: &Options) -> Result<ExitCode, Fault> {
         Command::Ablate(ablation) => {
             interrupt::listen();
             ablate::run(&options.node, ablation)?;
+        }
+        Command::Backends(duel) => {
+            interrupt::listen();
+            backends::run(&options.node, duel)?;
+        }
+        Command::Bare(bare) => {
+            interrupt::listen();
+            bare::run(&options.node, bare)?;
         }
         Command::Selftest { seconds, json } => selftest::run(&options.node, *seconds, json.as_deref())?,
         _ => {

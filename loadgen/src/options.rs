@@ -8,6 +8,7 @@ use dunlin::Config;
 use dunlin::config::{Backend, ByteSize, Congestion, Spin, SuiteChoice};
 use dunlin::socket::probe::IoChoice;
 use dunlin_codec::suite::Suite;
+use dunlin_shards::arq::congestion::Algorithm;
 
 /// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
@@ -170,6 +171,10 @@ pub(crate) enum Command {
     },
     /// The same work with one thing at a time switched, in alternating rounds: what each is worth.
     Ablate(AblateOptions),
+    /// The two back ends over the same works, in alternating rounds: which one `auto` should take.
+    Backends(BackendsOptions),
+    /// Two shards over two sockets in this process without an engine's threads, sealed or not: what `ablate` needs.
+    Bare(BareOptions),
     /// Whether this generator is faster than what it measures: its own ceilings beside a bare UDP echo.
     Selftest {
         /// How long each step takes.
@@ -315,6 +320,40 @@ pub(crate) struct AblateOptions {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// How long and how often both back ends work.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackendsOptions {
+    /// How long each figure is measured.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// How often each work is done by each.
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// Sessions of the work with many.
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    pub(crate) sessions: usize,
+    /// Prints JSON, or writes it to a file.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "-", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// What bare shards do.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BareOptions {
+    /// The work.
+    #[arg(long, value_enum, default_value = "throughput")]
+    pub(crate) work: Work,
+    /// Packets travel in the clear.
+    #[arg(long)]
+    pub(crate) unsealed: bool,
+    /// How long it is measured.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// Prints JSON, or writes it to a file.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "-", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 /// Where the far side is.
 #[derive(Debug, Args)]
 pub(crate) struct FarOptions {
@@ -384,6 +423,36 @@ pub(crate) enum Work {
     Messages,
     /// Closed-loop round trips between handlers.
     Latency,
+}
+
+impl Work {
+    /// Its mode.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Messages => "messages",
+            Self::Latency => "latency",
+        }
+    }
+
+    /// The section, the figure that counts and its unit, as the mode's JSON has them.
+    pub(crate) fn figure(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Throughput => ("throughput", "goodput", "Gbit/s"),
+            Self::Messages => ("messages", "messages", "M/s"),
+            Self::Latency => ("core", "p50", "us"),
+        }
+    }
+}
+
+impl Control {
+    /// As a shard has it.
+    pub(crate) fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Cubic => Algorithm::Cubic,
+            Self::Bbr => Algorithm::Bbr,
+        }
+    }
 }
 
 impl Cipher {

@@ -189,6 +189,7 @@ impl Report {
         self.add(format!("{side}_cpu_datagram"), part(counts.cpu_ns, datagrams) * 1e-3, "us/datagram");
         self.add(format!("{side}_switches"), counts.switches_voluntary as f64 / seconds, "/s");
         self.add(format!("{side}_switches_forced"), counts.switches_involuntary as f64 / seconds, "/s");
+        self.add(format!("{side}_datagram_out"), part(counts.bytes_out, counts.datagrams_out), "bytes");
         self.add(format!("{side}_train_out"), part(counts.datagrams_out, counts.trains_out), "datagrams");
         self.add(format!("{side}_train_in"), part(counts.datagrams_in, counts.trains_in), "datagrams");
         let rare = [

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use dunlin::runtime::RuntimeOptions;
 use dunlin::{Peer, RecvError};
+use dunlin_bench::callers;
 use dunlin_shards::session::live::Settings;
 
 use crate::Fault;
-use crate::callers;
 use crate::crowd::{Arrivals, Crowd, Plan};
 use crate::host;
 use crate::interrupt;
@@ -35,6 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long the last datagrams may lie in a socket's queue.
 const REST: Duration = Duration::from_millis(50);
+/// How memory is counted, for people.
+const COUNTED: &str = "far_session and near_session: how much each process's resident memory (VmRSS) grew from before the first \
+call until --settle seconds after the last, through its sessions. The far side is one node with all of them, handles for its \
+application included; on the near side each session has a node of its own, made before and not counted, so that what a node \
+allocates for its first session counts.\n";
 /// What a session's handshake takes, for the samples' interval.
 const HANDSHAKE: Duration = Duration::from_micros(500);
 
@@ -56,7 +61,8 @@ pub(crate) fn run(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let control = near.connect()?;
-    let crowd = gather(near, node, (options.sessions, options.ports, is_quiet), report)?;
+    let crowd = form(near, node, (options.sessions, options.ports))?;
+    open(near, &crowd, (options.sessions, is_quiet), report)?;
     let mut ways = vec![Way::Unreliable, Way::Raw];
     ways.extend(options.reliable.then_some(Way::Reliable));
     let mut run = Run { near, crowd: &crowd, control: &control, is_quiet, raw_len: options.size };
@@ -206,16 +212,12 @@ fn order_and_wait(control: &Peer, crowd: &Crowd, order: &Order, live: &Live) -> 
     }
 }
 
-/// Opens so many sessions.
-fn gather(
-    near: &Near,
-    node: &NodeOptions,
-    (sessions, ports, is_quiet): (usize, usize, bool),
-    report: &mut Report,
-) -> Result<Crowd, Fault> {
+/// So many nodes that call nobody yet.
+fn form(near: &Near, node: &NodeOptions, (sessions, ports): (usize, usize)) -> Result<Crowd, Fault> {
     let config = callers::config(node.suite.wanted());
-    let settings = Settings { idle_timeout: HUB_IDLE, ..config.settings };
-    let plan = Plan {
+    let settings =
+        Settings { idle_timeout: HUB_IDLE, congestion: node.congestion.algorithm(), ..config.settings };
+    Crowd::start(&Plan {
         id: near.uris[0].id,
         remote: near.remote()?,
         config: dunlin_shards::shard::ShardConfig { settings, ..config },
@@ -223,20 +225,27 @@ fn gather(
         ports,
         core: near.cores.near,
         runtime: RuntimeOptions { io: node.io.choice(), oversubscribe: true, ..RuntimeOptions::default() },
-    };
+    })
+}
+
+/// Each of them opens its session.
+fn open(
+    near: &Near,
+    crowd: &Crowd,
+    (sessions, is_quiet): (usize, bool),
+    report: &mut Report,
+) -> Result<(), Fault> {
     let span = HANDSHAKE * sessions as u32;
     let scene = Scene { section: "sessions".to_owned(), span, is_quiet, ..Scene::default() };
     let watch = Watch::start(Scene { far: near.far_process(), ..scene });
     let start = Instant::now();
-    let crowd = Crowd::start(&plan);
-    let result =
-        crowd.and_then(|crowd| await_sessions(&crowd, sessions as u64, &watch.live()).map(|()| crowd));
+    crowd.call();
+    let result = await_sessions(crowd, sessions as u64, &watch.live());
     report.timeline.extend(watch.stop());
-    let crowd = result?;
     report.section("sessions");
-    report.add("sessions", sessions as f64, "");
-    report.add("opened", sessions as f64 / start.elapsed().as_secs_f64(), "/s");
-    Ok(crowd)
+    report.add("sessions", crowd.sessions()[0] as f64, "");
+    report.add("opened", crowd.sessions()[0] as f64 / start.elapsed().as_secs_f64(), "/s");
+    result
 }
 
 fn await_sessions(crowd: &Crowd, wanted: u64, live: &Live) -> Result<(), Fault> {
@@ -273,24 +282,29 @@ pub(crate) fn idle(
 ) -> Result<(), Fault> {
     let settle = Duration::try_from_secs_f64(options.settle).map_err(|_| "--settle is no time")?;
     let control = near.connect()?;
-    let empty = near.ledger(&control)?;
-    let empty_near = host::resident_bytes();
-    let crowd = gather(near, node, (options.sessions, options.ports, is_quiet), report)?;
+    let crowd = form(near, node, (options.sessions, options.ports))?;
+    let empty = [host::resident_bytes(), near.ledger(&control)?.resident_bytes];
+    open(near, &crowd, (options.sessions, is_quiet), report)?;
     rest(settle);
     near.begin(&control)?;
     let began = Instant::now();
     rest(span);
     let (full, used) = near.end(&control)?;
     let seconds = began.elapsed().as_secs_f64();
-    let near_bytes = host::resident_bytes();
-    let each = |bytes: u64, empty: u64| (bytes as f64 - empty as f64) / options.sessions as f64;
+    let near_full = host::resident_bytes();
+    let each = |full: u64, empty: u64| (full as f64 - empty as f64) / options.sessions as f64;
+    let [near_session, far_session] = [each(near_full, empty[0]), each(full.resident_bytes, empty[1])];
     let percent = |cpu_ns: u64| cpu_ns as f64 * 1e-7 / seconds;
     report.section("idle");
-    report.add("far_session", each(full.resident_bytes, empty.resident_bytes), "bytes");
-    report.add("near_node_and_session", each(near_bytes, empty_near), "bytes");
-    report.add("far_resident_before", empty.resident_bytes as f64, "bytes");
+    report.add("far_session", far_session, "bytes");
+    report.add("near_session", near_session, "bytes");
+    report.add("both_sides", far_session + near_session, "bytes");
+    report.add("far_resident_before", empty[1] as f64, "bytes");
     report.add("far_resident", full.resident_bytes as f64, "bytes");
+    report.add("near_resident_before", empty[0] as f64, "bytes");
+    report.add("near_resident", near_full as f64, "bytes");
     report.add("far_sessions", full.shard_sessions.iter().sum::<usize>() as f64, "");
+    report.tables.push(COUNTED.to_owned());
     report.add("cpu_near", percent(used.near.cpu_ns), "%");
     report.add("cpu_far", percent(used.far.cpu_ns), "%");
     report.add_used(&used, seconds);

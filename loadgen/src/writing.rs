@@ -14,6 +14,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
 use crate::Fault;
+use crate::interrupt;
 use crate::options::NearOptions;
 use crate::report::{Report, Spectrum, State};
 
@@ -44,6 +45,18 @@ pub(crate) fn write_all(report: &Report, options: &NearOptions) -> Result<(), Fa
         keep(write_file(path, |file| Ok(file.write_all(page(report).as_bytes())?)));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
+}
+
+/// What a mode without a target of its own ends with: the report, and the fault if it is not whole.
+pub(crate) fn conclude(mut report: Report, json: Option<&Path>) -> Result<(), Fault> {
+    if interrupt::is_asked() {
+        report.mark_partial("interrupted".to_owned());
+    }
+    print(&report, json)?;
+    match report.state() {
+        State::Complete => Ok(()),
+        state => Err(format!("{}: {}", state.name(), report.notes().join("; ")).into()),
+    }
 }
 
 /// Text, or JSON where it was asked for; text as well when the JSON goes to a file.

@@ -121,6 +121,41 @@ fn a_schedule_over_several_sessions_is_answered_and_written_in_every_form() {
     assert!(!page.contains("http:") && !page.contains("https:") && page.contains("core at 800/s"));
 }
 
+/// The page is opened in a real browser, where there is one, and has its charts after its script ran.
+#[test]
+fn a_real_browser_shows_the_charts() {
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let is_there = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
+    let Some(browser) = browsers.iter().find(is_there) else {
+        println!("SKIPPED browser: none of {browsers:?} is installed");
+        return;
+    };
+    let folder = Folder::new("browser");
+    let page = folder.path("a.html");
+    let output = run(&format!(
+        "latency --self --rate 300 --over core,api --seconds 1 --late-max 100 --quiet --html {page}"
+    ));
+    assert_eq!(output.status.code(), Some(0), "{}", errors_of(&output));
+    let profile = format!("--user-data-dir={}", folder.path("profile"));
+    // Nobody else's page is opened: without a sandbox it works for every user.
+    let flags =
+        ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"];
+    let shown =
+        Command::new(browser).args(flags).args([&profile, &format!("file://{page}")]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let (_, drawn) = shown.split_once("<div id=\"charts\">").unwrap_or_else(|| panic!("no page: {shown}"));
+    let (drawn, rest) = drawn.split_once("<h2>Figures</h2>").unwrap();
+    for chart in
+        ["Latency by percentile", "Throughput over time", "Latency over time", "Load of each core", "Memory"]
+    {
+        let (_, own) =
+            drawn.split_once(&format!("aria-label=\"{chart}\"")).unwrap_or_else(|| panic!("no {chart}"));
+        let (own, _) = own.split_once("</svg>").unwrap();
+        assert!(own.contains("<path d=\"M") && !own.contains("NaN"), "{chart}: {own}");
+    }
+    assert!(rest.contains("<td>p99.9</td>"), "the figures are listed");
+}
+
 #[test]
 fn repeated_runs_tell_each_value() {
     let json = json_of("throughput --self --size 1000,5000 --seconds 0.3 --repeat 2 --json --quiet");
@@ -180,9 +215,53 @@ fn memory_of_idle_sessions_is_told_of_both_sides() {
     let json = json_of("idle --self --sessions 400 --settle 0.2 --seconds 0.3 --json --quiet");
     // And the session that gives orders.
     assert_eq!(value(&json, "idle", "far_sessions"), 401.0);
-    for figure in ["far_session", "near_node_and_session", "far_resident"] {
+    for figure in ["far_session", "near_session", "far_resident", "near_resident_before"] {
         assert!(value(&json, "idle", figure) > 0.0, "{figure}");
     }
+    let sides = value(&json, "idle", "far_session") + value(&json, "idle", "near_session");
+    assert_eq!(value(&json, "idle", "both_sides"), sides);
+}
+
+/// Large datagrams are sent where they are asked for, and nothing longer.
+#[test]
+fn datagrams_have_the_length_that_was_asked() {
+    for (datagram, least) in [(1_200, 1_100.0), (8_900, 8_000.0)] {
+        let json = json_of(&format!("throughput --self --datagram {datagram} --seconds 0.5 --json --quiet"));
+        let len = value(&json, "throughput", "near_datagram_out");
+        assert!(len > least && len <= f64::from(datagram), "{len} of {datagram}");
+        assert_eq!(json["environment"]["settings"]["datagram_max"], datagram);
+    }
+}
+
+#[test]
+fn bare_shards_do_each_work_sealed_or_not() {
+    for (work, section, figure) in [
+        ("throughput", "throughput", "goodput"),
+        ("messages", "messages", "messages"),
+        ("latency", "core", "p50"),
+    ] {
+        for flag in ["", "--unsealed"] {
+            let json = json_of(&format!("bare --work {work} {flag} --seconds 0.2 --datagram 8900 --json"));
+            assert!(value(&json, section, figure) > 0.0, "{work} {flag}");
+            let setup = json["setup"].as_str().unwrap();
+            assert_eq!(setup.contains("NOT sealed"), flag == "--unsealed", "{setup}");
+        }
+    }
+}
+
+#[test]
+fn each_thing_is_switched_and_both_back_ends_are_judged() {
+    let json = json_of("ablate --work messages --rounds 1 --seconds 0.1 --shard-counts 1 --json");
+    let figures = json["figures"]["messages"].as_object().unwrap();
+    assert_eq!(figures.len(), 10, "{figures:?}");
+    for variant in ["plain", "without GSO", "bare shards", "bare shards, not sealed"] {
+        assert!(value(&json, "messages", variant) > 0.0, "{variant}");
+    }
+    let output = run("backends --rounds 1 --seconds 0.1 --sessions 20");
+    assert_eq!(output.status.code(), Some(0), "{}", errors_of(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("auto should take uring") || text.contains("auto should take mmsg"), "{text}");
+    assert_eq!(text.matches("to mmsg").count(), 6, "{text}");
 }
 
 #[test]

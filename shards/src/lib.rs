@@ -17,6 +17,8 @@ pub mod mail;
 pub mod messages;
 pub mod mutants;
 pub mod neighbours;
+pub mod note;
+pub mod outcome;
 pub mod peers;
 pub mod placement;
 pub mod rng;

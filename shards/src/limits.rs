@@ -12,6 +12,9 @@ pub const ACK_RANGES_MAX: usize = 64;
 pub const ACK_DELAY_MAX: Duration = Duration::from_millis(25);
 /// What an acknowledgement's delay field may claim at most (T4).
 pub const ACK_DELAY_CLAIM_MAX: Duration = Duration::from_millis(250);
+/// An acknowledgement of unreliable messages alone waits at most this long: nothing of them is sent again, so that only congestion control
+/// is told late, of at most an eighth of its window.
+pub const ACK_DELAY_PATIENT: Duration = Duration::from_millis(250);
 /// A path's round trip before it was measured.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A handshake that took longer says nothing of the path.
@@ -262,6 +265,16 @@ pub const PATH_HEARD_MAX: usize = 48;
 pub const SEARCHES_MAX: usize = 64;
 /// A session that was opened for a question is closed when it was unused for so long.
 pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);
+/// Questions of a node to others at once at most, and calls for them.
+pub const ERRANDS_MAX: usize = 16_384;
+/// How long a node that is to be joined may take to answer a call.
+pub const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often what others are told of the table changes at most.
+pub const KNOWN_INTERVAL: Duration = Duration::from_millis(250);
+/// When a node makes its own record anew.
+pub const NODE_RECORD_RENEW_AFTER: Duration = Duration::from_secs(12 * 3600);
+
+const _: () = assert!(NODE_RECORD_RENEW_AFTER.as_secs() < NODE_RECORD_LIFE_MAX.as_secs());
 /// Notices that wait for the application before words of peers are dropped.
 pub const NOTICES_WAITING_MAX: usize = 4_096;
 /// How long a holder keeps a value that nobody stores again (T11).

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::arq::sender::{Outgoing, Sender};
 use crate::blocks::Block;
 use crate::event::{EarlyData, Ticket};
+use crate::note::Note;
 use crate::route::Arrival;
 
 /// Who sent a letter.
@@ -122,6 +123,13 @@ impl fmt::Debug for Opened {
 /// A letter.
 #[derive(Debug)]
 pub enum Mail {
+    /// Anybody: for the neighbours beside a shard; the shard itself does not read it.
+    Note {
+        /// Which shard's.
+        to: u8,
+        /// It.
+        note: Box<Note>,
+    },
     /// Application: open a session.
     Connect(Box<Connect>),
     /// Application: send a message.

@@ -6,14 +6,17 @@
 mod api;
 mod binary;
 mod broken;
+mod control;
 mod files;
 mod flood;
 mod hardening;
 mod loss;
 mod names;
+mod network;
 mod node;
 mod process;
 mod scratch;
+mod store;
 
 use std::time::Duration;
 

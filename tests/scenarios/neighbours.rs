@@ -9,11 +9,16 @@ use dunlin_codec::transmission::Compression;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::limits::{NOTICES_WAITING_MAX, REQUEST_TIMEOUT};
-use dunlin_shards::messages::conversation::{Asked, Fact, Farewell, Methods, Outcome, Reply};
+use dunlin_shards::messages::conversation::{Fact, Methods};
 use dunlin_shards::neighbours::Notice;
+use dunlin_shards::note::Note;
+use dunlin_shards::outcome::{Farewell, Outcome};
 use dunlin_tests::{NodeIndex, World};
 
 use crate::{millis, seconds, seed};
+
+/// The name that worlds give to joining.
+const JOINED: Ticket = Ticket(u64::MAX >> 1);
 
 fn talking_pair(world: &mut World) -> (NodeIndex, NodeIndex) {
     let (near, far) = world.add_pair();
@@ -30,17 +35,15 @@ fn talking_pair(world: &mut World) -> (NodeIndex, NodeIndex) {
 
 fn ask(world: &mut World, (from, to): (NodeIndex, NodeIndex), ticket: u64, request: &Request<'_>) {
     let peer = world.id(to);
-    world.neighbours(from, |neighbours, now| {
-        let (conversation, bench) = neighbours.conversation(&peer).expect("they talk");
-        conversation.ask(bench, Ticket(ticket), request, REQUEST_TIMEOUT).expect("few are open");
-        neighbours.on_said(now, &peer);
-    });
+    world.ask((from, peer), ticket, request, REQUEST_TIMEOUT);
 }
 
 fn outcomes(world: &mut World, node: NodeIndex) -> Vec<(u64, Outcome)> {
     let notices = world.notices(node).into_iter();
     let of = |notice| match notice {
-        Notice::Answered { ticket, outcome } => Some((ticket.0, outcome)),
+        Notice::Answered { ticket, result } if ticket != JOINED => {
+            Some((ticket.0, result.expect("it was asked")))
+        }
         _ => None,
     };
     notices.filter_map(of).collect()
@@ -54,7 +57,7 @@ fn two_nodes_exchange_each_operation() {
     let (near, far) = talking_pair(&mut world);
     let (near_id, far_id) = (world.id(near), world.id(far));
     for (node, peer) in [(near, far_id), (far, near_id)] {
-        assert!(world.neighbours(node, |neighbours, _| neighbours.table().is_member(&peer)));
+        assert!(world.hub(node).table().expect("one shard has the hub").is_member(&peer));
         let notices = world.notices(node);
         assert!(notices.iter().any(|notice| matches!(notice, Notice::Met(id) if *id == peer)), "{notices:?}");
     }
@@ -79,16 +82,13 @@ fn two_nodes_exchange_each_operation() {
     });
     assert_eq!(told.count(), 2, "{heard:?}");
     let asked = heard.iter().find_map(|notice| match notice {
-        Notice::Asked { request, what: Asked::Custom(payload), .. } => Some((*request, payload.clone())),
+        Notice::Asked { session, request, value, .. } => Some((*session, *request, value.clone())),
         _ => None,
     });
-    let (request, payload) = asked.expect("CUSTOM is the application's");
+    let (session, request, payload) = asked.expect("CUSTOM is the application's");
     assert_eq!(*payload, *long);
-    world.neighbours(far, |neighbours, now| {
-        let (conversation, bench) = neighbours.conversation(&near_id).expect("they talk");
-        conversation.reply(bench, request, Reply::Ack(Encoded::NIL));
-        neighbours.on_said(now, &near_id);
-    });
+    let value = Encoded::NIL.bytes().into();
+    world.tell(far, Note::Reply { session, request, is_ack: true, value });
     world.run_for(seconds(1));
 
     let outcomes = outcomes(&mut world, near);
@@ -116,7 +116,7 @@ fn two_networks_part() {
         let notices = world.notices(node);
         let is_parting = |notice: &&Notice| matches!(notice, Notice::Parted(_, Farewell::OTHER_NETWORK));
         assert_eq!(notices.iter().filter(is_parting).count(), 1, "{notices:?}");
-        assert_eq!(world.neighbours(node, |neighbours, _| neighbours.table().count()), 0);
+        assert_eq!(world.table_count(node), 0);
         assert_eq!(world.open_sessions(node), 0);
     }
 }
@@ -145,16 +145,18 @@ fn thirty_nodes_find_each_other_from_one_address() {
     for from in &nodes {
         for to in nodes.iter().filter(|to| *to != from) {
             let id = world.id(*to);
-            let number = world.neighbours(*from, |neighbours, now| neighbours.search(now, Space::place(&id)));
-            searches.push((*from, number.expect("thirty are few enough"), id));
+            let number = searches.len() as u64;
+            world.search(*from, number, Space::place(&id));
+            searches.push((*from, Ticket(number), id));
         }
     }
     world.run_for(seconds(30));
     let mut found = std::collections::BTreeMap::new();
     for node in &nodes {
         for notice in world.notices(*node) {
-            if let Notice::Found { search, nodes } = notice {
-                found.insert((*node, search), nodes.first().map(|heard| heard.id()));
+            if let Notice::Found { ticket, nodes } = notice {
+                let nodes = nodes.expect("thirty are few enough");
+                found.insert((*node, ticket), nodes.first().map(|heard| heard.id()));
             }
         }
     }
@@ -183,8 +185,7 @@ fn a_crowd_joins_at_once() {
     nodes[1..].iter().for_each(|node| world.join_network(*node, nodes[0]));
     world.run_for(seconds(20));
     for node in &nodes {
-        let count = world.neighbours(*node, |neighbours, _| neighbours.table().count());
-        assert_eq!(count, nodes.len() - 1, "{node:?} knows all others");
+        assert_eq!(world.table_count(*node), nodes.len() - 1, "{node:?} knows all others");
     }
 }
 
@@ -223,16 +224,15 @@ fn a_peer_that_restarts_is_met_again() {
     world.restart(far);
     world.talk(far, |_| {});
     let place = Space::place(&world.id(far));
-    let search = world.neighbours(near, |neighbours, now| neighbours.search(now, place));
+    world.search(near, 1, place);
     world.run_for(seconds(60));
-    let is_end =
-        |notice: &Notice| matches!(notice, Notice::Found { search: number, .. } if Some(*number) == search);
+    let is_end = |notice: &Notice| matches!(notice, Notice::Found { ticket: Ticket(1), .. });
     assert!(world.notices(near).iter().any(is_end), "a search ends, whatever became of the session");
-    let search = world.neighbours(near, |neighbours, now| neighbours.search(now, place));
+    world.search(near, 2, place);
     world.run_for(seconds(60));
     let far_id = world.id(far);
     let found = world.notices(near).into_iter().find_map(|notice| match notice {
-        Notice::Found { search: number, nodes } if Some(number) == search => Some(nodes),
+        Notice::Found { ticket: Ticket(2), nodes } => nodes,
         _ => None,
     });
     assert_eq!(found.expect("it ended")[0].id(), far_id);
@@ -254,7 +254,7 @@ fn words_that_nobody_reads_are_bounded() {
         }
     }
     world.run_for(seconds(1));
-    assert_eq!(world.neighbours(far, |neighbours, _| neighbours.unread()), 904);
+    assert_eq!(world.unread(far), 904);
     assert_eq!(world.notices(far).len(), NOTICES_WAITING_MAX);
     assert!(outcomes(&mut world, near).iter().all(|(_, outcome)| outcome.ack().is_some()));
 }

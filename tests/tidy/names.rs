@@ -6,8 +6,8 @@ use super::source::Source;
 const EMPTY: [&str; 10] =
     ["util", "utils", "common", "manager", "managers", "helper", "helpers", "data", "info", "infos"];
 
-/// The field's own terms that hold such a word.
-const STANDARD_TERMS: [&str; 3] = ["EarlyData", "early_data", "EARLY_DATA"];
+/// The field's own terms that hold such a word; the last is the system's, which other people's traits ask for.
+const STANDARD_TERMS: [&str; 4] = ["EarlyData", "early_data", "EARLY_DATA", "sync_data"];
 
 const REMEDY: &str = "name it after what it holds or does (style.md, rule 12)";
 

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -49,7 +49,20 @@ pub(crate) struct Mark {
     pub(crate) faults: u64,
     /// Since the mark before.
     pub(crate) times: Times,
+    /// As the peer's own counters have them; zeros where it has none.
+    pub(crate) wire: Wire,
 }
+
+/// Datagrams that were sent, or that came where nobody counts those sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Wire {
+    pub(crate) datagrams: u64,
+    /// Of UDP payload.
+    pub(crate) bytes: u64,
+}
+
+/// Whoever counts datagrams, asked at every mark.
+type Meter = Box<dyn Fn() -> Wire + Send + Sync>;
 
 /// Round trips.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -69,6 +82,7 @@ pub(crate) struct Gauge {
     connections: AtomicU64,
     faults: AtomicU64,
     times: Mutex<Histogram<u64>>,
+    meter: OnceLock<Meter>,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -87,6 +101,7 @@ impl Gauge {
             connections: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             times: Mutex::new(times),
+            meter: OnceLock::new(),
         }));
         std::thread::Builder::new().name("gauge".to_owned()).spawn(move || gauge.listen())?;
         Ok(gauge)
@@ -122,6 +137,18 @@ impl Gauge {
     /// What arrived is not what was sent.
     pub(crate) fn fault(&self) {
         add(&self.faults, 1);
+    }
+
+    /// The peer counts its datagrams, and this is how to ask it.
+    pub(crate) fn meter(&self, meter: impl Fn() -> Wire + Send + Sync + 'static) {
+        // The first connection's is the one that is measured.
+        let _ = self.meter.set(Box::new(meter));
+    }
+
+    /// For those whose messages are datagrams.
+    pub(crate) fn meter_messages(&'static self) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.meter(move || Wire { datagrams: read(&self.messages), bytes: read(&self.bytes) });
     }
 
     /// Nothing of a connection's has been allocated yet; said by those that allocate for connections to come.
@@ -165,6 +192,7 @@ impl Gauge {
             connections: read(&self.connections),
             faults: read(&self.faults),
             times: told,
+            wire: self.meter.get().map(|meter| meter()).unwrap_or_default(),
         }
     }
 }

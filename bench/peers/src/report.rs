@@ -92,6 +92,7 @@ fn write_table(table: &Table) -> String {
 
 fn write_row(table: &Table, row: &Row) -> String {
     let cells = table.work.columns().iter().enumerate().map(|(at, column)| match row.column(at) {
+        Some(spread) if column.is_optional && spread.max == 0.0 => "–".to_owned(),
         Some(spread) => show(column, spread),
         None => "failed".to_owned(),
     });

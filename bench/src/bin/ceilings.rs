@@ -21,9 +21,10 @@ use dunlin::runtime::{self, Driver, Running, RuntimeOptions, block_on, pin_to};
 use dunlin::socket::group::{Group, GroupOptions};
 use dunlin::socket::probe::{IoChoice, choose};
 use dunlin::socket::{KernelBuffers, Socket};
-use dunlin_bench::flood::{Flood, Rate, Sealer, Sent, Sink};
+use dunlin_bench::flood::{Flood, Rate, Sent, Sink};
 use dunlin_bench::pingpong::{Ping, Pong};
 use dunlin_bench::raw::RawSocket;
+use dunlin_bench::sealer::Sealer;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 
 /// Round trips measured per figure.

@@ -114,6 +114,9 @@ pub enum SendError {
     /// The session has ended.
     #[error("the session has ended: {0}")]
     Closed(CloseReason),
+    /// This node is in a network, whose nodes talk on that channel.
+    #[error("channel {0} is the network's own: use one from 16 on")]
+    Channel(u32),
     /// This process was forked from the one that started the engine, and has none of its threads.
     #[error("the engine was started in another process: start one after the fork")]
     Forked,

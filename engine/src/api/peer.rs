@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_codec::ids::{ChannelId, NodeId};
+use dunlin_codec::message::{DIRECT_CHANNEL, SIGNED_CHANNEL};
 use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::Block;
 use dunlin_shards::event::CloseReason;
@@ -23,7 +24,12 @@ pub struct Channel(pub u32);
 
 impl Channel {
     /// What arrives on it is thrown away by the engine, and nobody is told: for probes.
-    pub const DISCARD: Self = Self(1);
+    pub const DISCARD: Self = Self(15);
+
+    /// Nodes of a network talk there.
+    const fn is_of_network(self) -> bool {
+        self.0 == DIRECT_CHANNEL.0 || self.0 == SIGNED_CHANNEL.0
+    }
 }
 
 impl Default for Channel {
@@ -182,6 +188,10 @@ impl Peer {
 
     fn hand_over(&self, bytes: &[u8], options: SendOptions, ticket: u64) -> Result<SendTicket, SendError> {
         let shared = &self.shared;
+        if shared.engine.has_network && options.channel.is_of_network() {
+            let _ = shared.give_room(room_of(bytes.len()));
+            return Err(SendError::Channel(options.channel.0));
+        }
         let mut session = shared.session();
         loop {
             let is_current = || shared.may_write(session);

@@ -19,13 +19,31 @@ pub use error::{ConfigError, Place};
 pub use layers::{Flag, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
-pub use sections::{Config, Identity, Io, Limits, Log, Node, Transport};
+pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Transport};
 pub use values::{
     Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, SuiteChoice,
 };
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use dunlin_codec::uri::DunlinUri;
+use dunlin_shards::messages::conversation::Constants;
+
+impl Network {
+    /// The numbers that make the network what it is, whether a network can have them or not.
+    #[must_use]
+    pub fn constants(&self) -> Constants {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Constants {
+            replication: number(self.k),
+            parallel: number(self.alpha),
+            address_bits: number(self.tau),
+            links: number(self.links),
+            ..Constants::default()
+        }
+    }
+}
 
 impl Config {
     /// Reads the file if there is one, then the variables, then the flags, and checks every range.
@@ -60,6 +78,14 @@ impl Config {
     #[must_use]
     pub fn network(mut self, name: impl Into<String>) -> Self {
         self.node.network = name.into();
+        self
+    }
+
+    /// The same, as one of its network's nodes, which calls these when it knows nobody.
+    #[must_use]
+    pub fn join(mut self, seeds: Vec<DunlinUri>) -> Self {
+        self.network.enabled = true;
+        self.network.seeds = seeds;
         self
     }
 

@@ -1,8 +1,10 @@
 //! Which values are possible: alone, and beside each other.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_codec::ids::SessionId;
+use dunlin_shards::messages::conversation::Constants;
 
 use super::sections::{Config, fields};
 use super::values::Keepalive;
@@ -27,13 +29,18 @@ const BUFFER_LEN_MAX: u64 = 1 << 30;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Whether others can call it: not every address, and no port of the kernel's choice.
+fn is_callable(address: &SocketAddr) -> bool {
+    !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0
+}
+
 impl Config {
     /// Whether every value is in range.
     ///
     /// # Errors
     /// The first that is not.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let rules = self.check_alone().into_iter().chain(self.check_beside());
+        let rules = self.check_alone().into_iter().chain(self.check_beside()).chain(self.check_network());
         match rules.into_iter().find(|(holds, _, _)| !holds) {
             None => Ok(()),
             Some((_, key, wants)) => {
@@ -81,6 +88,33 @@ impl Config {
                 "\"1%\" to \"100%\"",
             ),
             ((1..=SessionId::SLOTS_MAX).contains(&limits.sessions_max), "limits.sessions_max", "1 to 262144"),
+        ]
+    }
+
+    fn check_network(&self) -> [(bool, &'static str, &'static str); 7] {
+        let network = &self.network;
+        let constants = network.constants();
+        // One after the other: each rule takes it that those before hold.
+        let usual = Constants::default();
+        let k = Constants { replication: constants.replication, parallel: 1, ..usual };
+        let alpha = Constants { parallel: constants.parallel, ..k };
+        let tau = Constants { address_bits: constants.address_bits, links: 1, ..alpha };
+        [
+            (k.checked().is_ok(), "network.k", "1 to 16"),
+            (alpha.checked().is_ok(), "network.alpha", "1 to network.k"),
+            (tau.checked().is_ok(), "network.tau", "8 to 256, a multiple of 8"),
+            (constants.checked().is_ok(), "network.links", "1 to what the buckets hold (4062 by default)"),
+            (
+                network.description.len() <= NETWORK_NAME_LEN_MAX,
+                "network.description",
+                "at most 255 bytes of text",
+            ),
+            (network.advertise.len() <= 4, "network.advertise", "at most four addresses"),
+            (
+                network.advertise.iter().all(is_callable),
+                "network.advertise",
+                "addresses that others can call",
+            ),
         ]
     }
 

@@ -6,6 +6,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use dunlin_codec::uri::DunlinUri;
 use toml::de::DeValue;
 
 use super::setting::Setting;
@@ -113,6 +114,29 @@ sections! {
         allow_more_shards: bool = false;
     }
 
+    /// The nodes that find each other, speak, and keep values together. All of a network have the same k, alpha, tau, links and
+    /// description.
+    network: Network {
+        /// Whether this node is one of them; `dunlin node` is, unless this says otherwise.
+        enabled: bool = false;
+        /// Nodes to call while none is known, such as "dunlin://ID@host:7117".
+        seeds: Vec<DunlinUri> = Vec::new();
+        /// Where others are told to call this node, four addresses at most; none: found out from this machine's addresses.
+        advertise: Vec<SocketAddr> = Vec::new();
+        /// What the network says of itself.
+        description: String = String::new();
+        /// Nodes of a bucket, and holders of a value: 1 to 16.
+        k: usize = 16;
+        /// Questions of a lookup at once on each path: 1 to k.
+        alpha: usize = 3;
+        /// Bits of an address that count: a multiple of 8, at most 256.
+        tau: usize = 256;
+        /// Links over which what is for everybody goes, that a node opens.
+        links: usize = 8;
+        /// Questions of one node that are answered in a second.
+        requests_max: usize = 20_000;
+    }
+
     /// How datagrams reach the kernel.
     io: Io {
         /// The back end: io_uring, recvmmsg/sendmmsg, or whichever of them works here.
@@ -171,6 +195,14 @@ sections! {
     identity: Identity {
         /// Whether several devices run with this key. Early data of first contacts costs a round trip more then.
         shared: bool = false;
+    }
+
+    /// The socket through which commands reach a running node.
+    admin: Admin {
+        /// Whether `dunlin node` opens it.
+        enabled: bool = true;
+        /// Where it is. Only this user and root can use it.
+        socket: StatePath = StatePath::from("$STATE/socket");
     }
 
     /// What the node tells about itself.

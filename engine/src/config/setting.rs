@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dunlin_codec::uri::DunlinUri;
 use toml::de::DeValue;
 
 /// A type that can stand in the configuration.
@@ -90,6 +91,18 @@ impl Setting for usize {
 
 impl Setting for SocketAddr {
     const WANTS: &'static str = "an address and a port such as \"[::]:7117\" or \"127.0.0.1:7117\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for DunlinUri {
+    const WANTS: &'static str = "nodes such as [\"dunlin://ID@host:7117\"]";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()

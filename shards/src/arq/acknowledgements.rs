@@ -2,11 +2,16 @@
 //!
 //! In:    `on_packet` for each authenticated packet, `on_frequency` and `on_asked` from its frames, `on_sent`, `on_acknowledged`.
 //! Out:   `is_due` at the end of a drain, `deadline`, and the parts of the frame: `ranges`, `delay`, `ecn`.
-//! Holds: every ack-eliciting packet is followed by an acknowledgement within [`ACK_DELAY_MAX`].
+//! Holds: every ack-eliciting packet is followed by an acknowledgement within [`ACK_DELAY_MAX`]; one that asks for none but by unreliable
+//!        messages, within [`ACK_DELAY_PATIENT`].
 //!
 //! An acknowledgement is due at the end of a drain when a gap or reordering was seen, a packet was marked, the peer asked, enough
 //! bytes wait, or the oldest of them waited long enough. After a gap the next packets are answered at once too, until the
 //! sender's packet threshold can tell loss from reordering: else a lone straggler's loss would be known only 25 ms later.
+//!
+//! A node that keeps thousands of peers up to date by a small unreliable message now and then would else hear as many acknowledgements
+//! as it sends messages. Nothing of them is ever sent again, so nobody waits for that answer but congestion control, and that is told as
+//! soon as an eighth of its window waits.
 //! spec: atp/acknowledgement
 
 use core::ops::RangeInclusive;
@@ -16,7 +21,7 @@ use dunlin_codec::frame::EcnCounts;
 use dunlin_codec::ids::PacketNumber;
 
 use crate::arq::ranges::{Placed, RangeSet};
-use crate::limits::ACK_DELAY_MAX;
+use crate::limits::{ACK_DELAY_MAX, ACK_DELAY_PATIENT};
 use crate::route::Ecn;
 use crate::time::Instant;
 
@@ -39,6 +44,8 @@ pub struct Received {
     pub bytes: usize,
     /// Whether a frame in it asks for an acknowledgement.
     pub ack_eliciting: bool,
+    /// Nothing but unreliable messages asks for it.
+    pub is_patient: bool,
     /// The mark that it arrived with.
     pub ecn: Ecn,
 }
@@ -51,6 +58,8 @@ pub struct Acknowledgements {
     largest_at: Instant,
     /// When the oldest ack-eliciting packet arrived that no acknowledgement followed yet.
     waiting_since: Option<Instant>,
+    /// The same for those that can wait.
+    patient_since: Option<Instant>,
     waiting_bytes: u64,
     bytes_max: u64,
     /// The newest ACK_FREQUENCY that was heard.
@@ -77,6 +86,7 @@ impl Acknowledgements {
             received: RangeSet::new(),
             largest_at: Instant::ZERO,
             waiting_since: None,
+            patient_since: None,
             waiting_bytes: 0,
             bytes_max: ACK_BYTES_DEFAULT,
             frequency: None,
@@ -107,7 +117,8 @@ impl Acknowledgements {
             Ecn::NotEct | Ecn::Ect1 => {}
         }
         if packet.ack_eliciting {
-            self.waiting_since.get_or_insert(now);
+            let since = if packet.is_patient { &mut self.patient_since } else { &mut self.waiting_since };
+            since.get_or_insert(now);
             self.waiting_bytes += packet.bytes as u64;
             self.is_urgent |= placed != Placed::Next || number <= self.haste_through || packet.ecn == Ecn::Ce;
         }
@@ -129,23 +140,33 @@ impl Acknowledgements {
     /// Whether an acknowledgement should leave now. Ask at the end of a drain, not within it.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
-        self.waiting_since.is_some_and(|since| {
-            self.is_urgent || self.waiting_bytes >= self.bytes_max || now >= since + ACK_DELAY_MAX
-        })
+        self.is_wanted() && (self.is_pressing() || self.waited_until().is_some_and(|at| now >= at))
+    }
+
+    const fn is_pressing(&self) -> bool {
+        self.is_urgent || self.waiting_bytes >= self.bytes_max
+    }
+
+    /// When the longest wait is over.
+    fn waited_until(&self) -> Option<Instant> {
+        let pressing = self.waiting_since.map(|since| since + ACK_DELAY_MAX);
+        let patient = self.patient_since.map(|since| since + ACK_DELAY_PATIENT);
+        pressing.into_iter().chain(patient).min()
     }
 
     /// Whether an acknowledgement would tell the peer of an ack-eliciting packet: worth adding to a packet that leaves anyway.
     #[must_use]
     pub const fn is_wanted(&self) -> bool {
-        self.waiting_since.is_some()
+        self.waiting_since.is_some() || self.patient_since.is_some()
     }
 
     /// When the next acknowledgement is due; in the past when it is due already.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let since = self.waiting_since?;
-        let is_due = self.is_urgent || self.waiting_bytes >= self.bytes_max;
-        Some(if is_due { since } else { since + ACK_DELAY_MAX })
+        if self.is_pressing() {
+            return self.waiting_since.or(self.patient_since);
+        }
+        self.waited_until()
     }
 
     /// How long the largest number has been here: the frame's delay field.
@@ -174,7 +195,7 @@ impl Acknowledgements {
     /// An acknowledgement left. Remember `largest` with that packet, for `on_acknowledged`.
     pub fn on_sent(&mut self) {
         self.received.on_told();
-        self.waiting_since = None;
+        (self.waiting_since, self.patient_since) = (None, None);
         self.waiting_bytes = 0;
         self.is_urgent = false;
         self.acks_unanswered = self.acks_unanswered.saturating_add(1);
@@ -206,7 +227,13 @@ mod tests {
     const START: Instant = Instant::from_nanos(1_000_000_000);
 
     fn packet(number: u64) -> Received {
-        Received { number: PacketNumber(number), bytes: 1_200, ack_eliciting: true, ecn: Ecn::NotEct }
+        Received {
+            number: PacketNumber(number),
+            bytes: 1_200,
+            ack_eliciting: true,
+            is_patient: false,
+            ecn: Ecn::NotEct,
+        }
     }
 
     /// A ledger with packet 0 received and acknowledged.
@@ -232,6 +259,27 @@ mod tests {
         assert_eq!(ledger.delay(deadline), ACK_DELAY_MAX);
         ledger.on_sent();
         assert!(!ledger.is_due(deadline) && !ledger.is_wanted());
+    }
+
+    /// What nobody waits for is acknowledged late, unless much of it waits or something else is due.
+    /// spec: atp/acknowledgement
+    #[test]
+    fn unreliable_messages_are_acknowledged_patiently() {
+        let patient = |number| Received { is_patient: true, ..packet(number) };
+        let mut ledger = settled();
+        ledger.on_packet(START, &patient(1));
+        assert!(ledger.is_wanted() && !ledger.is_due(START + ACK_DELAY_MAX));
+        assert_eq!(ledger.deadline(), Some(START + ACK_DELAY_PATIENT));
+        assert!(ledger.is_due(START + ACK_DELAY_PATIENT));
+        ledger.on_packet(START + ACK_DELAY_MAX, &packet(2));
+        assert_eq!(ledger.deadline(), Some(START + ACK_DELAY_MAX * 2));
+        ledger.on_sent();
+        assert_eq!(ledger.deadline(), None);
+        for number in 3..7 {
+            assert!(!ledger.is_due(START), "{number}");
+            ledger.on_packet(START, &patient(number));
+        }
+        assert!(ledger.is_due(START), "{ACK_BYTES_DEFAULT} bytes wait");
     }
 
     /// The peer's wish counts bytes; an older wish that arrives later changes nothing.

@@ -70,6 +70,18 @@ impl Heard {
         self.id
     }
 
+    /// Its bytes, to be handed on.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A higher one replaces a lower one.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        record(&self.bytes).fields.sequence
+    }
+
     /// Where it says that the node is.
     #[must_use]
     pub fn endpoint(&self) -> Option<SocketAddr> {

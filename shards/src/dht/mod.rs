@@ -6,6 +6,7 @@
 
 pub mod contact;
 pub mod diff;
+pub mod known;
 pub mod lookup;
 pub mod space;
 pub mod table;

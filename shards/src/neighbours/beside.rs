@@ -2,15 +2,17 @@
 //!
 //! In:    events of the shard.
 //! Out:   mail to the same shard; the events that are the application's.
-//! Holds: the application hears nothing of sessions that we opened on an errand, until one carries on for one of its own.
+//! Holds: the application hears nothing of sessions that we opened on an errand, until one carries on for one of its own or
+//!        the peer's application writes on it.
 
-use dunlin_codec::ids::SessionId;
+use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_codec::message::{DIRECT_CHANNEL, SIGNED_CHANNEL};
 
-use super::{Letter, Neighbours, Received};
+use super::{Letter, Neighbours, Received, is_ours};
 use crate::arq::sender::Outgoing;
 use crate::event::Event;
 use crate::mail::{self, Mail};
+use crate::note::Note;
 use crate::rng::Entropy;
 use crate::session::crypto::Crypto;
 use crate::session::inbound::code;
@@ -21,7 +23,8 @@ use crate::time::Now;
 const PRIORITY: u8 = 128;
 
 impl Neighbours {
-    /// Takes in what the shard tells; gives back what the application is to hear. Call [`Self::post`] when all were taken in.
+    /// Takes in what the shard tells; gives back what the application is to hear, behind what [`Self::poll_event`] has. Call
+    /// [`Self::post`] when all were taken in.
     pub fn on_event<C: Crypto, E: Entropy>(
         &mut self,
         now: Now,
@@ -34,13 +37,21 @@ impl Neighbours {
                 self.on_message(now, Received::new(session, channel, charge, block));
                 None
             }
+            Event::Message { session, channel, .. } => {
+                if channel.0 >= ChannelId::APPLICATION.0 {
+                    self.on_foreign_message(session);
+                }
+                Some(event)
+            }
             Event::Released { session, released } if is_message(released.channel) => {
                 shard.give_block(released.block);
                 self.on_released(now, session);
                 None
             }
-            Event::ConnectFailed { ticket, .. } if Self::is_ours(ticket) => {
-                self.on_call_failed(now, ticket);
+            Event::ConnectFailed { ticket, reason, .. } if is_ours(ticket) => {
+                self.begin(now);
+                self.tell(Note::CallFailed { ticket, reason });
+                self.settle();
                 None
             }
             event => self.on_session_event(now, event),
@@ -51,27 +62,52 @@ impl Neighbours {
         match event {
             Event::Connected { ticket, session, peer, remote, .. } => {
                 self.on_session(now, session, (peer, remote), Some(ticket));
+                Some(event).filter(|_| !is_ours(ticket))
             }
             Event::Accepted { session, peer, remote } | Event::Adopted { session, peer, remote } => {
                 self.on_session(now, session, (peer, remote), None);
+                Some(event)
             }
-            Event::QueueLimit { session, .. } | Event::Roamed { session, .. } => {
-                return Some(event).filter(|_| !self.is_errand(session));
+            Event::QueueLimit { session, bytes } => {
+                self.on_queue_limit(session, bytes);
+                Some(event).filter(|_| !self.is_errand(session))
+            }
+            Event::Roamed { session, remote } => {
+                self.on_roamed(now, session, remote);
+                Some(event).filter(|_| !self.is_errand(session))
             }
             Event::Closed { session, .. } => {
                 let is_errand = self.is_errand(session);
                 self.on_gone(now, session);
-                return Some(event).filter(|_| !is_errand);
+                Some(event).filter(|_| !is_errand)
             }
             Event::Moved { from, to } | Event::PeerRestarted { from, to, .. } => {
                 let is_errand = self.is_errand(from);
                 self.on_succeeded(now, from, to);
-                return Some(event).filter(|_| !is_errand);
+                Some(event).filter(|_| !is_errand)
             }
-            _ => return Some(event),
+            event => Some(event),
         }
-        let is_errand = matches!(event, Event::Connected { ticket, .. } if Self::is_ours(ticket));
-        Some(event).filter(|_| !is_errand)
+    }
+
+    /// The peer's application writes to ours: the session is ours no more.
+    fn on_foreign_message(&mut self, session: SessionId) {
+        if let Some(place) = self.places.get_mut(&session).filter(|place| place.is_ours) {
+            place.is_ours = false;
+            let (peer, remote, bytes) = (place.peer, place.remote, place.queue_limit);
+            self.events.push_back(Event::Accepted { session, peer, remote });
+            self.events.push_back(Event::QueueLimit { session, bytes });
+        }
+    }
+
+    /// A session that the application knows goes on as this one.
+    pub(super) fn adopt(&mut self, session: SessionId) {
+        if let Some(place) = self.places.get_mut(&session).filter(|place| place.is_ours) {
+            place.is_ours = false;
+            let (peer, remote, bytes) = (place.peer, place.remote, place.queue_limit);
+            self.events.push_back(Event::Adopted { session, peer, remote });
+            self.events.push_back(Event::QueueLimit { session, bytes });
+        }
     }
 
     /// Gives the shard every letter that waits.

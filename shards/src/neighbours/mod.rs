@@ -1,48 +1,63 @@
-//! A node among its neighbours: conversations over sessions, the routing table that they feed, lookups that use both.
+//! A node among its neighbours: conversations over the sessions of each shard, one table and its searches for all of them.
 //!
-//! In:    what a shard tells of sessions and messages; places to look up; time.
-//! Out:   letters for the shard, notices for the application.
+//! In:    what a shard tells of sessions and messages; notes of the application and of other shards; time.
+//! Out:   letters for the shard, events and notices for the application.
 //! Holds: a session is asked for only on an errand and closed when it was unused for long; every search ends; whoever is in
 //!        the table answered a question of ours at the endpoint of its own checked record.
 //!
-//! It stands beside a shard as an application does: events in, mail out. A session that others opened talks as soon as its
-//! peer does; nothing is said on it before. We ask whoever greets us for the node closest to itself: that is its own record,
-//! since we count ourselves among the nodes that we know.
+//! One stands beside each shard as an application does: events in, mail out. Each answers by itself what its sessions are
+//! asked, FIND_NODE from what is known as of a moment. One of them has the [`hub`]: the table, searches, and the errands
+//! that they need; the others tell it facts, and it has them ask, all by notes, which travel as mail.
+//!
+//! A session that others opened talks as soon as its peer does; nothing is said on it before. We ask whoever greets us for
+//! the node closest to itself: that is its own record, since we count ourselves among the nodes that we know.
 //!
 //! spec: p2p/neighbours
 
 mod beside;
-mod errand;
-mod search;
+mod hub;
+mod notice;
 mod talk;
 
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
 
 use crate::blocks::Block;
-use crate::dht::contact::{Contact, Heard};
-use crate::dht::lookup::{Lookup, Plan};
+use crate::dht::known::{Closest, Known};
 use crate::dht::space::Space;
 use crate::dht::table::Table;
-use crate::event::Ticket;
+use crate::event::{Event, Ticket};
 use crate::identity::Identity;
 use crate::mail::{Connect, Mail};
-use crate::messages::conversation::{Asked, Bench, Conversation, Farewell, Outcome, Terms};
+use crate::messages::conversation::{Bench, Reply, Terms};
+use crate::note::Note;
+use crate::placement::Placement;
 use crate::rng::Rng;
-use crate::time::{Instant, Now, WallMillis};
-use errand::{Call, Errand, Purpose};
+use crate::time::{Instant, Now};
+use dunlin_codec::msgpack::Encoded;
+use hub::Hub;
 use talk::{Place, Talk};
 
+pub use notice::{Failure, Notice};
 pub use talk::Received;
 
 /// Tickets of ours have this bit; the application's do not.
 const OURS: u64 = 1 << 63;
 
+/// The ticket is one of ours: the application has never heard of it.
+const fn is_ours(ticket: Ticket) -> bool {
+    ticket.0 & OURS != 0
+}
+
 /// How often the neighbours look at their clocks.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The shard whose neighbours have the hub.
+pub const HUB: u8 = 0;
 
 /// What the shard is to do.
 #[derive(Debug)]
@@ -60,100 +75,72 @@ pub enum Letter {
     },
 }
 
-/// What the application is told.
-#[derive(Debug)]
-pub enum Notice {
-    /// A peer of our network talks to us.
-    Met(NodeId),
-    /// The conversation ended for a reason, and its session with it.
-    Parted(NodeId, Farewell),
-    /// A peer asks what only the application can answer, by [`Neighbours::conversation`].
-    Asked {
-        /// Who.
-        peer: NodeId,
-        /// What the answer is given with.
-        request: u64,
-        /// For what.
-        what: Asked,
-    },
-    /// SPEAK or WHISPER, or a signed message on its way.
-    Heard {
-        /// From whom it came.
-        peer: NodeId,
-        /// It.
-        fact: crate::messages::conversation::Fact,
-    },
-    /// A question of the application's is done with.
-    Answered {
-        /// Its name for it.
-        ticket: Ticket,
-        /// How.
-        outcome: Outcome,
-    },
-    /// A search is done.
-    Found {
-        /// Its number.
-        search: u64,
-        /// The closest nodes that answered, the closest first.
-        nodes: Vec<Heard>,
-    },
+/// Where a node is and which of its shards this is.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// The shard's index.
+    pub shard: u8,
+    /// Which shard takes in whom.
+    pub placement: Placement,
+    /// Where the node can be reached: nowhere, and it can only initiate.
+    pub endpoints: Vec<SocketAddr>,
 }
 
-/// A node among its neighbours.
+/// What one shard has of a node's neighbours.
 #[derive(Debug)]
 pub struct Neighbours {
     bench: Bench,
-    wall: WallMillis,
-    own: Contact,
-    plan: Plan,
-    table: Table,
-    rng: Rng,
+    shard: u8,
+    known: Arc<Known>,
+    closest: Closest,
     places: BTreeMap<SessionId, Place>,
     talks: BTreeMap<SessionId, Talk>,
-    by_peer: BTreeMap<NodeId, SessionId>,
-    calls: BTreeMap<Ticket, Call>,
-    errands: BTreeMap<Ticket, Errand>,
-    searches: BTreeMap<u64, Lookup>,
-    numbers: u64,
+    hub: Option<Box<Hub>>,
+    /// Notes of this shard for the hub beside it.
+    inward: VecDeque<Note>,
     tick_at: Instant,
     letters: VecDeque<Letter>,
     notices: VecDeque<Notice>,
+    events: VecDeque<Event>,
     /// Words that were dropped because nobody read those before them.
     unread: u64,
 }
 
 impl Neighbours {
-    /// A node that knows nobody. `endpoints` are where it can be reached: none, and it can only initiate.
+    /// A node that knows nobody.
     #[must_use]
-    pub fn new(identity: &Identity, terms: Terms, endpoints: &[SocketAddr], (now, rng): (Now, Rng)) -> Self {
-        let constants = terms.constants;
-        let space = Space::new(constants.address_bits);
-        let replication = constants.replication as usize;
-        Self {
-            wall: now.wall,
-            own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), endpoints),
-            plan: Plan::new(space, replication, constants.parallel as usize),
-            table: Table::new(identity.id(), space, replication),
-            rng,
+    pub fn new(identity: &Identity, terms: Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+        let space = Space::new(terms.constants.address_bits);
+        let hub = (seat.shard == HUB).then(|| Box::new(Hub::new(identity, &terms, seat, (now, rng))));
+        let mut this = Self {
+            shard: seat.shard,
+            known: Arc::new(Known::nobody(identity.id(), space)),
+            closest: Closest::default(),
             places: BTreeMap::new(),
             talks: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
-            calls: BTreeMap::new(),
-            errands: BTreeMap::new(),
-            searches: BTreeMap::new(),
-            numbers: 0,
+            hub,
+            inward: VecDeque::new(),
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
             notices: VecDeque::new(),
+            events: VecDeque::new(),
             unread: 0,
             bench: Bench::new(terms),
-        }
+        };
+        this.settle();
+        this
     }
 
-    /// The nodes that it knows.
+    /// The nodes that we know; the shard with the hub has them.
     #[must_use]
-    pub const fn table(&self) -> &Table {
-        &self.table
+    pub fn table(&self) -> Option<&Table> {
+        self.hub.as_ref().map(|hub| hub.table())
+    }
+
+    /// What FIND_NODE is answered from.
+    #[must_use]
+    pub const fn known(&self) -> &Arc<Known> {
+        &self.known
     }
 
     /// Words of peers that were dropped because the application did not read those before them.
@@ -162,55 +149,66 @@ impl Neighbours {
         self.unread
     }
 
-    /// What is said with a peer, and the bench that it needs; call [`Self::on_said`] afterwards.
-    pub fn conversation(&mut self, peer: &NodeId) -> Option<(&mut Conversation, &mut Bench)> {
-        let session = self.by_peer.get(peer)?;
-        Some((&mut self.talks.get_mut(session)?.conversation, &mut self.bench))
-    }
-
-    /// Something was said by [`Self::conversation`].
-    pub fn on_said(&mut self, now: Now, peer: &NodeId) {
-        self.begin(now);
-        if let Some(session) = self.by_peer.get(peer).copied() {
-            self.pump(session);
-        }
-        self.work();
-    }
-
-    /// Joins a network by a node whose key and endpoint are known.
-    pub fn join(&mut self, now: Now, seed: NodeId, endpoint: SocketAddr) {
-        self.begin(now);
-        self.run_errand(Errand::new(seed, endpoint, Purpose::Introduce));
-    }
-
     fn begin(&mut self, now: Now) {
         self.bench.now = now.instant;
-        self.wall = now.wall;
-    }
-
-    fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        Ticket(OURS | self.number())
-    }
-
-    /// The ticket is one of ours: the application has never heard of it.
-    #[must_use]
-    pub const fn is_ours(ticket: Ticket) -> bool {
-        ticket.0 & OURS != 0
-    }
-
-    /// The session of a peer's conversation, or a call to it.
-    fn call(&mut self, peer: NodeId, endpoint: SocketAddr, errand: Errand) {
-        let mut under_way = self.calls.values_mut();
-        if let Some(call) = under_way.find(|call| call.peer == peer && call.endpoint == endpoint) {
-            return call.errands.push(errand);
+        if let Some(hub) = &mut self.hub {
+            hub.begin(now);
         }
-        let ticket = self.ticket();
-        self.calls.insert(ticket, Call { peer, endpoint, errands: vec![errand] });
+    }
+
+    /// A note came.
+    pub fn handle_note(&mut self, now: Now, note: Note) {
+        self.begin(now);
+        self.on_note(note);
+        self.settle();
+    }
+
+    fn on_note(&mut self, note: Note) {
+        match note {
+            Note::AskOn { ticket, session, question } => self.ask_on(ticket, session, &question),
+            Note::Call { ticket, peer, endpoint } => self.call(ticket, peer, endpoint),
+            Note::Known(known) => self.known = known,
+            Note::LinkDecided { session, request, is_link, is_granted } => {
+                self.on_link_decided(session, request, is_link, is_granted);
+            }
+            Note::CarriesOn(session) => self.adopt(session),
+            Note::Reply { session, request, is_ack, value } => {
+                self.reply(session, request, is_ack, &value);
+            }
+            note => self.tell(note),
+        }
+    }
+
+    /// For the hub, wherever it is.
+    fn tell(&mut self, note: Note) {
+        if self.hub.is_some() {
+            self.inward.push_back(note);
+        } else if self.shard != HUB {
+            self.letters.push_back(Letter::Mail(Mail::Note { to: HUB, note: Box::new(note) }));
+        }
+    }
+
+    /// Lets the hub work until nothing is left between it and this shard.
+    fn settle(&mut self) {
+        while let Some(hub) = &mut self.hub {
+            if let Some(note) = self.inward.pop_front() {
+                hub.on_note(note);
+                continue;
+            }
+            match hub.poll_note() {
+                Some((to, note)) if to == self.shard => self.on_note(note),
+                Some((to, note)) => {
+                    self.letters.push_back(Letter::Mail(Mail::Note { to, note: Box::new(note) }));
+                }
+                None => break,
+            }
+        }
+        if let Some(hub) = &mut self.hub {
+            self.notices.extend(core::iter::from_fn(|| hub.poll_notice()));
+        }
+    }
+
+    fn call(&mut self, ticket: Ticket, peer: NodeId, endpoint: SocketAddr) {
         let connect = Connect {
             ticket,
             id: Some(peer),
@@ -221,65 +219,40 @@ impl Neighbours {
         self.letters.push_back(Letter::Mail(Mail::Connect(Box::new(connect))));
     }
 
-    /// A message of ours is done with; its block went home before.
-    pub fn on_released(&mut self, now: Now, session: SessionId) {
-        self.begin(now);
-        if let Some(talk) = self.talks.get_mut(&session) {
-            talk.unreleased = talk.unreleased.saturating_sub(1);
-            self.pump(session);
-        }
-        self.work();
-    }
-
-    /// A message came on channel 1 or 2. Its block goes home by a letter, once what it says was taken in.
-    pub fn on_message(&mut self, now: Now, received: Received) {
-        self.begin(now);
-        let session = received.session;
-        self.open_talk(session);
-        if let Some(talk) = self.talks.get_mut(&session) {
-            talk.inbox.push_back(received);
-            talk.used_at = now.instant;
-            self.pump(session);
-        } else {
-            self.go_home(received);
-        }
-        self.work();
-    }
-
-    fn go_home(&mut self, received: Received) {
-        let Received { session, channel, charge, block } = received;
-        self.letters.push_back(Letter::Mail(Mail::Consumed { session, channel, charge, block }));
+    /// The application answers CUSTOM.
+    fn reply(&mut self, session: SessionId, request: u64, is_ack: bool, value: &[u8]) {
+        let Some(talk) = self.talks.get_mut(&session) else { return };
+        // The application's interface lets nothing else through; should it, the peer is told no.
+        let value = Encoded::parse(value);
+        let reply = match value {
+            Ok(value) if is_ack => Reply::Ack(value),
+            value => Reply::Nack(value.unwrap_or(Encoded::NIL)),
+        };
+        talk.conversation.reply(&mut self.bench, request, reply);
+        self.pump(session);
     }
 
     /// Time has come for something.
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
-        if now.instant < self.tick_at {
-            return;
-        }
-        self.tick_at = now.instant + TICK;
-        let sessions: Vec<SessionId> = self.talks.keys().copied().collect();
-        for session in sessions {
-            self.on_tick_of(session);
-        }
-        while let Some(contact) = self.table.poll_question(now) {
-            if let Some(endpoint) = contact.endpoint() {
-                let errand = Errand::new(contact.id(), endpoint, Purpose::Ping);
-                self.run_errand(errand);
+        if self.tick_at <= now.instant {
+            self.tick_at = now.instant + TICK;
+            let sessions: Vec<SessionId> = self.talks.keys().copied().collect();
+            for session in sessions {
+                self.on_tick_of(session);
             }
         }
-        if self.searches.is_empty()
-            && let Some(place) = self.table.poll_refresh(now.instant, &mut self.rng)
-        {
-            self.begin_search(place);
+        if let Some(hub) = &mut self.hub {
+            hub.on_time();
         }
-        self.work();
+        self.settle();
     }
 
     /// When `handle_timeout` is to be called.
     #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.tick_at)
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let hub = self.hub.as_ref().map(|hub| hub.due_at());
+        hub.into_iter().chain([self.tick_at]).min()
     }
 
     /// Letters wait.
@@ -299,6 +272,12 @@ impl Neighbours {
     /// The next letter.
     pub fn poll_letter(&mut self) -> Option<Letter> {
         self.letters.pop_front()
+    }
+
+    /// The next event that the application is to hear besides those of its own sessions; before the one that `on_event` gives
+    /// back.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
     }
 
     /// The next notice.

@@ -1,26 +1,26 @@
 //! Talks: each a session with its conversation.
 //!
-//! In:    sessions that open and close; what their peers say.
-//! Out:   transmissions, answers out of the table, the end of sessions.
+//! In:    sessions that open and close; what their peers say; what the hub has asked.
+//! Out:   transmissions, answers out of what is known, facts for the hub, the end of sessions.
 //! Holds: the NACK of another network is acknowledged before its session closes; a session that we opened and nobody used
 //!        for long is closed.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
-use dunlin_codec::args::{NODES_MAX, Reason, write_nodes};
+use dunlin_codec::args::{Reason, Request, write_nodes};
 use dunlin_codec::ids::{Address, ChannelId, NodeId, SessionId};
 
-use super::errand::{Errand, Purpose};
-use super::{Letter, Neighbours, Notice};
+use super::{Letter, Neighbours, Notice, is_ours};
 use crate::blocks::Block;
-use crate::dht::contact::{Contact, is_public};
-use crate::dht::space::Space;
-use crate::dht::table::Audience;
+use crate::dht::contact::is_public;
+use crate::dht::known::Asker;
 use crate::event::Ticket;
 use crate::limits::{NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
 use crate::mail::Mail;
 use crate::messages::conversation::{Asked, Conversation, Fact, Taken, Words};
+use crate::note::{Note, Question};
+use crate::outcome::{AskError, Outcome};
 use crate::time::{Instant, Now};
 
 /// A message as it came.
@@ -35,30 +35,32 @@ pub struct Received {
 /// Who is at the other end of a session, and where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    peer: NodeId,
-    remote: SocketAddr,
+    pub(super) peer: NodeId,
+    pub(super) remote: SocketAddr,
     /// We opened it on an errand: the application does not know it.
-    is_ours: bool,
+    pub(super) is_ours: bool,
+    /// What the application may queue there, once it knows it.
+    pub(super) queue_limit: usize,
+    /// The hub knows it.
+    is_told: bool,
 }
 
 /// A session that talks.
 #[derive(Debug)]
 pub(super) struct Talk {
-    pub(super) session: SessionId,
+    session: SessionId,
     pub(super) conversation: Conversation,
-    pub(super) remote: SocketAddr,
-    is_ours: bool,
-    pub(super) is_leaving: bool,
-    pub(super) used_at: Instant,
+    is_leaving: bool,
+    used_at: Instant,
     /// Transmissions that the shard has.
-    pub(super) unreleased: usize,
+    unreleased: usize,
     /// What came and waits for the peer's share of this core.
-    pub(super) inbox: VecDeque<Received>,
+    inbox: VecDeque<Received>,
 }
 
 impl Neighbours {
     /// A session opened, whoever asked for it. The ticket is that of `Event::Connected`.
-    pub fn on_session(
+    pub(super) fn on_session(
         &mut self,
         now: Now,
         session: SessionId,
@@ -66,61 +68,55 @@ impl Neighbours {
         ticket: Option<Ticket>,
     ) {
         self.begin(now);
-        let call = ticket.and_then(|ticket| self.calls.remove(&ticket));
-        self.places.insert(session, Place { peer, remote, is_ours: call.is_some() });
-        if let Some(call) = call {
+        let errand = ticket.filter(|ticket| is_ours(*ticket));
+        let is_told = ticket.is_some();
+        let place = Place { peer, remote, is_ours: errand.is_some(), queue_limit: 0, is_told };
+        self.places.insert(session, place);
+        // What others opened is talked on when they do; what the application opened, when there is something to ask.
+        if errand.is_some() {
             self.open_talk(session);
-            call.errands.into_iter().for_each(|errand| self.run_on(session, errand));
         }
-        self.work();
-    }
-
-    /// The call went there, wherever its answer came from.
-    fn run_on(&mut self, session: SessionId, errand: Errand) {
-        if let Some(talk) = self.talks.get_mut(&session) {
-            talk.remote = errand.endpoint;
+        if is_told {
+            self.tell(Note::Up { session, peer, remote, ticket: errand });
         }
-        self.run_errand(errand);
-    }
-
-    /// A call of ours will not be answered.
-    pub fn on_call_failed(&mut self, now: Now, ticket: Ticket) {
-        self.begin(now);
-        if let Some(call) = self.calls.remove(&ticket) {
-            call.errands.iter().for_each(|errand| self.on_errand_failed(errand, true));
-        }
-        self.work();
+        self.settle();
     }
 
     /// A session ended, or another carries on for it: what was asked there is asked no more.
-    pub fn on_gone(&mut self, now: Now, session: SessionId) {
+    pub(super) fn on_gone(&mut self, now: Now, session: SessionId) {
         self.begin(now);
-        let place = self.places.remove(&session);
-        if let Some(Place { peer, .. }) = place
-            && self.by_peer.get(&peer) == Some(&session)
-        {
-            self.by_peer.remove(&peer);
+        self.forget(session);
+        self.settle();
+    }
+
+    /// The hub has nothing more asked there.
+    fn tell_gone(&mut self, session: SessionId) {
+        let Some(place) = self.places.get_mut(&session) else { return };
+        let peer = place.peer;
+        if core::mem::replace(&mut place.is_told, false) {
+            self.tell(Note::Gone { session, peer });
         }
-        // Out of sight first: whatever is asked again must not be asked there.
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        // The hub first: whatever is asked again must not be asked there.
+        self.tell_gone(session);
+        self.places.remove(&session);
         self.tell_parted(session);
         if let Some(talk) = self.talks.remove(&session) {
             self.wind_up(talk);
         }
-        self.work();
     }
 
     fn wind_up(&mut self, talk: Talk) {
-        let Talk { mut conversation, inbox, .. } = talk;
+        let Talk { session, mut conversation, inbox, .. } = talk;
         conversation.end();
         inbox.into_iter().for_each(|received| self.go_home(received));
-        let peer = conversation.peer();
+        let (peer, farewell) = (conversation.peer(), conversation.farewell());
         while let Some(fact) = conversation.poll_fact() {
             match fact {
-                Fact::Answered { ticket, outcome } if Self::is_ours(ticket) => {
-                    self.on_errand_answered(ticket, &outcome);
-                }
                 Fact::Answered { ticket, outcome } => {
-                    self.notices.push_back(Notice::Answered { ticket, outcome });
+                    self.tell(Note::Answered { ticket, session, result: Ok(outcome), farewell });
                 }
                 fact @ (Fact::Told { .. } | Fact::Carried { .. }) => {
                     self.notices.push_back(Notice::Heard { peer, fact });
@@ -136,54 +132,127 @@ impl Neighbours {
         self.places.get(&session).is_some_and(|place| place.is_ours)
     }
 
+    pub(super) fn on_queue_limit(&mut self, session: SessionId, bytes: usize) {
+        if let Some(place) = self.places.get_mut(&session) {
+            place.queue_limit = bytes;
+        }
+    }
+
+    /// The peer is reached elsewhere: what it answers there says nothing of where it was.
+    pub(super) fn on_roamed(&mut self, now: Now, session: SessionId, remote: SocketAddr) {
+        self.begin(now);
+        let Some(place) = self.places.get_mut(&session) else { return };
+        place.remote = remote;
+        let Place { peer, is_told, .. } = *place;
+        if is_told {
+            self.tell(Note::Roamed { session, peer, remote });
+        }
+        self.settle();
+    }
+
     /// Another session carries on for one; what was asked there is asked no more. The application has the one that it knew.
     pub(super) fn on_succeeded(&mut self, now: Now, from: SessionId, to: SessionId) {
         self.begin(now);
-        let Some(before) = self.places.get(&from).copied().filter(|_| from != to) else {
-            return self.on_restarted(now, from);
-        };
-        let place = self.places.entry(to).or_insert(before);
-        place.is_ours &= before.is_ours;
-        let is_ours = place.is_ours;
-        if self.talks.contains_key(&from) {
-            self.open_talk(to);
+        let before = self.places.get(&from).copied();
+        match before {
+            // The peer restarted and the session goes on under its id: it talks anew.
+            Some(place) if from == to => {
+                self.forget(from);
+                self.places.insert(from, Place { is_told: true, ..place });
+                let Place { peer, remote, .. } = place;
+                self.tell(Note::Up { session: from, peer, remote, ticket: None });
+            }
+            Some(before) => {
+                if to.shard() == self.shard {
+                    self.places.entry(to).or_insert(Place { is_told: false, ..before });
+                    if self.talks.contains_key(&from) {
+                        self.open_talk(to);
+                    }
+                }
+                if !before.is_ours && to.shard() == self.shard {
+                    self.adopt(to);
+                } else if !before.is_ours {
+                    let note = Box::new(Note::CarriesOn(to));
+                    self.letters.push_back(Letter::Mail(Mail::Note { to: to.shard(), note }));
+                }
+                self.forget(from);
+            }
+            None => {}
         }
-        if let Some(talk) = self.talks.get_mut(&to) {
-            talk.is_ours = is_ours;
-            self.by_peer.insert(before.peer, to);
-        }
-        self.on_gone(now, from);
-    }
-
-    /// The peer restarted and the session goes on under its id: it talks anew.
-    fn on_restarted(&mut self, now: Now, session: SessionId) {
-        let place = self.places.get(&session).copied();
-        self.on_gone(now, session);
-        if let Some(place) = place {
-            self.places.insert(session, place);
-        }
+        self.settle();
     }
 
     /// Begins to talk on a session, if it does not yet.
-    pub(super) fn open_talk(&mut self, session: SessionId) {
-        let Some(Place { peer, remote, is_ours }) = self.places.get(&session).copied() else { return };
+    fn open_talk(&mut self, session: SessionId) {
+        let Some(place) = self.places.get_mut(&session) else { return };
         if self.talks.contains_key(&session) {
             return;
+        }
+        let Place { peer, remote, .. } = *place;
+        let was_told = core::mem::replace(&mut place.is_told, true);
+        if !was_told {
+            self.tell(Note::Up { session, peer, remote, ticket: None });
         }
         let conversation = Conversation::begin(&mut self.bench, peer);
         let talk = Talk {
             session,
             conversation,
-            remote,
-            is_ours,
             is_leaving: false,
             used_at: self.bench.now,
             unreleased: 0,
             inbox: VecDeque::new(),
         };
         self.talks.insert(session, talk);
-        self.by_peer.insert(peer, session);
         self.pump(session);
+    }
+
+    /// The hub asks.
+    pub(super) fn ask_on(&mut self, ticket: Ticket, session: SessionId, question: &Question) {
+        self.open_talk(session);
+        let Some(talk) = self.talks.get_mut(&session) else {
+            return self.tell(Note::Answered { ticket, session, result: Ok(Outcome::Over), farewell: None });
+        };
+        talk.used_at = self.bench.now;
+        let asked = match Request::parse(question.operation, &question.payload) {
+            Ok(request) => talk.conversation.ask(&mut self.bench, ticket, &request, question.wait),
+            // The hub and the application's interface let nothing else through.
+            Err(_) => Err(AskError::Full),
+        };
+        let farewell = talk.conversation.farewell();
+        match asked {
+            Ok(()) => self.pump(session),
+            Err(error) => self.tell(Note::Answered { ticket, session, result: Err(error), farewell }),
+        }
+    }
+
+    /// A message of ours is done with; its block went home before.
+    pub(super) fn on_released(&mut self, now: Now, session: SessionId) {
+        self.begin(now);
+        if let Some(talk) = self.talks.get_mut(&session) {
+            talk.unreleased = talk.unreleased.saturating_sub(1);
+            self.send(session);
+        }
+        self.settle();
+    }
+
+    /// A message came on channel 1 or 2. Its block goes home by a letter, once what it says was taken in.
+    pub(super) fn on_message(&mut self, now: Now, received: Received) {
+        self.begin(now);
+        let session = received.session;
+        self.open_talk(session);
+        if let Some(talk) = self.talks.get_mut(&session) {
+            talk.inbox.push_back(received);
+            talk.used_at = now.instant;
+            self.pump(session);
+        } else {
+            self.go_home(received);
+        }
+        self.settle();
+    }
+
+    fn go_home(&mut self, received: Received) {
+        let Received { session, channel, charge, block } = received;
+        self.letters.push_back(Letter::Mail(Mail::Consumed { session, channel, charge, block }));
     }
 
     /// Takes in what waits, tells what became known, sends what is ready.
@@ -237,31 +306,16 @@ impl Neighbours {
 
     fn on_fact(&mut self, session: SessionId, fact: Fact) {
         let Some(talk) = self.talks.get_mut(&session) else { return };
-        let (peer, endpoint) = (talk.conversation.peer(), talk.remote);
+        let peer = talk.conversation.peer();
         match fact {
             Fact::Met => {
                 self.notices.push_back(Notice::Met(peer));
-                if !self.table.is_member(&peer) {
-                    self.run_errand(Errand::new(peer, endpoint, Purpose::Introduce));
-                }
+                self.tell(Note::Met { session, peer });
             }
-            Fact::Asked { request, what: Asked::FindNode(place) } => self.tell_nodes(session, request, place),
-            Fact::Asked { request, what: Asked::FindValue(_) | Asked::Store(_) } => {
-                talk.conversation.refuse(&mut self.bench, request, Reason::Unsupported);
-            }
-            Fact::Asked { request, what: Asked::Link(is_link) } => {
-                self.decide_link(session, request, is_link)
-            }
-            // An application that does not read is asked no more.
-            Fact::Asked { request, .. } if self.notices.len() >= NOTICES_WAITING_MAX => {
-                talk.conversation.refuse(&mut self.bench, request, Reason::Busy);
-            }
-            Fact::Asked { request, what } => self.notices.push_back(Notice::Asked { peer, request, what }),
-            Fact::Answered { ticket, outcome } if Self::is_ours(ticket) => {
-                self.on_errand_answered(ticket, &outcome);
-            }
+            Fact::Asked { request, what } => self.on_asked(session, request, what),
             Fact::Answered { ticket, outcome } => {
-                self.notices.push_back(Notice::Answered { ticket, outcome });
+                let farewell = talk.conversation.farewell();
+                self.tell(Note::Answered { ticket, session, result: Ok(outcome), farewell });
             }
             Fact::Told { .. } | Fact::Carried { .. } if self.notices.len() >= NOTICES_WAITING_MAX => {
                 self.unread += 1;
@@ -272,48 +326,60 @@ impl Neighbours {
         }
     }
 
-    /// FIND_NODE: ourselves among them, when we can be reached.
-    fn tell_nodes(&mut self, session: SessionId, request: u64, place: Address) {
+    fn on_asked(&mut self, session: SessionId, request: u64, what: Asked) {
         let Some(talk) = self.talks.get_mut(&session) else { return };
-        let is_public_peer = is_public(talk.remote.ip());
-        let audience = if is_public_peer { Audience::Public } else { Audience::Private };
-        let mut nodes = Vec::with_capacity(NODES_MAX + 1);
-        self.table.closest(&place, (self.plan.replication, audience), &mut nodes);
-        let may_tell_own = self.own.endpoint().is_some() && (!is_public_peer || self.own.is_public());
-        if may_tell_own {
-            let distance = |contact: &Contact| self.plan.space.distance(&place, &Space::place(&contact.id()));
-            let at = nodes.partition_point(|contact| distance(contact) < distance(&self.own));
-            nodes.insert(at, &self.own);
-            nodes.truncate(self.plan.replication);
-        }
         let peer = talk.conversation.peer();
-        nodes.retain(|contact| contact.id() != peer);
-        talk.used_at = self.bench.now;
-        talk.conversation.answer_with(&mut self.bench, request, Words::Others, |out| {
-            write_nodes(out, nodes.iter().map(|contact| contact.bytes()))
-        });
+        match what {
+            Asked::FindNode(place) => self.tell_nodes(session, request, place),
+            Asked::FindValue(_) | Asked::Store(_) => {
+                talk.conversation.refuse(&mut self.bench, request, Reason::Unsupported);
+            }
+            Asked::Link(is_link) => self.tell(Note::LinkAsked { session, peer, request, is_link }),
+            // An application that does not read is asked no more.
+            Asked::Custom(_) if self.notices.len() >= NOTICES_WAITING_MAX => {
+                talk.conversation.refuse(&mut self.bench, request, Reason::Busy);
+            }
+            Asked::Custom(value) => self.notices.push_back(Notice::Asked { peer, session, request, value }),
+        }
     }
 
-    /// At most four links come in for each that we open.
-    // spec: p2p/links
-    fn decide_link(&mut self, session: SessionId, request: u64, is_link: bool) {
-        let inbound = self.talks.values().filter(|talk| !talk.is_ours && talk.conversation.is_link());
-        let is_granted =
-            !is_link || inbound.count() < self.bench.terms.constants.links_inbound_max() as usize;
+    /// FIND_NODE: ourselves among them, when we can be reached.
+    fn tell_nodes(&mut self, session: SessionId, request: u64, place: Address) {
+        let Some(remote) = self.places.get(&session).map(|place| place.remote) else { return };
+        let Some(talk) = self.talks.get_mut(&session) else { return };
+        let asker = Asker { id: talk.conversation.peer(), is_public: is_public(remote.ip()) };
+        let count = self.bench.terms.constants.replication as usize;
+        self.known.closest(&place, (count, asker), &mut self.closest);
+        talk.used_at = self.bench.now;
+        let records = self.known.records(&self.closest);
+        talk.conversation
+            .answer_with(&mut self.bench, request, Words::Others, |out| write_nodes(out, records.clone()));
+    }
+
+    pub(super) fn on_link_decided(
+        &mut self,
+        session: SessionId,
+        request: u64,
+        is_link: bool,
+        is_granted: bool,
+    ) {
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.conversation.answer_link(&mut self.bench, request, is_link, is_granted);
+            self.pump(session);
         }
     }
 
     /// A second has passed.
     pub(super) fn on_tick_of(&mut self, session: SessionId) {
         let now = self.bench.now;
+        let is_ours = self.is_errand(session);
         let Some(talk) = self.talks.get_mut(&session) else { return };
         talk.conversation.handle_timeout(now);
-        let is_busy = talk.conversation.open_count() > 0 || talk.conversation.is_link() || !talk.is_ours;
+        let is_busy = talk.conversation.open_count() > 0 || talk.conversation.is_link() || !is_ours;
         if !is_busy && !talk.is_leaving && talk.used_at + TALK_UNUSED_MAX <= now {
             talk.is_leaving = true;
             self.letters.push_back(Letter::Mail(Mail::Close { session, code: 0 }));
+            self.tell_gone(session);
         }
         self.pump(session);
     }

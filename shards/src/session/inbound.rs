@@ -46,7 +46,7 @@ pub mod code {
 /// What became of an opened packet's frames.
 enum Taken {
     /// Everything was taken; it may be acknowledged.
-    Whole { eliciting: bool, probing: bool },
+    Whole { eliciting: bool, is_patient: bool, probing: bool },
     /// There was no memory for something: it must come again.
     NoMemory,
 }
@@ -186,10 +186,10 @@ impl<C: Crypto> Session<C> {
             Phase::Unconfirmed { .. } | Phase::Open | Phase::Draining { .. } | Phase::Yielded { .. } => {}
         }
         match self.on_frames(around, Some(arrival), plain) {
-            Ok(Taken::Whole { eliciting, probing }) => {
+            Ok(Taken::Whole { eliciting, is_patient, probing }) => {
                 let (bytes, ecn) = (plain.len() + OVERHEAD, arrival.ecn);
                 let ack_eliciting = eliciting || planted(Mutant::AckAcknowledged);
-                let packet = Received { number, bytes, ack_eliciting, ecn };
+                let packet = Received { number, bytes, ack_eliciting, is_patient, ecn };
                 self.acknowledgements.on_packet(around.now.instant, &packet);
                 // The peer still asks for answers here: it has not heard that another session carries on, perhaps.
                 if eliciting && !self.peer_yielded && matches!(self.phase, Phase::Yielded { .. }) {
@@ -199,8 +199,8 @@ impl<C: Crypto> Session<C> {
             }
             Ok(Taken::NoMemory) => {
                 if planted(Mutant::AckedWithoutMemory) {
-                    let packet =
-                        Received { number, bytes: plain.len(), ack_eliciting: true, ecn: arrival.ecn };
+                    let (bytes, ecn) = (plain.len(), arrival.ecn);
+                    let packet = Received { number, bytes, ack_eliciting: true, is_patient: false, ecn };
                     self.acknowledgements.on_packet(around.now.instant, &packet);
                 }
                 around.stats.count_drop(DropReason::NoMemory);
@@ -246,10 +246,13 @@ impl<C: Crypto> Session<C> {
         arrival: Option<&Arrival>,
         plain: &[u8],
     ) -> Result<Taken, &'static str> {
-        let (mut eliciting, mut probing) = (false, true);
+        let (mut eliciting, mut is_patient, mut probing) = (false, true, true);
         for frame in Frames::new(plain) {
             let frame = frame.map_err(|_| "a frame that does not parse")?;
-            eliciting |= frame.is_ack_eliciting();
+            let is_eliciting = frame.is_ack_eliciting();
+            eliciting |= is_eliciting;
+            let is_unreliable = matches!(&frame, Frame::Segment(segment) if segment.unreliable.is_some());
+            is_patient &= is_unreliable || !is_eliciting;
             probing &= matches!(frame, Frame::PathChallenge(_) | Frame::PathResponse(_) | Frame::Padding(_));
             if let Frame::Segment(segment) = &frame {
                 if !self.on_segment(around, segment)? {
@@ -259,7 +262,7 @@ impl<C: Crypto> Session<C> {
             }
             self.on_control_frame(around, arrival, &frame)?;
         }
-        Ok(Taken::Whole { eliciting, probing })
+        Ok(Taken::Whole { eliciting, is_patient, probing })
     }
 
     /// False: there was no memory for it.

@@ -69,6 +69,23 @@ impl<C: Crypto> Session<C> {
         self.write_close(around, frame)
     }
 
+    /// After a train: whether that was the last for now, as far as can be told without trying.
+    pub(crate) fn settle(&mut self, now: Instant) -> bool {
+        let is_settled = self.phase == Phase::Open
+            && !self.sender.is_ready()
+            && !self.has_control()
+            && self.control.close.is_none()
+            && self.finish.is_none()
+            && self.responses.is_empty()
+            && self.candidate.is_none()
+            && self.recovery.probes_owed() == 0
+            && !self.acknowledgements.is_due(now);
+        if is_settled {
+            self.recovery.on_app_limited();
+        }
+        is_settled
+    }
+
     /// Something could be sent if there were anything: neither the path's budget nor the key is used up.
     pub(crate) fn may_send(&self) -> bool {
         self.path.budget() >= PACKET_LEN_MIN && !self.send_keys.is_worn_out()
@@ -183,11 +200,13 @@ impl<C: Crypto> Session<C> {
             && self.is_last_of_window(*allowed, frame_len)
             && Frame::ImmediateAck.write(&mut out).is_ok();
         self.write_control(now, &mut out, &mut contents, number);
+        let is_pressing = out.len() > before;
         let mut tail = Tail::default();
         if data {
             (contents.span, tail) = self.sender.write_around(&mut out);
         }
         let mut eliciting = out.len() > before;
+        let is_patient = eliciting && !is_pressing && contents.span.is_empty();
         if probe && !eliciting {
             eliciting = Frame::Ping.write(&mut out).is_ok();
         }
@@ -198,7 +217,11 @@ impl<C: Crypto> Session<C> {
         let len = plain_len + OVERHEAD;
         self.seal(&mut frame[..len], ticket, tail);
         *allowed = allowed.saturating_sub(len as u64);
-        let kind = if eliciting { SentKind::Eliciting } else { SentKind::AckOnly };
+        let kind = match eliciting {
+            true if is_patient => SentKind::Patient,
+            true => SentKind::Eliciting,
+            false => SentKind::AckOnly,
+        };
         self.on_packet_sent(now, (number, len), kind, contents);
         if planted(Mutant::SentTwice) && number.0.is_multiple_of(2) {
             self.sender.resend(contents.span);

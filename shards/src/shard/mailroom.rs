@@ -59,12 +59,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::Close { session, code } => self.on_close(session, code),
             Mail::Fence { from, to } => self.post(to.shard(), Mail::Fenced { from, to, hops: 0 }),
             Mail::Shutdown => self.on_shutdown(),
+            Mail::Note { to, note } => self.post(to, Mail::Note { to, note }),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }
     }
 
     pub(super) fn on_shard_mail(&mut self, from: u8, mail: Mail) {
         match mail {
+            Mail::Note { note, .. } => self.notes.push_back(*note),
             Mail::Misrouted { arrival, mut datagram } => {
                 let result = self.accept_datagram(from, &arrival, &mut datagram);
                 if let Err(reason) = result {

@@ -18,6 +18,7 @@ mod sessions;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::packet::{Packet, PacketKind};
@@ -30,6 +31,7 @@ use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::mail::{Destination, Mail};
 use crate::mutants::{Mutant, planted};
+use crate::note::Note;
 use crate::peers::Directory;
 use crate::placement::Placement;
 use crate::rng::{Entropy, Rng};
@@ -101,6 +103,8 @@ pub enum Timer {
 /// One core's worth of protocol.
 pub struct Shard<C: Crypto, E: Entropy> {
     config: ShardConfig,
+    /// Those of `config`: sessions share them, as there are many.
+    settings: Arc<Settings>,
     limits: Limits,
     identity: Identity,
     pair: C::Static,
@@ -128,12 +132,24 @@ pub struct Shard<C: Crypto, E: Entropy> {
     /// Letters that found their ring full and must arrive: they are sent again later.
     postponed: VecDeque<(Destination, Mail)>,
     postponed_until: Instant,
+    /// What came for the neighbours beside it.
+    notes: VecDeque<Note>,
     batch_had_data: bool,
     batch_fresh: bool,
     shutting_down: bool,
 }
 
 use table::{Slot, Table};
+
+/// What asking a session for a train came to.
+enum Polled {
+    /// This, and there may be more.
+    More(Transmit),
+    /// This, and nothing more for now.
+    Last(Transmit),
+    /// Nothing.
+    Nothing,
+}
 
 /// A stateless reply: at most a Hello's length, sent before anything else.
 #[derive(Debug)]
@@ -173,9 +189,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             heirs: VecDeque::new(),
             postponed: VecDeque::new(),
             postponed_until: Instant::ZERO,
+            notes: VecDeque::new(),
             batch_had_data: false,
             batch_fresh: false,
             shutting_down: false,
+            settings: Arc::new(config.settings),
             config,
             limits,
             identity,
@@ -370,6 +388,26 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
+    /// Sessions that may have something to send.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Letters that come next: what they need is fetched for all of them at once. Changes nothing.
+    #[inline]
+    pub fn glance<'a>(&mut self, letters: impl Iterator<Item = &'a Mail>) {
+        let mut last = None;
+        for letter in letters {
+            let Mail::Send { session, .. } = letter else { continue };
+            if last.replace(*session) != Some(*session)
+                && let Some(live) = self.table.live(*session)
+            {
+                core::hint::black_box(live.glance());
+            }
+        }
+    }
+
     fn begin(&mut self, now: Now) {
         self.around.now = now;
         self.batch_fresh = true;
@@ -397,30 +435,39 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return Some(self.write_reply(&arrival, reply, frame));
         }
         while let Some(id) = self.ready.pop_front() {
-            if let Some(transmit) = self.poll_slot(id, frame) {
-                self.ready.push_back(id);
-                return Some(transmit);
+            match self.poll_slot(id, frame) {
+                Polled::More(transmit) => {
+                    self.ready.push_back(id);
+                    return Some(transmit);
+                }
+                Polled::Last(transmit) => return Some(transmit),
+                Polled::Nothing => {}
             }
         }
         None
     }
 
-    fn poll_slot(&mut self, id: SessionId, frame: &mut [u8]) -> Option<Transmit> {
-        match self.table.get_mut(id) {
-            Some(Slot::Live(session)) => {
-                if let Some(transmit) = session.poll_train(&mut self.around, frame) {
-                    return Some(transmit);
-                }
-                session.queued = false;
-                session.release(&mut self.around);
-                let deadline = session.deadline();
-                self.timers.set(id.slot() as u32, deadline);
-                self.on_phase_changed(id);
-                None
+    fn poll_slot(&mut self, id: SessionId, frame: &mut [u8]) -> Polled {
+        let polled = match self.table.get_mut(id) {
+            Some(Slot::Live(session)) => match session.poll_train(&mut self.around, frame) {
+                // Asked again later, it would have to be fetched into the caches again to say no.
+                Some(transmit) if session.settle(self.around.now.instant) => Polled::Last(transmit),
+                Some(transmit) => return Polled::More(transmit),
+                None => Polled::Nothing,
+            },
+            Some(Slot::Connecting(_)) => {
+                return self.poll_hello(id, frame).map_or(Polled::Nothing, Polled::More);
             }
-            Some(Slot::Connecting(_)) => self.poll_hello(id, frame),
-            _ => None,
+            _ => return Polled::Nothing,
+        };
+        if let Some(session) = self.table.live(id) {
+            session.queued = false;
+            session.release(&mut self.around);
+            let deadline = session.deadline();
+            self.timers.set(id.slot() as u32, deadline);
+            self.on_phase_changed(id);
         }
+        polled
     }
 
     fn write_reply(&mut self, arrival: &Arrival, reply: Reply, frame: &mut [u8]) -> Transmit {
@@ -462,6 +509,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             self.postponed.push_back((to, mail));
         }
+    }
+
+    /// The next note for the neighbours beside it.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
     }
 
     /// The next fact for the application.

@@ -38,7 +38,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     ) -> Session<C> {
         let now = self.around.now.instant;
         let suite = agreement.suite;
-        let settings = self.config.settings;
+        let settings = self.settings.clone();
         let draw = self.around.rng.next_u64();
         // Only where it is used: the others' numbers stay what they are.
         let seed = if settings.congestion == Algorithm::Bbr { self.around.rng.next_u64() } else { 0 };
@@ -309,6 +309,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             }
             Mail::TokenUp { token, .. } | Mail::TokenDown { token, .. } => Some(self.home_of_token(*token)),
             Mail::Fenced { to, .. } => Some(to.shard()),
+            Mail::Note { to, .. } => Some(*to),
             // Refused when its ring was full, and yet struck: the Hello may come again when the ring has room.
             Mail::Strike { e } => Some(self.config.placement.of_key(e).0),
             Mail::Retire { session, .. }
@@ -361,5 +362,19 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     #[must_use]
     pub fn remote_of(&mut self, id: SessionId) -> Option<core::net::SocketAddr> {
         self.table.live(id).map(|session| session.path.remote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::aws_lc::AwsLc;
+
+    /// There are many, each in memory of its own: allocators have a class for this size, and the next one of common allocators is
+    /// 2,560 bytes.
+    #[test]
+    fn a_session_fits_a_class_of_allocators() {
+        let len = size_of::<Session<AwsLc>>();
+        assert!(len <= 2_048, "{len} bytes");
     }
 }

@@ -220,6 +220,7 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Keep { .. } => 23,
         Mail::Fence { .. } => 24,
         Mail::Fenced { .. } => 25,
+        Mail::Note { .. } => 26,
     }
 }
 

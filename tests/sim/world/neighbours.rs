@@ -1,4 +1,4 @@
-//! Nodes that talk: each with its neighbours beside its shard.
+//! Nodes that talk: each with its neighbours beside its shards.
 //!
 //! In:    which nodes talk, on what terms; what a story has them say.
 //! Out:   what they were told.
@@ -6,44 +6,124 @@
 
 use std::collections::VecDeque;
 
-use dunlin_codec::ids::NodeId;
+use core::time::Duration;
+
+use dunlin_codec::args::Request;
+use dunlin_codec::bytes::Writer;
+use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
-use dunlin_shards::event::Event;
+use dunlin_shards::dht::contact::Contact;
+use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::messages::conversation::{Constants, Terms};
-use dunlin_shards::neighbours::{Neighbours, Notice};
+use dunlin_shards::neighbours::{HUB, Neighbours, Notice, Seat};
+use dunlin_shards::note::{Note, Question};
 use dunlin_shards::rng::Rng;
 use dunlin_shards::session::crypto::Crypto;
-use dunlin_shards::time::Now;
 
 use super::{NodeIndex, WorldOf};
 
+/// Bytes of a question that a story asks, at most.
+const QUESTION_LEN_MAX: usize = 64 << 10;
+
 impl<C: Crypto> WorldOf<C> {
-    /// The node talks from now on, on its first shard; `change` has its way with what it says of itself.
+    /// The node talks from now on, on all its shards, and can be reached; `change` has its way with what it says of itself.
     pub fn talk(&mut self, node: NodeIndex, change: impl FnOnce(&mut Terms)) {
-        let rng = Rng::from_number(self.chance.next_u64());
+        let address = self.nodes[node.0].address;
+        self.talk_at(node, vec![address], change);
+    }
+
+    /// The same; `endpoints` are where it says that it can be reached: none, and it can only initiate.
+    pub fn talk_at(
+        &mut self,
+        node: NodeIndex,
+        endpoints: Vec<core::net::SocketAddr>,
+        change: impl FnOnce(&mut Terms),
+    ) {
         let owner = &mut self.nodes[node.0];
-        let (now, address) = (owner.clock.read(self.now), owner.address);
+        let now = owner.clock.read(self.now);
         let identity = Identity::from_seed(owner.key());
         let network = Network(owner.settings.network);
         let mut terms = Terms::new(owner.id, network, Constants::default(), "a world")
             .expect("the usual constants are good ones");
         change(&mut terms);
-        owner.cores[0].neighbours = Some(Neighbours::new(&identity, terms, &[address], (now, rng)));
-        self.touch(node, 0);
+        let mut seat = Seat { shard: HUB, placement: owner.placement, endpoints };
+        for shard in 0..owner.cores.len() {
+            seat.shard = shard as u8;
+            let rng = Rng::from_number(self.chance.next_u64());
+            let neighbours = Neighbours::new(&identity, terms.clone(), &seat, (now, rng));
+            self.nodes[node.0].cores[shard].neighbours = Some(neighbours);
+            self.touch(node, shard as u8);
+        }
     }
 
-    /// Has a node that talks say something, and sees to what comes of it.
+    /// Tells the hub of a node that talks something, as its application does.
     ///
     /// # Panics
     /// When the node does not talk.
-    pub fn neighbours<R>(&mut self, node: NodeIndex, say: impl FnOnce(&mut Neighbours, Now) -> R) -> R {
+    pub fn tell(&mut self, node: NodeIndex, note: Note) {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
-        let neighbours = owner.cores[0].neighbours.as_mut().expect("the node talks");
-        let result = say(neighbours, now);
-        self.post_for_neighbours(node, 0);
-        result
+        let neighbours = owner.cores[usize::from(HUB)].neighbours.as_mut().expect("the node talks");
+        neighbours.handle_note(now, note);
+        self.post_for_neighbours(node, HUB);
+        self.touch(node, HUB);
+    }
+
+    /// The neighbours of a node's hub.
+    ///
+    /// # Panics
+    /// When the node does not talk.
+    #[must_use]
+    pub fn hub(&self, node: NodeIndex) -> &Neighbours {
+        self.nodes[node.0].cores[usize::from(HUB)].neighbours.as_ref().expect("the node talks")
+    }
+
+    /// Nodes in a node's table.
+    ///
+    /// # Panics
+    /// When the node does not talk.
+    #[must_use]
+    pub fn table_count(&self, node: NodeIndex) -> usize {
+        self.hub(node).table().expect("it has the hub").count()
+    }
+
+    /// Words that a node's shards dropped because nobody read those before them.
+    #[must_use]
+    pub fn unread(&self, node: NodeIndex) -> u64 {
+        let cores = self.nodes[node.0].cores.iter();
+        cores.filter_map(|core| core.neighbours.as_ref()).map(Neighbours::unread).sum()
+    }
+
+    /// What each of a node's shards tells others, as records' owners.
+    #[must_use]
+    pub fn told_by_shards(&self, node: NodeIndex) -> Vec<Vec<NodeId>> {
+        let cores = self.nodes[node.0].cores.iter();
+        let ids = |neighbours: &Neighbours| neighbours.known().iter().map(Contact::id).collect();
+        cores.filter_map(|core| core.neighbours.as_ref()).map(ids).collect()
+    }
+
+    /// Has a node that talks ask another, wherever it is.
+    ///
+    /// # Panics
+    /// When the question is longer than stories ask.
+    pub fn ask(
+        &mut self,
+        (node, peer): (NodeIndex, NodeId),
+        ticket: u64,
+        request: &Request<'_>,
+        wait: Duration,
+    ) {
+        let mut room = vec![0; QUESTION_LEN_MAX];
+        let mut out = Writer::new(&mut room);
+        request.write(&mut out).expect("stories ask little");
+        let question = Question { operation: request.operation(), payload: out.written().into(), wait };
+        self.tell(node, Note::Ask { ticket: Ticket(ticket), peer, question });
+    }
+
+    /// Has a node that talks look a place up.
+    pub fn search(&mut self, node: NodeIndex, ticket: u64, place: Address) {
+        self.tell(node, Note::Search { ticket: Ticket(ticket), place });
     }
 
     /// A node's identity.
@@ -60,23 +140,38 @@ impl<C: Crypto> WorldOf<C> {
 
     /// Joins the network of another node, whose key and address are known.
     pub fn join_network(&mut self, node: NodeIndex, seed: NodeIndex) {
-        let (id, address) = (self.nodes[seed.0].id, self.nodes[seed.0].address);
-        self.neighbours(node, |neighbours, now| neighbours.join(now, id, address));
+        let (peer, endpoint) = (self.nodes[seed.0].id, self.nodes[seed.0].address);
+        self.tell(node, Note::Join { ticket: Ticket(u64::MAX >> 1), peer, endpoint });
     }
 
     /// What a node was told since it was asked last.
     pub fn notices(&mut self, node: NodeIndex) -> VecDeque<Notice> {
-        self.neighbours(node, |neighbours, _| core::iter::from_fn(|| neighbours.poll_notice()).collect())
+        let cores = self.nodes[node.0].cores.iter_mut();
+        let of = |neighbours: &mut Neighbours| -> Vec<Notice> {
+            core::iter::from_fn(|| neighbours.poll_notice()).collect()
+        };
+        cores.filter_map(|core| core.neighbours.as_mut()).flat_map(of).collect()
     }
 
-    pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Option<Event> {
+    pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Vec<Event> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
         let core = &mut owner.cores[usize::from(shard)];
-        match &mut core.neighbours {
-            Some(neighbours) => neighbours.on_event(now, &mut core.shard, event),
-            None => Some(event),
+        let Some(neighbours) = &mut core.neighbours else { return vec![event] };
+        let last = neighbours.on_event(now, &mut core.shard, event);
+        core::iter::from_fn(|| neighbours.poll_event()).chain(last).collect()
+    }
+
+    /// Notes that came for the neighbours of a shard; what its application hears of that.
+    pub(super) fn read_notes(&mut self, node: NodeIndex, shard: u8) -> Vec<Event> {
+        let owner = &mut self.nodes[node.0];
+        let now = owner.clock.read(self.now);
+        let Some(core) = owner.cores.get_mut(usize::from(shard)) else { return Vec::new() };
+        let Some(neighbours) = &mut core.neighbours else { return Vec::new() };
+        while let Some(note) = core.shard.poll_note() {
+            neighbours.handle_note(now, note);
         }
+        core::iter::from_fn(|| neighbours.poll_event()).collect()
     }
 
     pub(super) fn post_for_neighbours(&mut self, node: NodeIndex, shard: u8) {
@@ -95,7 +190,9 @@ impl<C: Crypto> WorldOf<C> {
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
         let Some(neighbours) = &mut owner.cores[usize::from(shard)].neighbours else { return };
-        neighbours.handle_timeout(now);
-        self.post_for_neighbours(node, shard);
+        if neighbours.poll_timeout().is_some_and(|at| at <= now.instant) {
+            neighbours.handle_timeout(now);
+            self.post_for_neighbours(node, shard);
+        }
     }
 }

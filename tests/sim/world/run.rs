@@ -247,12 +247,16 @@ impl<C: Crypto> WorldOf<C> {
 
     fn deliver_events(&mut self, node: NodeIndex, shard: u8) {
         let mut is_any = false;
+        for event in self.read_notes(node, shard) {
+            self.nodes[node.0].application.on_event(self.now, event);
+            is_any = true;
+        }
         while let Some(event) = self.nodes[node.0].cores[usize::from(shard)].shard.poll_event() {
             let (kind, session) = event_number(&event);
             self.coverage.count_event(&event);
             self.check_event(node, &event);
             self.note(node, shard, What::Event, [kind, u64::from(session.0), 0]);
-            if let Some(event) = self.offer_to_neighbours(node, shard, event) {
+            for event in self.offer_to_neighbours(node, shard, event) {
                 self.nodes[node.0].application.on_event(self.now, event);
                 is_any = true;
             }

@@ -12,7 +12,7 @@ use dunlin::{
 
 use super::{About, any_port, dunlin_callers, not_done};
 use crate::Fault;
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, Wire};
 use crate::job::{Job, Way};
 use crate::load::{self, BALL_LEN};
 use crate::works::Work;
@@ -130,23 +130,26 @@ impl Handler for Taker {
 pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     let uri: DunlinUri = job.address.parse().map_err(|error| format!("{}: {error}", job.address))?;
     match job.work {
-        Work::Bulk { .. } => flood(&connect(job, &uri)?, gauge, &load::block()),
-        Work::Messages { len } => send_numbered(&connect(job, &uri)?, gauge, len),
-        Work::Latency if job.way == Way::Threads => play_by_thread(&connect(job, &uri)?, gauge),
+        Work::Bulk { .. } => flood(&connect(job, &uri, gauge)?, gauge, &load::block()),
+        Work::Messages { len } => send_numbered(&connect(job, &uri, gauge)?, gauge, len),
+        Work::Latency if job.way == Way::Threads => play_by_thread(&connect(job, &uri, gauge)?, gauge),
         Work::Latency => play_on_core(job, &uri, gauge),
         Work::Handshakes { parallel: 1 } => shake(job, &uri, gauge),
         Work::Handshakes { parallel } => dunlin_callers::shake(&uri, parallel, gauge),
-        Work::Memory { connections } => dunlin_callers::stay(&uri, connections, gauge),
+        Work::Memory { connections } => dunlin_callers::stay(&uri, connections, IDLE, gauge),
     }
     .and(Err(not_done(job)))
 }
 
 /// A session of an engine that lives as long as this process.
-fn connect(job: &Job, uri: &DunlinUri) -> Result<Peer, Fault> {
+fn connect(job: &Job, uri: &DunlinUri, gauge: &Gauge) -> Result<Peer, Fault> {
     let engine = Engine::builder(config(job)).ephemeral().start()?;
     let peer = engine.connect_with(uri, &ConnectOptions::default())?.peer;
-    // Shared state keeps it running without the handle; dropping it would not stop it, but nothing is to be left to chance.
-    std::mem::forget(engine);
+    // The meter keeps the engine.
+    gauge.meter(move || {
+        let stats = engine.stats().protocol();
+        Wire { datagrams: stats.datagrams_out, bytes: stats.bytes_out }
+    });
     Ok(peer)
 }
 

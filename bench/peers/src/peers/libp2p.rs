@@ -2,7 +2,7 @@
 //!
 //! Holds: the swarm is driven by a task of the same runtime; one protocol, negotiated for every substream.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::multiaddr::Protocol;
@@ -10,12 +10,14 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, quic};
 use libp2p_stream::{Behaviour, IncomingStreams};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::{About, WINDOW, not_done, runtime};
+use super::streams::{self, Leaving};
+use super::{About, WINDOW, runtime};
 use crate::Fault;
 use crate::gauge::Gauge;
 use crate::job::{Job, Way};
-use crate::load::{self, BALL_LEN, Bulk, Framer, Splitter};
+use crate::load;
 use crate::works::Work;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/dunlin-peers/1");
@@ -24,8 +26,6 @@ const DATAGRAM_MIN: u16 = 1_200;
 /// Substreams that a peer may have open at a time, where each message has its own. Elsewhere the default stands, as every
 /// connection holds an entry for each.
 const STREAMS: u32 = 1_024;
-/// Bytes read at a time.
-const READ_LEN: usize = 256 << 10;
 /// Longer than any run.
 const IDLE: Duration = Duration::from_secs(600);
 /// Connections on their way while idle ones are opened.
@@ -102,40 +102,13 @@ async fn serve_streams(job: &Job, mut incoming: IncomingStreams, gauge: &'static
 
 async fn serve_stream(job: &Job, mut stream: Stream, gauge: &'static Gauge) -> Result<(), Fault> {
     match (job.work, job.way) {
-        (Work::Bulk { .. }, _) => {
-            let mut bulk = Bulk::default();
-            drain(stream, |piece| bulk.take(gauge, piece)).await
-        }
         (Work::Messages { len }, Way::StreamEach) => {
             let mut message = Vec::with_capacity(len);
             stream.read_to_end(&mut message).await?;
             load::take_unordered(gauge, &message, len);
             Ok(())
         }
-        (Work::Messages { len }, _) => {
-            let mut splitter = Splitter::default();
-            drain(stream, |piece| splitter.take(gauge, piece, len)).await
-        }
-        (Work::Latency, _) => {
-            let mut ball = [0; BALL_LEN];
-            loop {
-                stream.read_exact(&mut ball).await?;
-                stream.write_all(&ball).await?;
-                stream.flush().await?;
-            }
-        }
-        (Work::Handshakes { .. } | Work::Memory { .. }, _) => Err(not_done(job)),
-    }
-}
-
-async fn drain(mut stream: Stream, mut take: impl FnMut(&[u8])) -> Result<(), Fault> {
-    let mut room = vec![0; READ_LEN];
-    loop {
-        let count = stream.read(&mut room).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        take(&room[..count]);
+        _ => streams::serve(job, stream.compat(), Leaving::Flushed, gauge).await,
     }
 }
 
@@ -165,7 +138,7 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
             return send_each(&mut control, server, len).await;
         }
         let stream = control.open_stream(server, PROTOCOL).await?;
-        load_stream(job, stream, gauge).await
+        streams::call(job, stream.compat(), Leaving::Flushed, gauge).await
     })
 }
 
@@ -197,25 +170,6 @@ async fn connected(swarm: &mut Swarm<Behaviour>) -> Result<ConnectionId, Fault> 
     }
 }
 
-async fn load_stream(job: &Job, mut stream: Stream, gauge: &Gauge) -> Result<(), Fault> {
-    match (job.work, job.way) {
-        (Work::Bulk { .. }, _) => {
-            let block = load::block();
-            loop {
-                stream.write_all(&block).await?;
-            }
-        }
-        (Work::Messages { len }, Way::OneStream) => {
-            let mut framer = Framer::new(len);
-            loop {
-                stream.write_all(framer.frame()).await?;
-            }
-        }
-        (Work::Latency, _) => play(&mut stream, gauge).await,
-        _ => Err(not_done(job)),
-    }
-}
-
 async fn send_each(control: &mut libp2p_stream::Control, server: PeerId, len: usize) -> Result<(), Fault> {
     let mut message = load::message(len);
     for number in 0_u64.. {
@@ -225,21 +179,6 @@ async fn send_each(control: &mut libp2p_stream::Control, server: PeerId, len: us
         stream.close().await?;
     }
     Ok(())
-}
-
-async fn play(stream: &mut Stream, gauge: &Gauge) -> Result<(), Fault> {
-    let ball = load::message(BALL_LEN);
-    let mut echo = [0; BALL_LEN];
-    loop {
-        let start = Instant::now();
-        stream.write_all(&ball).await?;
-        stream.flush().await?;
-        stream.read_exact(&mut echo).await?;
-        gauge.took(start.elapsed());
-        if echo[..] != ball[..] {
-            gauge.fault();
-        }
-    }
 }
 
 /// So many calls under way; each connection is closed when it stands.

@@ -4,6 +4,7 @@
 //! Out:   counts in the gauge.
 //! Holds: `serve` and `call` tell the gauge when they are ready, and come back only to say why they cannot go on.
 
+mod connections;
 mod dunlin;
 mod dunlin_callers;
 mod libp2p;
@@ -11,6 +12,7 @@ mod quinn;
 mod raw;
 mod rusty_enet;
 mod s2n_quic;
+mod streams;
 mod tokio_kcp;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,6 +1,5 @@
 //! quinn, as its documentation advises for one fast connection: large windows, a fixed datagram length, offload.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,10 @@ use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, TokioRuntime, Tran
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{About, WINDOW, not_done, runtime, socket};
+use super::{About, WINDOW, connections, not_done, runtime, socket};
 use crate::Fault;
 use crate::certificate::{NAME, Own, introduced};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, Wire};
 use crate::job::{Job, Way};
 use crate::load::{self, BALL_LEN, Bulk, Framer, Splitter};
 use crate::works::Work;
@@ -24,6 +23,8 @@ const STREAMS: u32 = 1_024;
 /// Bytes under way of many small writes to one stream: it looks through all of them for each datagram, and with 16 MiB
 /// a message of 64 bytes costs ten times as much.
 const SMALL_WRITES: u64 = 64 << 10;
+/// What an endpoint takes unless it is told otherwise.
+const DATAGRAM_LEN_DEFAULT: u16 = 1_472;
 /// Pieces of a stream taken at a time.
 const PIECES: usize = 64;
 /// Longer than any run.
@@ -36,7 +37,7 @@ pub(super) fn about() -> About {
         encryption: "TLS 1.3, AES-256-GCM (rustls with ring, as it ships), the server authenticated",
         settings: "current_thread tokio; stream and connection windows and send window of 16 MiB or more (send window of 64 KiB \
                    for small writes to one stream, where it is best); socket buffers of 4 MiB; initial_mtu and min_mtu as the \
-                   table says, MTU discovery off; GSO and GRO on; CUBIC; 1,024 streams where each message has one; chunks are taken and given without a \
+                   table says, max_udp_payload_size too where it is larger than the default, MTU discovery off; GSO and GRO on; CUBIC; 1,024 streams where each message has one; chunks are taken and given without a \
                    copy; no resumption",
     }
 }
@@ -60,6 +61,15 @@ fn transport(job: &Job) -> Result<TransportConfig, Fault> {
         transport.max_concurrent_uni_streams(VarInt::from_u32(STREAMS));
     }
     Ok(transport)
+}
+
+/// Datagrams as long as the table says are taken.
+fn endpoint_config(job: &Job) -> Result<EndpointConfig, Fault> {
+    let mut config = EndpointConfig::default();
+    if job.datagram_len() > DATAGRAM_LEN_DEFAULT {
+        config.max_udp_payload_size(job.datagram_len())?;
+    }
+    Ok(config)
 }
 
 fn server_config(job: &Job, own: &Own) -> Result<quinn::ServerConfig, Fault> {
@@ -94,7 +104,7 @@ pub(super) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
         let own = Own::new()?;
         let config = server_config(job, &own)?;
         let runtime = Arc::new(TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket()?, runtime)?;
+        let endpoint = Endpoint::new(endpoint_config(job)?, Some(config), socket()?, runtime)?;
         gauge.ready(own.introduce(endpoint.local_addr()?));
         while let Some(incoming) = endpoint.accept().await {
             let job = job.clone();
@@ -149,13 +159,32 @@ async fn drain(mut stream: RecvStream, mut take: impl FnMut(&[u8])) -> Result<()
 pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     let (address, certificate) = introduced(&job.address)?;
     runtime()?.block_on(async {
-        let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket()?, Arc::new(TokioRuntime))?;
+        let mut endpoint = Endpoint::new(endpoint_config(job)?, None, socket()?, Arc::new(TokioRuntime))?;
         endpoint.set_default_client_config(client_config(job, &certificate)?);
         match job.work {
-            Work::Handshakes { parallel } => shake(&endpoint, address, parallel, gauge).await,
-            Work::Memory { connections } => stay(&endpoint, address, connections, gauge).await,
+            Work::Handshakes { parallel } => {
+                let visit = move || {
+                    let endpoint = endpoint.clone();
+                    async move {
+                        let connection = endpoint.connect(address, NAME)?.await?;
+                        gauge.connected();
+                        connection.close(VarInt::from_u32(0), &[]);
+                        Ok(())
+                    }
+                };
+                connections::shake(parallel, gauge, visit).await
+            }
+            Work::Memory { connections } => {
+                connections::stay(connections, gauge, async || Ok(endpoint.connect(address, NAME)?.await?))
+                    .await
+            }
             _ => {
                 let connection = endpoint.connect(address, NAME)?.await?;
+                let metered = connection.clone();
+                gauge.meter(move || {
+                    let sent = metered.stats().udp_tx;
+                    Wire { datagrams: sent.datagrams, bytes: sent.bytes }
+                });
                 gauge.ready("");
                 load_connection(job, &connection, gauge).await
             }
@@ -212,47 +241,4 @@ async fn play(connection: &Connection, gauge: &Gauge) -> Result<(), Fault> {
             gauge.fault();
         }
     }
-}
-
-/// So many tasks, each of which connects and closes.
-async fn shake(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    parallel: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..parallel {
-        let endpoint = endpoint.clone();
-        tasks.spawn(async move {
-            loop {
-                let connection = endpoint.connect(address, NAME)?.await?;
-                gauge.connected();
-                connection.close(VarInt::from_u32(0), &[]);
-            }
-        });
-    }
-    gauge.ready("");
-    match tasks.join_next().await {
-        Some(ended) => ended?,
-        None => Ok(()),
-    }
-}
-
-/// Connections that stay, one opened after the other.
-async fn stay(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    connections: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    gauge.ready("");
-    let mut held = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        held.push(endpoint.connect(address, NAME)?.await?);
-        gauge.connected();
-    }
-    std::future::pending::<()>().await;
-    drop(held);
-    Ok(())
 }

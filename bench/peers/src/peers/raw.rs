@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use dunlin::socket::KernelBuffers;
 use dunlin::socket::plain::PlainSocket;
+use dunlin_bench::sealer::Sealer;
 use dunlin_shards::route::{Ecn, FRAME_LEN, SocketIndex, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, Transmit};
 
 use super::{About, SOCKET_BUFFER, any_port, not_done};
@@ -18,10 +18,6 @@ use crate::job::{Job, Way};
 use crate::load::BALL_LEN;
 use crate::works::Work;
 
-/// Bytes in front of each sealed datagram: its number, which is its nonce and associated data.
-const HEADER_LEN: usize = 8;
-/// Bytes behind it.
-const TAG_LEN: usize = 16;
 /// How long a spinning receiver looks for the next train before it sleeps: waking it costs the sender more than a train.
 const SPIN: Duration = Duration::from_micros(50);
 
@@ -39,8 +35,10 @@ pub(super) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     let socket = bind()?;
     gauge.ready(socket.local_addr()?);
     match (job.work, job.way) {
-        (Work::Bulk { .. }, Way::Plain) => sink(&socket, gauge, None),
-        (Work::Bulk { .. }, Way::Sealed) => sink(&socket, gauge, Some(&Sealer::new())),
+        (Work::Bulk { .. }, way) => {
+            gauge.meter_messages();
+            sink(&socket, gauge, (way == Way::Sealed).then(Sealer::default).as_ref())
+        }
         (Work::Latency, way) => {
             socket.set_nonblocking(way == Way::Spinning)?;
             let mut frame = vec![0; FRAME_LEN];
@@ -59,7 +57,7 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     gauge.ready("");
     match (job.work, job.way) {
         (Work::Bulk { datagram_len }, way) => {
-            flood(&socket, to, datagram_len.into(), (way == Way::Sealed).then(Sealer::new))
+            flood(&socket, to, datagram_len.into(), (way == Way::Sealed).then(Sealer::default))
         }
         (Work::Latency, way) => {
             socket.set_nonblocking(way == Way::Spinning)?;
@@ -144,39 +142,4 @@ fn open_all(gauge: &Gauge, sealer: Option<&Sealer>, bytes: &mut [u8], segment_le
     let Some(sealer) = sealer else { return };
     let forged = bytes.chunks_mut(segment_len).filter_map(|datagram| (!sealer.open(datagram)).then_some(()));
     forged.for_each(|()| gauge.fault());
-}
-
-/// AES-256-GCM under a key that both sides know, as a session's packets are sealed.
-struct Sealer {
-    key: LessSafeKey,
-    number: u64,
-}
-
-impl Sealer {
-    fn new() -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("the key has 32 bytes");
-        Self { key: LessSafeKey::new(key), number: 0 }
-    }
-
-    fn nonce(header: &[u8; HEADER_LEN]) -> Nonce {
-        let mut nonce = [0; NONCE_LEN];
-        nonce[NONCE_LEN - HEADER_LEN..].copy_from_slice(header);
-        Nonce::assume_unique_for_key(nonce)
-    }
-
-    /// Seals a datagram in place, its number in front, its tag behind.
-    fn seal(&mut self, datagram: &mut [u8]) {
-        let (head, body) = datagram.split_first_chunk_mut().expect("a datagram has room for a header");
-        *head = self.number.to_be_bytes();
-        self.number += 1;
-        let (body, tag) = body.split_at_mut(body.len() - TAG_LEN);
-        let made = self.key.seal_in_place_separate_tag(Self::nonce(head), Aad::from(&*head), body);
-        tag.copy_from_slice(made.expect("the datagram is short").as_ref());
-    }
-
-    /// Opens a datagram in place; whether its tag held.
-    fn open(&self, datagram: &mut [u8]) -> bool {
-        let Some((head, body)) = datagram.split_first_chunk_mut() else { return false };
-        self.key.open_in_place(Self::nonce(head), Aad::from(&*head), body).is_ok()
-    }
 }

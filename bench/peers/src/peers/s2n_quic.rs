@@ -1,20 +1,22 @@
 //! s2n-quic, as its documentation advises for one fast connection: large windows, a fixed datagram length, offload.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use s2n_quic::client::Connect;
 use s2n_quic::connection::{Connection, Handle};
+use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events::DatagramSent};
 use s2n_quic::provider::io::tokio::{Builder, Provider};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::stream::ReceiveStream;
 use s2n_quic::{Client, Server};
 
-use super::{About, SOCKET_BUFFER, WINDOW, any_port, not_done, runtime};
+use super::{About, SOCKET_BUFFER, WINDOW, any_port, connections, not_done, runtime};
 use crate::Fault;
 use crate::certificate::{NAME, Own, introduced};
-use crate::gauge::Gauge;
+use crate::gauge::{Gauge, Wire};
 use crate::job::{Job, Way};
 use crate::load::{self, BALL_LEN, Bulk, Framer, Splitter};
 use crate::works::Work;
@@ -38,7 +40,8 @@ pub(super) fn about() -> About {
         encryption: "TLS 1.3, AES-128-GCM (s2n-tls, as it ships), the server authenticated",
         settings: "current_thread tokio; data windows of 16 MiB or more, max_send_buffer_size of 16 MiB (128 KiB for small writes \
                    to one stream, where it is best); socket buffers of 4 MiB; base, initial and max MTU as the table says; GSO \
-                   and GRO on; CUBIC; 1,024 streams where each message has one; chunks are taken and given without a copy",
+                   and GRO on; CUBIC; 1,024 streams where each message has one; chunks are taken and given without a copy; a \
+                   subscriber counts the client's datagrams",
     }
 }
 
@@ -143,10 +146,25 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
             .with_tls(certificate.as_str())?
             .with_io(io(job)?)?
             .with_limits(limits(job)?)?
+            .with_event(Meter)?
             .start()?;
+        gauge.meter(|| Wire { datagrams: DATAGRAMS.load(Relaxed), bytes: DATAGRAM_BYTES.load(Relaxed) });
         match job.work {
-            Work::Handshakes { parallel } => shake(&client, address, parallel, gauge).await,
-            Work::Memory { connections } => stay(&client, address, connections, gauge).await,
+            Work::Handshakes { parallel } => {
+                let visit = move || {
+                    let client = client.clone();
+                    async move {
+                        let connection = connect(&client, address).await?;
+                        gauge.connected();
+                        connection.close(0_u8.into());
+                        Ok(())
+                    }
+                };
+                connections::shake(parallel, gauge, visit).await
+            }
+            Work::Memory { connections } => {
+                connections::stay(connections, gauge, async || connect(&client, address).await).await
+            }
             _ => {
                 let connection = connect(&client, address).await?;
                 gauge.ready("");
@@ -154,6 +172,25 @@ pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
             }
         }
     })
+}
+
+/// Datagrams that the client has sent. They are written by its one thread.
+static DATAGRAMS: AtomicU64 = AtomicU64::new(0);
+static DATAGRAM_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Its connections keep no such counters themselves, but say when they send.
+struct Meter;
+
+impl Subscriber for Meter {
+    type ConnectionContext = ();
+
+    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) {}
+
+    #[inline]
+    fn on_datagram_sent(&mut self, (): &mut (), _: &ConnectionMeta, sent: &DatagramSent) {
+        DATAGRAMS.store(DATAGRAMS.load(Relaxed) + 1, Relaxed);
+        DATAGRAM_BYTES.store(DATAGRAM_BYTES.load(Relaxed) + u64::from(sent.len), Relaxed);
+    }
 }
 
 async fn connect(client: &Client, address: SocketAddr) -> Result<Connection, Fault> {
@@ -209,47 +246,4 @@ async fn play(connection: &mut Handle, gauge: &Gauge) -> Result<(), Fault> {
         }
         gauge.took(start.elapsed());
     }
-}
-
-/// So many tasks, each of which connects and closes.
-async fn shake(
-    client: &Client,
-    address: SocketAddr,
-    parallel: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..parallel {
-        let client = client.clone();
-        tasks.spawn(async move {
-            loop {
-                let connection = connect(&client, address).await?;
-                gauge.connected();
-                connection.close(0_u8.into());
-            }
-        });
-    }
-    gauge.ready("");
-    match tasks.join_next().await {
-        Some(ended) => ended?,
-        None => Ok(()),
-    }
-}
-
-/// Connections that stay, one opened after the other.
-async fn stay(
-    client: &Client,
-    address: SocketAddr,
-    connections: usize,
-    gauge: &'static Gauge,
-) -> Result<(), Fault> {
-    gauge.ready("");
-    let mut held = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        held.push(connect(client, address).await?);
-        gauge.connected();
-    }
-    std::future::pending::<()>().await;
-    drop(held);
-    Ok(())
 }

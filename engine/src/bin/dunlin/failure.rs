@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use dunlin::config::ConfigError;
+use dunlin::control::ControlError;
 use dunlin::keyfile::KeyError;
 use dunlin::socket::group::BindError;
 use dunlin::{ConnectError, StartError};
@@ -47,6 +48,12 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error)
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self::new(error)
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) struct NodeFlags {
     /// Where datagrams come in; port 0 is any
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<String>,
+    /// The node's own folder: its key, its store and its admin socket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
     /// The file with the secret key
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
@@ -61,21 +64,24 @@ pub(crate) struct Settings {
 impl NodeFlags {
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Settings, Failure> {
-        let key = match &self.key {
-            Some(path) => {
-                let text = path.to_str();
-                let text =
-                    text.ok_or_else(|| Failure::usage("--key: this path is not UTF-8; use another"))?;
-                Some(text.to_owned())
-            }
-            None => None,
-        };
+        self.load_with_seeds(&[])
+    }
+
+    /// The same, with the nodes to begin with.
+    pub(crate) fn load_with_seeds(&self, seeds: &[String]) -> Result<Settings, Failure> {
+        let seeds = Some(seeds.join(",")).filter(|seeds| !seeds.is_empty());
+        let state = |name: &str| path_text("--state", self.state.as_ref().map(|state| state.join(name)));
+        let (own_key, socket) = (state("key")?, state("socket")?);
+        let key = path_text("--key", self.key.clone())?;
         let given = [
             ("--listen", "node.listen", &self.listen),
+            ("--state", "node.key", &own_key),
+            ("--state", "admin.socket", &socket),
             ("--key", "node.key", &key),
             ("--cores", "node.cores", &self.cores),
             ("--io", "io.backend", &self.io),
             ("--network", "node.network", &self.network),
+            ("--seed", "network.seeds", &seeds),
             ("--log", "log.level", &self.log),
         ];
         let flags: Vec<Flag<'_>> = given
@@ -83,8 +89,18 @@ impl NodeFlags {
             .filter_map(|(name, key, value)| Some(Flag { name, key, value: value.clone()? }))
             .collect();
         let loaded = Config::load(self.config.as_deref(), std::env::vars(), &flags)?;
-        Ok(Settings { loaded, has_key: self.key.is_some() })
+        Ok(Settings { loaded, has_key: self.key.is_some() || self.state.is_some() })
     }
+}
+
+/// A path that a flag names, as text.
+fn path_text(flag: &str, path: Option<PathBuf>) -> Result<Option<String>, Failure> {
+    let text = |path: PathBuf| {
+        path.into_os_string()
+            .into_string()
+            .map_err(|_| Failure::usage(format_args!("{flag}: this path is not UTF-8; use another")))
+    };
+    path.map(text).transpose()
 }
 
 impl Settings {
@@ -94,6 +110,14 @@ impl Settings {
         if self.is_default("node.listen") {
             let port = self.loaded.config.node.listen.port();
             self.loaded.config.node.listen = everywhere(port);
+        }
+        self
+    }
+
+    /// For a node that is one of its network's, unless somebody said otherwise.
+    pub(crate) fn in_network(mut self) -> Self {
+        if self.is_default("network.enabled") {
+            self.loaded.config.network.enabled = true;
         }
         self
     }
@@ -151,6 +175,12 @@ impl Settings {
             .key
             .resolve()
             .ok_or_else(|| Failure::usage("node.key: no home folder is known; give a whole path with --key"))
+    }
+
+    /// Where the node's admin socket is.
+    pub(crate) fn socket_path(&self) -> Result<PathBuf, Failure> {
+        let path = self.config().admin.socket.resolve();
+        path.ok_or_else(|| Failure::usage("admin.socket: no home folder is known; say where with --state"))
     }
 
     fn is_default(&self, key: &str) -> bool {

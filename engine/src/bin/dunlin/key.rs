@@ -22,6 +22,9 @@ pub(crate) struct Which {
     /// The file with the secret key
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The folder with the node's key
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// The configuration, which names the key when --key does not
     #[arg(long, value_name = "FILE", env = "DUNLIN_CONFIG")]
     config: Option<PathBuf>,
@@ -29,7 +32,8 @@ pub(crate) struct Which {
 
 impl Which {
     fn files(&self) -> Result<KeyFiles, crate::Failure> {
-        let flags = NodeFlags { key: self.key.clone(), config: self.config.clone(), ..NodeFlags::default() };
+        let (state, key, config) = (self.state.clone(), self.key.clone(), self.config.clone());
+        let flags = NodeFlags { state, key, config, ..NodeFlags::default() };
         Ok(KeyFiles::at(flags.load()?.key_path()?))
     }
 }

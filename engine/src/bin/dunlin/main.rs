@@ -4,7 +4,7 @@
 //! Out:   results on standard output, the log on standard error.
 //! Holds: it ends with 0 when it did what was asked, 2 when it was asked wrongly, 1 otherwise; an error is one line.
 
-mod addresses;
+mod admin;
 mod configuration;
 mod failure;
 mod flags;
@@ -17,6 +17,7 @@ mod progress;
 mod receive;
 mod send;
 mod signals;
+mod status;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Runs a node and prints its address
     Node(node::Arguments),
+    /// Says how a running node is
+    Status(status::Arguments),
     /// Makes or shows the key that is a node's address
     #[command(subcommand)]
     Key(key::Command),
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let guarded = dunlin::keyfile::guard_process();
     let done = match Arguments::parse().command {
         Command::Node(arguments) => node::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Key(command) => key::run(&command),
         Command::Ping(arguments) => ping::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),

@@ -6,12 +6,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use dunlin::{Channel, Engine, Event, Handler, Host, Reply, Verdict};
+use dunlin::control::{About, Control};
+use dunlin::{Channel, Engine, Event, Handler, Host, Reply, Verdict, addresses};
 
 use crate::failure::Failure;
-use crate::flags::NodeFlags;
+use crate::flags::{NodeFlags, Settings};
 use crate::journal::{Journal, Kind};
-use crate::{Done, addresses, output, signals};
+use crate::{Done, output, signals};
 
 /// How long a node that ends waits for acknowledgements.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
@@ -20,6 +21,9 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Arguments {
     #[command(flatten)]
     node: NodeFlags,
+    /// A node of the network to begin with: dunlin://ID@host:port; may be given several times
+    #[arg(long = "seed", value_name = "URI")]
+    seeds: Vec<String>,
 }
 
 /// Takes messages and does nothing with them: nobody would read them.
@@ -32,8 +36,9 @@ impl Handler for Ignore {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let settings = arguments.node.load()?.for_node();
+    let settings = arguments.node.load_with_seeds(&arguments.seeds)?.for_node().in_network();
     let engine = settings.start(|config| Engine::builder(config).on_message(|| Ignore).start())?;
+    let control = open_control(&settings, &engine)?;
     let (sender, stopped) = mpsc::channel();
     signals::on_stop(move || {
         let _ = sender.send(());
@@ -45,11 +50,22 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let events = watch(engine.clone())?;
     // The sender is gone only after it has sent.
     let _ = stopped.recv();
+    drop(control);
     let drained = engine.shutdown(DRAIN);
     // Its panic was printed; it has nothing to do with the node's end.
     let _ = events.join();
     tracing::info!("ended{}", if drained { "" } else { ": some peers had not acknowledged everything" });
     Ok(())
+}
+
+/// The socket through which commands reach this node.
+fn open_control(settings: &Settings, engine: &Engine) -> Result<Option<Control>, Failure> {
+    if !settings.config().admin.enabled {
+        return Ok(None);
+    }
+    let about = About { uris: uris(engine), network: settings.config().node.network.clone() };
+    let control = Control::start(engine.clone(), about, &settings.socket_path()?)?;
+    Ok(Some(control))
 }
 
 /// Logs how the node runs.

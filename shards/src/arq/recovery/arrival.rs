@@ -14,6 +14,7 @@ use dunlin_codec::ids::PacketNumber;
 use super::ring::State;
 use super::{AckInput, AckSummary, FalseAck, Outcome, Recovery};
 use crate::arq::congestion::{Acked, Cause, Delivered, Phase};
+use crate::limits::ACK_DELAY_MAX;
 use crate::time::Instant;
 
 /// What one acknowledgement covered, while its ranges are walked.
@@ -28,6 +29,7 @@ pub(super) struct Tally {
     ect_packets: u64,
     /// The largest number newly acknowledged, and when it was sent.
     largest: Option<(u64, Instant)>,
+    is_largest_patient: bool,
     largest_ordinal: u32,
     largest_full: Option<u64>,
     mtu_probe: Option<usize>,
@@ -63,7 +65,9 @@ impl<T: Copy> Recovery<T> {
             self.largest_acked_ordinal = tally.largest_ordinal;
         }
         let is_timed = largest == ack.largest.0 && tally.open_packets > 0 && largest >= self.path_start;
-        let sample = is_timed.then(|| now.since(largest_sent));
+        // Much patience tells little of the path.
+        let is_telling = !tally.is_largest_patient || ack.delay <= ACK_DELAY_MAX;
+        let sample = (is_timed && is_telling).then(|| now.since(largest_sent));
         if let Some(sample) = sample {
             self.rtt.on_sample(now, sample, ack.delay);
             tally.summary.is_sampled = true;
@@ -107,6 +111,7 @@ impl<T: Copy> Recovery<T> {
                 tally.ect_packets += u64::from(entry.is_ect());
                 if tally.largest.is_none() {
                     (tally.largest, tally.largest_ordinal) = (Some((number, entry.sent())), entry.ordinal);
+                    tally.is_largest_patient = entry.is_patient();
                 }
                 if entry.is_mtu_probe() {
                     tally.mtu_probe = Some(usize::from(entry.bytes)).filter(|_| number >= path_start);

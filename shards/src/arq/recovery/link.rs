@@ -263,7 +263,7 @@ impl World {
             } else {
                 Ecn::NotEct
             };
-            let received = Received { number, bytes, ack_eliciting: true, ecn };
+            let received = Received { number, bytes, ack_eliciting: true, is_patient: false, ecn };
             self.schedule(
                 at,
                 Event::Packet { received, chunk: Some(chunk).filter(|chunk| *chunk != NOTHING) },

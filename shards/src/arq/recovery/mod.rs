@@ -40,7 +40,9 @@ use crate::arq::congestion::{CongestionState, Controller, Sent};
 use crate::arq::mtu::Mtu;
 use crate::arq::pacer::{PacedPath, Pacer};
 use crate::arq::rtt::Rtt;
-use crate::limits::{DATAGRAM_MIN, HANDSHAKE_ROUND_TRIP_MAX, TIMER_GRANULARITY};
+use crate::limits::{
+    ACK_DELAY_MAX, ACK_DELAY_PATIENT, DATAGRAM_MIN, HANDSHAKE_ROUND_TRIP_MAX, TIMER_GRANULARITY,
+};
 use crate::mutants::{Mutant, planted};
 use crate::time::Instant;
 
@@ -101,6 +103,8 @@ pub struct Recovery<T> {
     quiet_since: Instant,
     /// The last packet that asks for an answer asked for it at once.
     is_prompt: bool,
+    /// Numbers from here on are of packets whose answer takes its time.
+    patient_from: u64,
     probe_count: u32,
     probes_owed: u8,
 
@@ -138,6 +142,7 @@ impl<T: Copy> Recovery<T> {
             loss_at: None,
             quiet_since: Instant::ZERO,
             is_prompt: false,
+            patient_from: 0,
             probe_count: 0,
             probes_owed: 0,
             told: AckFrequency { sequence: 0, bytes: ACK_BYTES_DEFAULT },
@@ -172,6 +177,9 @@ impl<T: Copy> Recovery<T> {
         }
         if self.open_count == 0 {
             self.controller.controller_mut().on_idle_end(now);
+        }
+        if packet.kind != SentKind::Patient {
+            self.patient_from = packet.number.0 + 1;
         }
         if packet.kind == SentKind::MtuProbe {
             self.mtu.on_probe_sent(packet.bytes);
@@ -215,9 +223,15 @@ impl<T: Copy> Recovery<T> {
             } else {
                 self.rtt.probe_timeout(self.probe_count)
             };
-            self.quiet_since + wait
+            let patience = if self.is_patient() { ACK_DELAY_PATIENT - ACK_DELAY_MAX } else { Duration::ZERO };
+            self.quiet_since + wait + patience
         };
         self.loss_at.or_else(|| (self.open_count > 0).then(probe_at))
+    }
+
+    /// Whatever is under way may be answered late: the last packet that may not was answered, or a later one.
+    fn is_patient(&self) -> bool {
+        self.largest_acked.map_or(0, |largest| largest + 1) >= self.patient_from
     }
 
     /// Time has passed. Packets that are lost by now go to `sink`. However late it is called, it makes one probe burst at most.

@@ -47,6 +47,7 @@ pub(super) struct Entry<T> {
 
 const IS_MTU_PROBE: u8 = 1;
 const IS_ECT: u8 = 2;
+const IS_PATIENT: u8 = 4;
 
 impl<T> Entry<T> {
     /// When it was sent. Not to be asked once it was acknowledged.
@@ -58,6 +59,11 @@ impl<T> Entry<T> {
     /// Whether it tested a datagram's size.
     pub(super) const fn is_mtu_probe(&self) -> bool {
         self.traits & IS_MTU_PROBE != 0
+    }
+
+    /// Whether the peer takes its time to answer it.
+    pub(super) const fn is_patient(&self) -> bool {
+        self.traits & IS_PATIENT != 0
     }
 
     /// Whether it was sent with ECT(0).
@@ -132,6 +138,7 @@ impl<T: Copy> Ring<T> {
         }
         entry.state = if packet.kind == SentKind::AckOnly { State::Passive } else { State::Open };
         entry.traits |= u8::from(packet.kind == SentKind::MtuProbe) * IS_MTU_PROBE;
+        entry.traits |= u8::from(packet.kind == SentKind::Patient) * IS_PATIENT;
         self.entries.push_back(entry);
         self.sent_count = self.sent_count.wrapping_add(1);
     }

@@ -19,6 +19,8 @@ pub enum SentKind {
     AckOnly,
     /// The peer must answer.
     Eliciting,
+    /// The peer must answer, and takes its time: nothing in it would be sent again.
+    Patient,
     /// A test of a datagram's size: its loss is no congestion.
     MtuProbe,
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::link::World;
 use super::*;
 use crate::arq::congestion::{Algorithm, MINIMUM_DATAGRAMS, Phase};
-use crate::limits::{ACK_DELAY_MAX, DATAGRAM_MIN};
+use crate::limits::{ACK_DELAY_MAX, ACK_DELAY_PATIENT, DATAGRAM_MIN};
 
 const START: Instant = Instant::from_nanos(1_000_000_000);
 const ROUND_TRIP: Duration = Duration::from_millis(40);
@@ -125,6 +125,36 @@ fn a_straggler_is_lost_after_nine_eighths_of_a_round_trip() {
     bench.now = lost_at;
     assert_eq!((bench.time_out(), bench.take_lost()), (TimeoutKind::Lost(1), vec![1]));
     assert_eq!(bench.time_out(), TimeoutKind::None);
+}
+
+/// Where nothing would be sent again the answer takes its time, and the probe waits for that; one packet that presses is enough to wait
+/// no longer. A long wait is not taken for the path's round trip.
+/// spec: atp/acknowledgement
+#[test]
+fn patient_packets_are_answered_late() {
+    let mut bench = Bench::measured();
+    let timeout = ROUND_TRIP + ROUND_TRIP * 2 + ACK_DELAY_MAX;
+    let patient = |number| SentPacket { kind: SentKind::Patient, ..Bench::packet(number) };
+    bench.recovery.on_sent(bench.now, &patient(1));
+    let patience = ACK_DELAY_PATIENT - ACK_DELAY_MAX;
+    assert_eq!(bench.recovery.poll_timeout(), Some(bench.now + timeout + patience));
+    bench.send([2]);
+    bench.recovery.on_sent(bench.now, &patient(3));
+    assert_eq!(bench.recovery.poll_timeout(), Some(bench.now + timeout));
+    bench.wait(ROUND_TRIP);
+    bench.ack(&[1..=2]).unwrap();
+    assert_eq!(
+        bench.recovery.poll_timeout().map(|at| at > bench.now + timeout),
+        Some(true),
+        "3 alone is patient"
+    );
+    let smoothed = bench.recovery.rtt().smoothed();
+    bench.wait(ACK_DELAY_PATIENT);
+    let (largest, delay) = (PacketNumber(3), ACK_DELAY_PATIENT);
+    let input = AckInput { largest, delay, ranges: [1..=3].into_iter(), ecn: None };
+    let summary = bench.recovery.on_ack(bench.now, input, &mut |_| {}).unwrap();
+    assert!((summary.acked_packets, summary.is_sampled) == (1, false));
+    assert_eq!((bench.recovery.rtt().smoothed(), bench.recovery.bytes_in_flight()), (smoothed, 0));
 }
 
 /// A tail that vanished is asked about: two packets, whatever the window says, then half as often.

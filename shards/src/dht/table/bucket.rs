@@ -138,10 +138,12 @@ impl Bucket {
         self.waiting.iter_mut().for_each(|waiting| waiting.asked_at = None);
     }
 
-    /// Nodes whose records ended leave.
-    pub(super) fn expire(&mut self, wall: WallMillis) {
+    /// Nodes whose records ended leave. Whether a member did.
+    pub(super) fn expire(&mut self, wall: WallMillis) -> bool {
+        let count = self.members.len();
         self.members.retain(|member| member.contact.expiry() > wall);
         self.waiting.retain(|waiting| waiting.contact.expiry() > wall);
+        self.members.len() < count
     }
 
     /// The member that is to be asked whether it is there: one that was silent, else the longest unseen.

@@ -19,7 +19,7 @@ use core::net::SocketAddr;
 
 use dunlin_codec::ids::{Address, NodeId};
 
-use super::contact::Contact;
+use super::contact::{Contact, Heard};
 use super::space::{Distance, Space};
 use crate::limits::{BUCKET_REFRESH_AFTER, FEELER_INTERVAL, NODE_SILENCES_MAX};
 use crate::rng::Rng;
@@ -38,6 +38,8 @@ pub struct Table {
     feeler_at: Instant,
     /// Before that nobody is due.
     quiet_until: Instant,
+    /// How often what is told to others changed.
+    changes: u64,
 }
 
 /// Who asks for nodes.
@@ -57,7 +59,19 @@ impl Table {
     pub fn new(own: NodeId, space: Space, replication: usize) -> Self {
         let buckets = vec![Bucket::default(); space.bits()];
         let (feeler_at, quiet_until) = (Instant::ZERO, Instant::ZERO);
-        Self { own, space, replication, buckets, feeler_at, quiet_until }
+        Self { own, space, replication, buckets, feeler_at, quiet_until, changes: 0 }
+    }
+
+    /// How often what is told to others changed: the same number, the same nodes.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The members of a bucket that others may be told of.
+    pub fn told_of(&self, bucket: usize) -> impl Iterator<Item = &Contact> {
+        let members = self.buckets[bucket].members.iter();
+        members.filter(|member| diversity::is_told(member, false)).map(|member| &member.contact)
     }
 
     /// How many nodes it has.
@@ -87,6 +101,31 @@ impl Table {
             .is_some_and(|at| self.buckets[at].members.iter().any(|member| member.contact.id() == *id))
     }
 
+    /// The table has this record of the node, or a newer one: its signature need not be checked again.
+    #[must_use]
+    pub fn has_record(&self, id: &NodeId, sequence: u64) -> bool {
+        let Some(bucket) = self.bucket_of(id).map(|at| &self.buckets[at]) else { return false };
+        let members = bucket.members.iter().map(|member| &member.contact);
+        let mut all = members.chain(bucket.waiting.iter().map(|waiting| &waiting.contact));
+        all.any(|contact| contact.id() == *id && contact.sequence() >= sequence)
+    }
+
+    /// The table has this record to the byte: it was checked when it came.
+    #[must_use]
+    pub fn has_bytes(&self, heard: &Heard) -> bool {
+        let Some(bucket) = self.bucket_of(&heard.id()).map(|at| &self.buckets[at]) else { return false };
+        let members = bucket.members.iter().map(|member| &member.contact);
+        let mut all = members.chain(bucket.waiting.iter().map(|waiting| &waiting.contact));
+        all.any(|contact| contact.bytes() == heard.bytes())
+    }
+
+    /// Where a member answers.
+    #[must_use]
+    pub fn endpoint_of(&self, id: &NodeId) -> Option<SocketAddr> {
+        let bucket = &self.buckets[self.bucket_of(id)?];
+        bucket.members.iter().find(|member| member.contact.id() == *id).map(|member| member.endpoint)
+    }
+
     fn bucket_of(&self, id: &NodeId) -> Option<usize> {
         self.space.bucket(&self.distance(&Space::place(id)))
     }
@@ -105,6 +144,7 @@ impl Table {
             }
             if member.endpoint == endpoint {
                 member.contact = contact;
+                self.changes += 1;
                 return;
             }
         }
@@ -116,7 +156,8 @@ impl Table {
     pub fn on_answer(&mut self, now: Instant, id: &NodeId, endpoint: SocketAddr) {
         let Some(at) = self.bucket_of(id) else { return };
         let bucket = &mut self.buckets[at];
-        if bucket.member_mut(id).is_some_and(|member| member.endpoint == endpoint) {
+        if let Some(member) = bucket.member_mut(id).filter(|member| member.endpoint == endpoint) {
+            self.changes += u64::from(member.silences > 0);
             return bucket.on_seen(id, now);
         }
         let Some(waiting) = bucket.take_waiting(id, endpoint) else { return };
@@ -126,6 +167,7 @@ impl Table {
             has_room && diversity::allows(&self.buckets, at, (id, endpoint.ip()), &waiting.source);
         if is_allowed {
             self.buckets[at].admit(waiting, now);
+            self.changes += 1;
         } else {
             self.buckets[at].put_back(waiting, now);
         }
@@ -140,6 +182,7 @@ impl Table {
         let has_others = !bucket.waiting.is_empty();
         let Some(member) = bucket.member_mut(id).filter(|member| member.endpoint == endpoint) else { return };
         member.silences = member.silences.saturating_add(1);
+        self.changes += 1;
         let silences_max = if has_others { NODE_SILENCES_MAX } else { 2 * NODE_SILENCES_MAX };
         if member.silences >= silences_max {
             bucket.evict(id);
@@ -154,7 +197,7 @@ impl Table {
             return None;
         }
         for bucket in &mut self.buckets {
-            bucket.expire(wall);
+            self.changes += u64::from(bucket.expire(wall));
             if let Some(contact) = bucket.due_member(instant) {
                 return Some(contact.clone());
             }

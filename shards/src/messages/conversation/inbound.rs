@@ -16,12 +16,13 @@ use dunlin_codec::transmission::{Compression, Transmission};
 use sha2::{Digest, Sha256};
 
 use super::budget::{decompression_ready_at, on_decompressed, take_request};
-use super::fact::{Asked, Fact, Farewell, Outcome};
+use super::fact::{Asked, Fact};
 use super::outbox::Words;
 use super::requests::Open;
 use super::{Bench, Conversation, Owed};
 use crate::limits::REQUESTS_OWED_MAX;
 use crate::messages::compression::decompress;
+use crate::outcome::{Farewell, Outcome};
 use crate::time::Instant;
 
 /// What became of a transmission.

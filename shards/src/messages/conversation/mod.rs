@@ -32,13 +32,14 @@ use dunlin_codec::transmission::Compression;
 
 use crate::event::Ticket;
 use crate::limits::REQUEST_TIMEOUT;
+use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
 use budget::Budget;
 use fact::Facts;
 use outbox::{Full, Outbox};
 use requests::Requests;
 
-pub use fact::{Asked, Fact, Farewell, Outcome, Reply};
+pub use fact::{Asked, Fact, Reply};
 pub use inbound::{Taken, direct_message_id};
 pub use outbox::Words;
 pub use terms::{BadConstants, Constants, Methods, Terms};
@@ -62,20 +63,6 @@ impl Bench {
     pub const fn new(terms: Terms) -> Self {
         Self { now: Instant::ZERO, terms, payload: Vec::new(), body: Vec::new(), last_request: 0 }
     }
-}
-
-/// A question or message that was not taken. The caller's fault, or the peer is too slow; nothing was changed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum AskError {
-    /// As many questions are open as may be.
-    #[error("too many questions are open")]
-    TooMany,
-    /// What waits to be sent has no room for it.
-    #[error("the peer is asked faster than it takes questions")]
-    Full,
-    /// The conversation is over, or the peer has not answered our greeting and only signed messages wait for that.
-    #[error("there is nobody to talk to")]
-    Nobody,
 }
 
 /// What the conversation counts. None of it changes anything else.
@@ -342,6 +329,12 @@ impl Conversation {
     /// The session is to end, once what was polled before is sent.
     pub fn poll_farewell(&mut self) -> Option<Farewell> {
         self.farewell.filter(|_| self.outbox.is_empty())
+    }
+
+    /// Nobody talks here any more, and why; what is queued may still leave.
+    #[must_use]
+    pub const fn farewell(&self) -> Option<Farewell> {
+        self.farewell
     }
 
     /// When `handle_timeout` is to be called.

@@ -14,11 +14,11 @@ use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::transmission::Compression;
 
-use super::fact::{Asked, Fact, Farewell, Outcome};
+use super::fact::{Asked, Fact};
 use super::outbox::Words;
 use super::{Bench, Conversation, GREETING_TIMEOUT, written};
 use crate::event::Ticket;
-use crate::messages::conversation::AskError;
+use crate::outcome::{AskError, Farewell, Outcome};
 
 impl Conversation {
     /// The first words: our network, then each method that we read, then the one that we would rather.

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The addresses under which a socket bound to `local` is reached: itself, or for all addresses loopback first and then each
 /// interface's.
-pub(crate) fn reachable(local: SocketAddr) -> Vec<IpAddr> {
+#[must_use]
+pub fn reachable(local: SocketAddr) -> Vec<IpAddr> {
     if !local.ip().is_unspecified() {
         return vec![local.ip().to_canonical()];
     }

@@ -1,0 +1,35 @@
+//! One client: its request, and the answers to it.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use super::line::Lines;
+use super::protocol::{Answer, Command, open};
+use super::{LINE_WAIT, REQUEST_LEN_MAX, Shared, line, status};
+
+/// Serves it until it is done with or gone.
+pub(super) fn serve(shared: &Shared, stream: UnixStream) {
+    let mut lines = Lines::new(stream);
+    let answer = match lines.next_within(REQUEST_LEN_MAX, LINE_WAIT) {
+        // It went away, or was cut off: there is nobody to tell.
+        Ok(None) => return,
+        Ok(Some(line)) => match open(&line) {
+            Ok(command) => obey(shared, command),
+            Err(why) => Answer::Refused(format!(
+                "the node does not understand this command ({why}); use the node's own release of dunlin"
+            )),
+        },
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Answer::Refused(format!("the command is too long: it has {error}"))
+        }
+        Err(_) => Answer::Refused(format!("the command did not come within {} s", LINE_WAIT.as_secs())),
+    };
+    // Whoever does not take its answer does without.
+    let _ = line::write(lines.stream(), &answer);
+}
+
+fn obey(shared: &Shared, command: Command) -> Answer {
+    match command {
+        Command::Status => Answer::Status(Box::new(status::of(shared))),
+    }
+}

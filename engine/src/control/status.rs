@@ -1,0 +1,53 @@
+//! How the node is, for whoever may ask. Nothing secret is known here: the identity is its public key.
+
+use std::collections::BTreeMap;
+
+use dunlin_shards::stats::{DropReason, Stats};
+
+use super::Shared;
+use super::protocol::{ShardStatus, Status, Traffic};
+use crate::engine::ShardStats;
+use crate::socket::TrainSizes;
+
+pub(super) fn of(shared: &Shared) -> Status {
+    let engine = &shared.engine;
+    let reports = engine.io_reports();
+    let shards = engine.stats().shards.into_iter().enumerate();
+    Status {
+        id: engine.id().to_string(),
+        uris: shared.about.uris.clone(),
+        network: shared.about.network.clone(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        process: std::process::id(),
+        uptime_ms: u64::try_from(shared.clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        listen: engine.local_addr().to_string(),
+        shards: shards
+            .map(|(index, stats)| shard(&stats, reports.get(index).map(ToString::to_string)))
+            .collect(),
+    }
+}
+
+fn shard(stats: &ShardStats, io: Option<String>) -> ShardStatus {
+    ShardStatus {
+        io: io.unwrap_or_default(),
+        sessions: stats.sessions,
+        memory_bytes: stats.allocated_bytes,
+        received: traffic(&stats.socket.received),
+        sent: traffic(&stats.socket.sent),
+        counters: counters(&stats.protocol),
+        drops: drops(&stats.protocol),
+    }
+}
+
+const fn traffic(trains: &TrainSizes) -> Traffic {
+    Traffic { datagrams: trains.datagrams, bytes: trains.bytes }
+}
+
+fn counters(stats: &Stats) -> BTreeMap<String, u64> {
+    stats.counters().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn drops(stats: &Stats) -> BTreeMap<String, u64> {
+    let reasons = DropReason::ALL.iter().map(|reason| (reason, stats.drops(*reason)));
+    reasons.filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name().to_owned(), count)).collect()
+}

@@ -1,0 +1,180 @@
+//! What a node tells others of the nodes that it knows: a table's members as of a moment, ourselves among them.
+//!
+//! In:    a table, our own record.
+//! Out:   the records closest to a place.
+//! Holds: it never changes, so that every shard may read it; a silent member is not in it (T10).
+//!
+//! Rows stand by bucket, our own behind the last: all of a place's own bucket are closer to it than all of those behind,
+//! and those are closer than each one before.
+//!
+//! spec: p2p/known
+
+use dunlin_codec::ids::{Address, NodeId};
+
+use super::contact::Contact;
+use super::space::{Distance, Space};
+use super::table::Table;
+
+/// A node that may be told.
+#[derive(Clone, Debug)]
+struct Row {
+    contact: Contact,
+    is_public: bool,
+}
+
+/// Members of a table as of a moment.
+#[derive(Clone, Debug)]
+pub struct Known {
+    own: NodeId,
+    space: Space,
+    rows: Vec<Row>,
+    /// Where each bucket begins; one more for ourselves, and the end.
+    starts: Vec<u32>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// It is not told of itself.
+    pub id: NodeId,
+    /// It is on a public address: it is told of nodes on public addresses alone (T10).
+    pub is_public: bool,
+}
+
+impl Known {
+    /// Nobody, before a table was heard of.
+    #[must_use]
+    pub fn nobody(own: NodeId, space: Space) -> Self {
+        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2] }
+    }
+
+    /// The members of a table that answer, and ourselves when we can be reached.
+    #[must_use]
+    pub fn new(table: &Table, space: Space, own: &Contact) -> Self {
+        let mut this = Self::nobody(own.id(), space);
+        for bucket in 0..space.bits() {
+            let members = table.told_of(bucket).map(Row::new);
+            this.rows.extend(members);
+            this.starts[bucket + 1] = this.rows.len() as u32;
+        }
+        this.rows.extend(own.endpoint().is_some().then(|| Row::new(own)));
+        this.starts[space.bits() + 1] = this.rows.len() as u32;
+        this
+    }
+
+    /// Every node, ourselves among them; those far from us first.
+    pub fn iter(&self) -> impl Iterator<Item = &Contact> {
+        self.rows.iter().map(|row| &row.contact)
+    }
+
+    /// Puts the `count` nodes closest to `place` that `asker` may be told of into `out`, the closest first.
+    pub fn closest(&self, place: &Address, (count, asker): (usize, Asker), out: &mut Closest) {
+        out.rows.clear();
+        let own_place = Space::place(&self.own);
+        let bits = self.space.bits();
+        let at = self.space.bucket(&self.space.distance(&own_place, place)).unwrap_or(bits);
+        let before = (0..at).rev().map(|bucket| (bucket, bucket + 1));
+        let groups =
+            [(at, at + 1), (at + 1, bits + 1)].into_iter().filter(|(from, to)| from < to).chain(before);
+        for (from, to) in groups {
+            if out.rows.len() >= count {
+                break;
+            }
+            let start = out.rows.len();
+            let (first, end) = (self.starts[from] as usize, self.starts[to] as usize);
+            for (index, row) in self.rows[first..end].iter().enumerate() {
+                let id = row.contact.id();
+                if id != asker.id && (row.is_public || !asker.is_public) {
+                    out.rows.push((self.space.distance(place, &Space::place(&id)), (first + index) as u32));
+                }
+            }
+            out.rows[start..].sort_unstable();
+        }
+        out.rows.truncate(count);
+    }
+
+    /// The records that were put there by [`Self::closest`].
+    #[must_use]
+    pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> + Clone {
+        closest.rows.iter().map(|(_, row)| self.rows[*row as usize].contact.bytes())
+    }
+}
+
+/// Room for an answer, kept so that it is not asked for again.
+#[derive(Clone, Debug, Default)]
+pub struct Closest {
+    rows: Vec<(Distance, u32)>,
+}
+
+impl Row {
+    fn new(contact: &Contact) -> Self {
+        Self { contact: contact.clone(), is_public: contact.is_public() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_codec::label::Network;
+
+    use super::*;
+    use crate::identity::Identity;
+    use crate::time::{Instant, WallMillis};
+
+    const NETWORK: Network = Network([7; 32]);
+    const WALL: WallMillis = WallMillis(1_760_000_000_000);
+
+    fn contact(byte: u8, first: u8) -> Contact {
+        let endpoint = ([first, byte, 1, byte], 4_000).into();
+        Contact::sign(&Identity::from_seed([byte; 32]), &NETWORK, (1, WALL), &[endpoint])
+    }
+
+    fn told(known: &Known, place: Address, asker: Asker, count: usize) -> Vec<NodeId> {
+        let mut closest = Closest::default();
+        known.closest(&place, (count, asker), &mut closest);
+        let records = known.records(&closest).map(|bytes| Contact::read(bytes, &NETWORK, WALL).unwrap().id());
+        records.collect()
+    }
+
+    /// The closest of all, ourselves among them, whatever the place: as if every one had been looked at.
+    /// spec: p2p/known
+    #[test]
+    fn the_closest_are_told() {
+        for bits in [256, 16] {
+            let (own, space) = (contact(200, 10), Space::new(bits));
+            let mut table = Table::new(own.id(), space, 16);
+            let nodes: Vec<Contact> =
+                (0..60).map(|byte| contact(byte, if byte % 3 == 0 { 10 } else { 20 })).collect();
+            for node in &nodes {
+                table.on_told(Instant::ZERO, node.clone(), node.id());
+                table.on_answer(Instant::ZERO, &node.id(), node.endpoint().unwrap());
+            }
+            let known = Known::new(&table, space, &own);
+            let members: Vec<NodeId> = known.iter().map(Contact::id).collect();
+            assert!(members.len() > 20 && members.contains(&own.id()));
+            let asker = |is_public| Asker { id: members[0], is_public };
+            let places = nodes.iter().map(Contact::id).chain([own.id(), NodeId([0; 32])]);
+            for place in places.map(|id| Space::place(&id)) {
+                for is_public in [false, true] {
+                    let is_told = |contact: &&Contact| {
+                        contact.id() != members[0] && (contact.is_public() || !is_public)
+                    };
+                    let mut all: Vec<NodeId> = known.iter().filter(is_told).map(Contact::id).collect();
+                    all.sort_by_key(|id| space.distance(&place, &Space::place(id)));
+                    all.truncate(16);
+                    assert_eq!(told(&known, place, asker(is_public), 16), all);
+                }
+            }
+        }
+    }
+
+    /// Who can only initiate is handed out by nobody, itself included.
+    /// spec: p2p/known
+    #[test]
+    fn who_cannot_be_reached_is_not_told() {
+        let own = Contact::sign(&Identity::from_seed([1; 32]), &NETWORK, (1, WALL), &[]);
+        let table = Table::new(own.id(), Space::new(256), 16);
+        let known = Known::new(&table, Space::new(256), &own);
+        let asker = Asker { id: NodeId([0; 32]), is_public: false };
+        assert_eq!(told(&known, Space::place(&own.id()), asker, 16), []);
+    }
+}

@@ -1,0 +1,223 @@
+//! The hub: what a node has once for all its shards: the table, the searches, the errands that they need.
+//!
+//! In:    notes of the application and of the shards, time.
+//! Out:   notes for the shards, notices for the application.
+//! Holds: every errand ends: by an answer, by none in time, or with its session or call; what others are told of the table
+//!        is as of a moment not long ago, and never changes under whoever reads it.
+
+mod errand;
+mod search;
+mod sessions;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::label::Network;
+
+use super::{Notice, OURS, Seat};
+use crate::dht::contact::Contact;
+use crate::dht::known::Known;
+use crate::dht::lookup::Plan;
+use crate::dht::space::Space;
+use crate::dht::table::Table;
+use crate::event::Ticket;
+use crate::identity::Identity;
+use crate::limits::{KNOWN_INTERVAL, NODE_RECORD_RENEW_AFTER};
+use crate::messages::conversation::{Constants, Terms};
+use crate::note::Note;
+use crate::placement::Placement;
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use errand::{Call, Errand, Purpose};
+use search::{Goal, Search};
+use sessions::Open;
+
+/// How often it looks for what is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// When a node that has joined looks for its own place again: others join at the same time, and are not known at once.
+const ACQUAINT_AFTER: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(60)];
+
+/// What a node has once.
+#[derive(Debug)]
+pub(super) struct Hub {
+    now: Now,
+    identity: Identity,
+    endpoints: Vec<SocketAddr>,
+    network: Network,
+    constants: Constants,
+    placement: Placement,
+    own: Contact,
+    renew_at: Instant,
+    plan: Plan,
+    table: Table,
+    rng: Rng,
+    /// Sessions that may be talked on, the newest last.
+    sessions: BTreeMap<NodeId, Vec<Open>>,
+    /// Sessions that others made links.
+    links_in: BTreeSet<SessionId>,
+    calls: BTreeMap<Ticket, Call>,
+    errands: BTreeMap<Ticket, Errand>,
+    searches: BTreeMap<u64, Search>,
+    numbers: u64,
+    tick_at: Instant,
+    /// When it looks for its own place next, and how often it has.
+    acquaint: Option<(Instant, usize)>,
+    /// What the table had changed by when it was told last, and when it may be told again.
+    published: Option<u64>,
+    publish_at: Instant,
+    outbox: VecDeque<(u8, Note)>,
+    notices: VecDeque<Notice>,
+}
+
+impl Hub {
+    pub(super) fn new(identity: &Identity, terms: &Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+        let constants = terms.constants;
+        let space = Space::new(constants.address_bits);
+        let replication = constants.replication as usize;
+        Self {
+            now,
+            own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
+            renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
+            identity: identity.clone(),
+            endpoints: seat.endpoints.clone(),
+            network: terms.network,
+            constants,
+            placement: seat.placement,
+            plan: Plan::new(space, replication, constants.parallel as usize),
+            table: Table::new(identity.id(), space, replication),
+            rng,
+            sessions: BTreeMap::new(),
+            links_in: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            numbers: 0,
+            tick_at: now.instant + TICK,
+            acquaint: None,
+            published: None,
+            publish_at: now.instant,
+            outbox: VecDeque::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    pub(super) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(super) fn begin(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        Ticket(OURS | self.number())
+    }
+
+    pub(super) fn on_note(&mut self, note: Note) {
+        match note {
+            Note::Join { ticket, peer, endpoint } => {
+                self.begin_errand(peer, Some(endpoint), Purpose::Introduce(Some(ticket)));
+            }
+            Note::Search { ticket, place } => {
+                if self.begin_search(place, Goal::Application(ticket)).is_err() {
+                    self.notices.push_back(Notice::Found { ticket, nodes: None });
+                }
+            }
+            Note::Ask { ticket, peer, question } => {
+                self.begin_errand(peer, None, Purpose::Application(ticket, question));
+            }
+            Note::Up { session, peer, remote, ticket } => self.on_up(session, (peer, remote), ticket),
+            Note::Met { session, peer } => self.on_met(session, peer),
+            Note::Gone { session, peer } => self.on_gone(session, &peer),
+            Note::Roamed { session, peer, remote } => self.on_roamed(session, &peer, remote),
+            Note::CallFailed { ticket, reason } => self.on_call_failed(ticket, &reason),
+            Note::Answered { ticket, session, result, farewell } => {
+                self.on_answered(ticket, session, (result, farewell));
+            }
+            Note::LinkAsked { session, request, is_link, .. } => {
+                self.decide_link(session, request, is_link);
+            }
+            Note::AskOn { .. }
+            | Note::Call { .. }
+            | Note::Known(_)
+            | Note::LinkDecided { .. }
+            | Note::CarriesOn(_)
+            | Note::Reply { .. } => {}
+        }
+    }
+
+    /// Time may have come for something.
+    pub(super) fn on_time(&mut self) {
+        let now = self.now.instant;
+        if now < self.tick_at {
+            return;
+        }
+        self.tick_at = now + TICK;
+        self.expire();
+        while let Some(contact) = self.table.poll_question(self.now) {
+            self.begin_errand(contact.id(), contact.endpoint(), Purpose::Ping);
+        }
+        if let Some((_, count)) = self.acquaint.take_if(|(at, _)| *at <= now) {
+            self.acquaint_again(count);
+        }
+        if self.searches.is_empty()
+            && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
+        {
+            // There are none: one more finds its place.
+            let _ = self.begin_search(place, Goal::Refresh);
+        }
+        if self.renew_at <= now {
+            self.renew_at = now + NODE_RECORD_RENEW_AFTER;
+            let wall = self.now.wall;
+            self.own = Contact::sign(&self.identity, &self.network, (wall.0, wall), &self.endpoints);
+            self.published = None;
+        }
+    }
+
+    /// Looks for its own place, now and a few times more: whoever is close to it hears of it, and it of them.
+    fn acquaint_again(&mut self, count: usize) {
+        self.acquaint = ACQUAINT_AFTER.get(count).map(|wait| (self.now.instant + *wait, count + 1));
+        // Should too many be under way, they will do.
+        let _ = self.begin_search(Space::place(&self.own.id()), Goal::Refresh);
+    }
+
+    pub(super) fn due_at(&self) -> Instant {
+        if self.is_dirty() { self.publish_at.min(self.tick_at) } else { self.tick_at }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.published != Some(self.table.changes())
+    }
+
+    /// Tells every shard whom we know, when that changed and some time has passed since.
+    fn publish(&mut self) {
+        if !self.is_dirty() || self.now.instant < self.publish_at {
+            return;
+        }
+        self.published = Some(self.table.changes());
+        self.publish_at = self.now.instant + KNOWN_INTERVAL;
+        let known = Arc::new(Known::new(&self.table, self.plan.space, &self.own));
+        let shards = 0..self.placement.shard_count() as u8;
+        self.outbox.extend(shards.map(|shard| (shard, Note::Known(Arc::clone(&known)))));
+    }
+
+    /// The next note, and the shard that it is for.
+    pub(super) fn poll_note(&mut self) -> Option<(u8, Note)> {
+        self.publish();
+        self.outbox.pop_front()
+    }
+
+    pub(super) fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}

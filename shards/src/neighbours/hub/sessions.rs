@@ -1,0 +1,89 @@
+//! Which sessions the shards have that may be talked on, and which of them are links.
+//!
+//! In:    sessions that came up, moved, went; peers that want links.
+//! Out:   the session to ask a node on; whether a link is granted.
+//! Holds: one that is gone is asked on no more; what a lost note left behind goes with the first answer from there.
+
+use core::net::SocketAddr;
+
+use dunlin_codec::ids::{NodeId, SessionId};
+
+use super::{Errand, Hub, Purpose};
+use crate::event::Ticket;
+use crate::limits::INSTANCES_MAX;
+use crate::note::Note;
+
+/// A session that may be talked on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    session: SessionId,
+    /// Where the peer is; where we called it, when we did.
+    remote: SocketAddr,
+}
+
+impl Hub {
+    /// The session to ask a node on: at that endpoint, when one is given, else the newest.
+    pub(super) fn session_for(&self, errand: &Errand) -> Option<SessionId> {
+        let open = self.sessions.get(&errand.peer)?;
+        let is_there = |open: &&Open| errand.endpoint.is_none_or(|endpoint| open.remote == endpoint);
+        open.iter().rev().find(is_there).map(|open| open.session)
+    }
+
+    /// A session came up, whoever opened it.
+    pub(super) fn on_up(
+        &mut self,
+        session: SessionId,
+        (peer, remote): (NodeId, SocketAddr),
+        ticket: Option<Ticket>,
+    ) {
+        let call = ticket.and_then(|ticket| self.calls.remove(&ticket));
+        // The call went there, wherever its answer came from.
+        let remote = call.as_ref().map_or(remote, |call| call.endpoint);
+        let open = self.sessions.entry(peer).or_default();
+        open.retain(|open| open.session != session);
+        if open.len() >= INSTANCES_MAX {
+            open.remove(0);
+        }
+        open.push(Open { session, remote });
+        for errand in call.into_iter().flat_map(|call| call.errands) {
+            self.run_errand(errand);
+        }
+    }
+
+    /// Whoever greets us is asked for its own record, unless we have it.
+    pub(super) fn on_met(&mut self, session: SessionId, peer: NodeId) {
+        let open = self.sessions.get(&peer).into_iter().flatten().find(|open| open.session == session);
+        let Some(remote) = open.map(|open| open.remote) else { return };
+        if !self.table.is_member(&peer) {
+            self.begin_errand(peer, Some(remote), Purpose::Introduce(None));
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
+        self.links_in.remove(&session);
+        if let Some(open) = self.sessions.get_mut(peer) {
+            open.retain(|open| open.session != session);
+            if open.is_empty() {
+                self.sessions.remove(peer);
+            }
+        }
+    }
+
+    pub(super) fn on_roamed(&mut self, session: SessionId, peer: &NodeId, remote: SocketAddr) {
+        let all = self.sessions.get_mut(peer).into_iter().flatten();
+        all.filter(|open| open.session == session).for_each(|open| open.remote = remote);
+    }
+
+    /// At most four links come in for each that we open.
+    // spec: p2p/links
+    pub(super) fn decide_link(&mut self, session: SessionId, request: u64, is_link: bool) {
+        let links_max = self.constants.links_inbound_max() as usize;
+        let is_granted = !is_link || self.links_in.contains(&session) || self.links_in.len() < links_max;
+        if !is_link {
+            self.links_in.remove(&session);
+        } else if is_granted {
+            self.links_in.insert(session);
+        }
+        self.outbox.push_back((session.shard(), Note::LinkDecided { session, request, is_link, is_granted }));
+    }
+}

@@ -1,0 +1,66 @@
+//! What the application is told, and why what it asked did not come about.
+
+use dunlin_codec::ids::{NodeId, SessionId};
+
+use crate::dht::contact::Heard;
+use crate::event::{CloseReason, Ticket};
+use crate::messages::conversation::Fact;
+use crate::outcome::{Farewell, Outcome};
+
+/// What the application is told.
+#[derive(Debug)]
+pub enum Notice {
+    /// A peer of our network talks to us.
+    Met(NodeId),
+    /// The conversation ended for a reason, and its session with it.
+    Parted(NodeId, Farewell),
+    /// A peer asks by CUSTOM what only the application can answer, by `Note::Reply`.
+    Asked {
+        /// Who.
+        peer: NodeId,
+        /// On which session.
+        session: SessionId,
+        /// What the answer is given with.
+        request: u64,
+        /// A value in msgpack.
+        value: Box<[u8]>,
+    },
+    /// SPEAK or WHISPER, or a signed message on its way.
+    Heard {
+        /// From whom it came.
+        peer: NodeId,
+        /// It.
+        fact: Fact,
+    },
+    /// A question of the application's is done with, or its joining.
+    Answered {
+        /// Its name for it.
+        ticket: Ticket,
+        /// How.
+        result: Result<Outcome, Failure>,
+    },
+    /// A search is done.
+    Found {
+        /// The application's name for it.
+        ticket: Ticket,
+        /// The closest nodes that answered, the closest first; none: too many searches were under way.
+        nodes: Option<Vec<Heard>>,
+    },
+}
+
+/// Why a node was not asked. Nothing was changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// Nobody whom we asked knows where it is.
+    #[error("no node knows where it is")]
+    NotFound,
+    /// No session could be opened with it.
+    #[error("cannot connect to it: {0}")]
+    NotReached(CloseReason),
+    /// It is of another network, or does not keep to the protocol.
+    #[error("{}", .0.reason)]
+    Parted(Farewell),
+    /// It does not read what it was asked before, or we ask too much at once.
+    #[error("too many questions wait for an answer")]
+    Busy,
+}

@@ -1,0 +1,163 @@
+//! Notes: what the neighbours on a node's shards tell each other, and its application tells them.
+//!
+//! Holds: plain data. A note that is lost with a full ring costs a question its answer, never more: whoever waits for one
+//!        has a deadline, and whoever is told of a session that is gone says so.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use dunlin_codec::ids::{Address, NodeId, SessionId};
+use dunlin_codec::message::Operation;
+
+use crate::dht::known::Known;
+use crate::event::{CloseReason, Ticket};
+use crate::outcome::{AskError, Farewell, Outcome};
+
+/// What a node is asked: an operation and its payload, of which it is known that it is one.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The operation.
+    pub operation: Operation,
+    /// Its arguments.
+    pub payload: Box<[u8]>,
+    /// How long an answer is waited for.
+    pub wait: Duration,
+}
+
+/// A note.
+#[derive(Debug)]
+pub enum Note {
+    /// Application: join the network by a node that is known.
+    Join {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// Whose key.
+        peer: NodeId,
+        /// Where it is.
+        endpoint: SocketAddr,
+    },
+    /// Application: look a place up.
+    Search {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// Where.
+        place: Address,
+    },
+    /// Application: ask a node, wherever it is.
+    Ask {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// Whom.
+        peer: NodeId,
+        /// For what.
+        question: Question,
+    },
+    /// Application: answer what was asked on a session of yours.
+    Reply {
+        /// The session.
+        session: SessionId,
+        /// The question.
+        request: u64,
+        /// ACK, else NACK.
+        is_ack: bool,
+        /// What it says, one value in msgpack.
+        value: Box<[u8]>,
+    },
+    /// Hub: ask on a session of yours.
+    AskOn {
+        /// The errand.
+        ticket: Ticket,
+        /// The session.
+        session: SessionId,
+        /// For what.
+        question: Question,
+    },
+    /// Hub: open a session.
+    Call {
+        /// The errand.
+        ticket: Ticket,
+        /// With whom.
+        peer: NodeId,
+        /// Where.
+        endpoint: SocketAddr,
+    },
+    /// Hub: what FIND_NODE is answered from by now.
+    Known(Arc<Known>),
+    /// Hub: whether a session of yours may be a link.
+    LinkDecided {
+        /// The session.
+        session: SessionId,
+        /// The question.
+        request: u64,
+        /// A link, or one no more.
+        is_link: bool,
+        /// Yes.
+        is_granted: bool,
+    },
+    /// Another shard: your session carries on for one that the application has.
+    CarriesOn(SessionId),
+    /// Shard: a session that may be talked on.
+    Up {
+        /// The session.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+        /// Where.
+        remote: SocketAddr,
+        /// The errand that it was opened for.
+        ticket: Option<Ticket>,
+    },
+    /// Shard: the peer of a session is of our network.
+    Met {
+        /// The session.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+    },
+    /// Shard: a session is no more.
+    Gone {
+        /// The session.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+    },
+    /// Shard: the peer of a session is reached elsewhere.
+    Roamed {
+        /// The session.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+        /// Where.
+        remote: SocketAddr,
+    },
+    /// Shard: a session was not opened.
+    CallFailed {
+        /// The errand.
+        ticket: Ticket,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Shard: what became of a question.
+    Answered {
+        /// The errand.
+        ticket: Ticket,
+        /// Where it was asked.
+        session: SessionId,
+        /// How it ended, or why it was not asked.
+        result: Result<Outcome, AskError>,
+        /// Nobody talks on that session any more, and why.
+        farewell: Option<Farewell>,
+    },
+    /// Shard: a peer would have its session be a link, or be one no more.
+    LinkAsked {
+        /// The session.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+        /// What the answer is given with.
+        request: u64,
+        /// A link, or one no more.
+        is_link: bool,
+    },
+}
