@@ -61,6 +61,9 @@ pub enum Got {
     TooFew,
 }
 
+/// Who says so, and what.
+type Vote<'a> = (&'a NodeId, &'a Cell);
+
 /// A read under way.
 #[derive(Debug)]
 pub struct Get {
@@ -164,7 +167,7 @@ impl Get {
 
     /// What those who answered so far agree on; else how many different values there are.
     fn agreed(&self) -> Result<Got, usize> {
-        let told: Vec<(&NodeId, &Cell)> =
+        let told: Vec<Vote<'_>> =
             self.told.iter().filter_map(|(node, cell)| Some((node, cell.as_ref()?))).collect();
         let owner_of = |cell: &Cell| cell.record().map_or(NOBODY, |record| record.fields.owner);
         if let Some(owner) = self.plan.owner {
@@ -175,17 +178,17 @@ impl Get {
         if voters == 0 {
             return Ok(Got::Nothing);
         }
-        let paths_of = |nodes: &[(&NodeId, &Cell)]| {
+        let paths_of = |nodes: &[Vote<'_>]| {
             nodes.iter().filter_map(|(node, _)| self.paths.get(*node)).collect::<BTreeSet<_>>().len()
         };
         let paths = paths_of(&told).min(AGREEMENT_PATHS);
-        let mut camps: BTreeMap<(NodeId, &[u8]), Vec<(&NodeId, &Cell)>> = BTreeMap::new();
+        let mut camps: BTreeMap<(NodeId, &[u8]), Vec<Vote<'_>>> = BTreeMap::new();
         for (node, cell) in told {
             let owner = owner_of(cell);
             let same = if owner == NOBODY { &cell.value[..] } else { &[] };
             camps.entry((owner, same)).or_default().push((node, cell));
         }
-        let is_enough = |camp: &&Vec<(&NodeId, &Cell)>| 2 * camp.len() > voters && paths_of(camp) >= paths;
+        let is_enough = |camp: &&Vec<Vote<'_>>| 2 * camp.len() > voters && paths_of(camp) >= paths;
         let camp = camps.values().find(is_enough).ok_or(camps.len())?;
         newest(camp).map(|cell| found(cell, camp)).ok_or(camps.len())
     }
@@ -213,7 +216,7 @@ impl Get {
 }
 
 /// The one that replaces all others.
-fn newest<'a>(camp: &[(&NodeId, &'a Cell)]) -> Option<&'a Cell> {
+fn newest<'a>(camp: &[Vote<'a>]) -> Option<&'a Cell> {
     let mut best: Option<&'a Cell> = None;
     for (_, cell) in camp {
         let is_newer = match (best.and_then(Cell::record), cell.record()) {
@@ -228,7 +231,7 @@ fn newest<'a>(camp: &[(&NodeId, &'a Cell)]) -> Option<&'a Cell> {
     best
 }
 
-fn found(cell: &Cell, camp: &[(&NodeId, &Cell)]) -> Got {
+fn found(cell: &Cell, camp: &[Vote<'_>]) -> Got {
     let is_same = |other: &Cell| other.value == cell.value && other.record == cell.record;
     Got::Found { cell: cell.clone(), support: camp.iter().filter(|(_, other)| is_same(other)).count() }
 }

@@ -27,6 +27,9 @@ use crate::time::{Instant, Now};
 /// Bytes that a register is charged with besides its cells.
 const REGISTER_LEN: usize = 128;
 
+/// Keys, and what happened to their values.
+type Events = Vec<(Vec<u8>, Event)>;
+
 /// A register that is kept.
 #[derive(Clone, Debug)]
 pub(super) struct KeptRegister {
@@ -46,7 +49,7 @@ pub(super) struct StagedRegister {
     scope: Vec<u8>,
     pub(super) kept: KeptRegister,
     /// What changed.
-    events: Vec<(Vec<u8>, Event)>,
+    events: Events,
 }
 
 fn too_low(promised: Ballot, metadata: Option<Metadata<'_>>) -> Answer {
@@ -207,7 +210,7 @@ impl Holder {
         &mut self,
         now: Now,
         (by, asker): (NodeId, Option<Asker>),
-        (scope, register, events): (&[u8], Register, Vec<(Vec<u8>, Event)>),
+        (scope, register, events): (&[u8], Register, Events),
         answer: Answer,
     ) -> Step {
         let before = self.registers.get(scope);
@@ -308,7 +311,7 @@ fn row_of(scope: &[u8], register: &Register, now: Instant) -> super::DiskRow {
 }
 
 /// What values changed.
-fn events(before: &Register, after: &Register) -> Vec<(Vec<u8>, Event)> {
+fn events(before: &Register, after: &Register) -> Events {
     let changed = after.cells.iter().filter(|(key, held)| {
         let there = before.cells.get(*key).map(|held| &held.cell.record);
         held.cell.record.is_some() && there != Some(&held.cell.record)

@@ -265,7 +265,9 @@ fn many_storms() {
     let is_wrong = |shape| move |seed: &u64| !Story::new(*seed, STORM, shape).play().is_right();
     let one: Vec<u64> = (1_000..1_600).filter(is_wrong(Shape::One)).collect();
     let pair: Vec<u64> = (2_000..2_200).filter(is_wrong(Shape::Pair)).collect();
-    let lease = |seed: &u64| !lease_story(*seed, Weather { crashes: seed % 4 == 0, ..STORM }, 100).is_right();
+    let lease = |seed: &u64| {
+        !lease_story(*seed, Weather { crashes: seed.is_multiple_of(4), ..STORM }, 100).is_right()
+    };
     let leases: Vec<u64> = (3_000..3_200).filter(lease).collect();
     println!("600 storms over a key, 200 over a pair, 200 over a lease; wrong: {one:?} {pair:?} {leases:?}");
     assert!(one.is_empty() && pair.is_empty() && leases.is_empty());
@@ -454,8 +456,8 @@ fn lease_story(seed: u64, weather: Weather, percent: u64) -> Leases {
 fn a_lease_is_one_clients_alone() {
     let (mut stays, mut writes, mut fenced) = (0, 0, 0);
     // Holders that restart keep every lease for a minute: most runs have none of that.
-    for seed in 0..16 {
-        let weather = Weather { crashes: seed % 4 == 0, ..STORM };
+    for seed in 0..16_u64 {
+        let weather = Weather { crashes: seed.is_multiple_of(4), ..STORM };
         let mut leases = lease_story(seed, weather, 100);
         assert!(leases.is_right(), "seed {seed}: {:#?} {:?}", leases.stays, leases.writes);
         stays += leases.stays.len();
