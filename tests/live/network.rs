@@ -265,3 +265,29 @@ fn a_plain_session_is_no_neighbour() {
         }
     }
 }
+
+/// Nodes with links to each other end as soon as what they had to say was acknowledged, and open nothing anew while they do.
+#[test]
+fn linked_nodes_shut_down() {
+    let first = start(network("mmsg", 2, &[]));
+    let second = start(network("mmsg", 2, &[&first]));
+    let is_linked = |engine: &Engine| !of(engine).links().is_empty();
+    wait_until("one of them has a link to the other", || is_linked(&first) || is_linked(&second));
+    assert!(second.shutdown(DEADLINE));
+    assert!(first.shutdown(DEADLINE));
+}
+
+/// What a node knew is worth more than a seed: with its rows it finds the others again by itself.
+#[test]
+fn rows_replace_a_seed() {
+    let first = start(network("mmsg", 1, &[]));
+    let second = start(network("mmsg", 1, &[&first]));
+    wait_until("they know each other", || knows(&first, &[&second]) && knows(&second, &[&first]));
+    let rows = of(&second).rows();
+    drop(second);
+    let again = start(network("mmsg", 1, &[]));
+    let broken =
+        [(Vec::new(), Vec::new()), (b"n".to_vec(), b"no record".to_vec()), (b"l".to_vec(), Vec::new())];
+    of(&again).remember(rows.into_iter().chain(broken)).unwrap();
+    wait_until("it is known again", || knows(&again, &[&first]));
+}
