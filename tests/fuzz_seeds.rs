@@ -72,6 +72,8 @@ fn vectors() -> Vec<(&'static str, String, Vec<u8>)> {
             ("packet", Some(0x01)) => found.push(("hello", name, bytes)),
             // The packet number that is expected comes first.
             ("packet", Some(0x80..)) => found.push(("sealed", name, [&[0; 8][..], &bytes].concat())),
+            // The operation comes first, and a holder is asked to store.
+            ("arguments", Some(0x0b)) => found.push(("holder_store", name, bytes[1..].to_vec())),
             ("frames", Some(0x02 | 0x03)) => found.push(("ack", name, bytes[1..].to_vec())),
             _ => {}
         }

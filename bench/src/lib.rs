@@ -9,5 +9,6 @@ pub mod hub;
 pub mod junk;
 pub mod pair;
 pub mod pingpong;
+pub mod questions;
 pub mod raw;
 pub mod sealer;

@@ -1,4 +1,4 @@
-//! Starting the shards: a pinned thread each, with a socket of the back end that the host allows.
+//! Starting the shards: a pinned thread each, with a socket of the chosen back end.
 //!
 //! In:    a [`Group`], one [`Driver`] per shard.
 //! Out:   [`Running`]: which back end each has, what each driver came to.
@@ -143,7 +143,7 @@ pub fn start<D: Driver>(
         let (ready, readiness) = channel();
         let (open, gate) = channel();
         let core = Some(core).filter(|_| !options.roaming);
-        let start = Start { bound, clock, core, choice: options.io, report: report.clone(), ready, gate };
+        let start = Start { bound, clock, core, report: report.clone(), ready, gate };
         let driver = make(shard);
         // A shard that may not run drops its gate's end, and so ends; so do all others when we return early.
         let failed = |source| StartError::Shard { shard, source };
@@ -178,7 +178,6 @@ struct Start {
     bound: Bound,
     clock: Clock,
     core: Option<usize>,
-    choice: IoChoice,
     report: IoReport,
     ready: Sender<io::Result<IoReport>>,
     /// Opened when all shards are ready, dropped when one could not be.
@@ -198,9 +197,6 @@ impl Start {
         }
         match executor() {
             Ok(executor) => executor.run(self.run_uring(driver)),
-            Err(error) if self.choice == IoChoice::Auto => {
-                block_on(self.fallen_back(&error).run_mmsg(driver))
-            }
             Err(error) => {
                 let _ = self.ready.send(Err(error));
                 None
@@ -208,27 +204,19 @@ impl Start {
         }
     }
 
-    async fn run_uring<D: Driver>(mut self, driver: D) -> Option<D::Output> {
-        let spare = self.bound.try_clone();
-        match (UringSocket::new(self.bound, self.clock), spare) {
-            (Ok(mut socket), _) => {
-                let _ = self.ready.send(Ok(self.report));
-                self.gate.recv().ok()?;
-                let output = driver.run(&mut socket).await;
-                socket.close().await;
-                Some(output)
-            }
-            // A limit was reached that the trial ring left room under. Blocking the executor's thread is fine: it
-            // has nothing else to do.
-            (Err(error), Ok(spare)) if self.choice == IoChoice::Auto => {
-                self.bound = spare;
-                self.fallen_back(&error).run_mmsg(driver).await
-            }
-            (Err(error), _) => {
+    async fn run_uring<D: Driver>(self, driver: D) -> Option<D::Output> {
+        let mut socket = match UringSocket::new(self.bound, self.clock) {
+            Ok(socket) => socket,
+            Err(error) => {
                 let _ = self.ready.send(Err(error));
-                None
+                return None;
             }
-        }
+        };
+        let _ = self.ready.send(Ok(self.report));
+        self.gate.recv().ok()?;
+        let output = driver.run(&mut socket).await;
+        socket.close().await;
+        Some(output)
     }
 
     async fn run_mmsg<D: Driver>(self, driver: D) -> Option<D::Output> {
@@ -242,11 +230,6 @@ impl Start {
         let _ = self.ready.send(Ok(self.report));
         self.gate.recv().ok()?;
         Some(driver.run(&mut socket).await)
-    }
-
-    fn fallen_back(mut self, error: &io::Error) -> Self {
-        self.report = probe::fallen_back(error);
-        self
     }
 }
 
@@ -300,7 +283,8 @@ mod tests {
     /// As many shards as wanted, in order, each on one core.
     #[test]
     fn shards_run_pinned_and_answer_in_order() {
-        for io in [IoChoice::Auto, IoChoice::Mmsg] {
+        let has_ring = probe::choose(IoChoice::Uring).is_ok();
+        for io in [IoChoice::Uring, IoChoice::Mmsg].into_iter().skip(usize::from(!has_ring)) {
             let options = RuntimeOptions { io, oversubscribe: true, ..RuntimeOptions::default() };
             assert_eq!(run(3, &options).unwrap(), [(0, 1), (1, 1), (2, 1)]);
         }

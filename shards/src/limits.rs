@@ -265,6 +265,16 @@ pub const PATH_HEARD_MAX: usize = 48;
 pub const SEARCHES_MAX: usize = 64;
 /// A session that was opened for a question is closed when it was unused for so long.
 pub const TALK_UNUSED_MAX: Duration = Duration::from_secs(30);
+/// How often a link is made sure to be alive: sessions end as idle after more than twice that.
+pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(40);
+/// How long a node that restarted waits for those to whom it had links before it asks others for them (T9).
+pub const ANCHOR_WAIT: Duration = Duration::from_secs(10);
+/// How long whoever refused a link, or was not reached for one, is left alone.
+pub const LINK_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Nodes that are left alone at most.
+pub const LINKS_REFUSED_MAX: usize = 4_096;
+
+const _: () = assert!(2 * LINK_PING_INTERVAL.as_secs() < IDLE_TIMEOUT.as_secs());
 /// Questions of a node to others at once at most, and calls for them.
 pub const ERRANDS_MAX: usize = 16_384;
 /// How long a node that is to be joined may take to answer a call.
@@ -277,3 +287,68 @@ pub const NODE_RECORD_RENEW_AFTER: Duration = Duration::from_secs(12 * 3600);
 const _: () = assert!(NODE_RECORD_RENEW_AFTER.as_secs() < NODE_RECORD_LIFE_MAX.as_secs());
 /// Notices that wait for the application before words of peers are dropped.
 pub const NOTICES_WAITING_MAX: usize = 4_096;
+/// How long a holder keeps a value that nobody stores again (T11).
+pub const VALUE_LIFE: Duration = Duration::from_secs(2 * 3600);
+/// How often a holder stores its values again at whoever is closest by then (T11).
+pub const REPUBLISH_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a value's record may last: republishing keeps it alive, nothing else does.
+pub const VALUE_RECORD_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How far a record's writer's clock may be ahead of ours.
+pub const VALUE_RECORD_SKEW: Duration = Duration::from_secs(120);
+/// How long a copy beside the path lasts at most.
+pub const CACHE_LIFE_MAX: Duration = Duration::from_secs(600);
+/// Bytes of copies beside the path at most.
+pub const CACHE_LEN_MAX: usize = 8 << 20;
+/// Bytes of values of one identity at most (T11).
+pub const VALUES_LEN_IDENTITY_MAX: u64 = 1 << 20;
+/// Values of one identity at most (T11).
+pub const VALUES_COUNT_IDENTITY_MAX: u32 = 1_000;
+/// Bytes of values that came from one /24 or /48 at most (T11).
+pub const VALUES_LEN_PREFIX_MAX: u64 = 4 << 20;
+/// Bytes of values in a shard at most (T11).
+pub const VALUES_LEN_MAX: u64 = 64 << 20;
+/// Stores that wait for the write of another to the same key or group at most (T12).
+pub const STORES_WAITING_KEY_MAX: usize = 32;
+/// Bytes of stores that wait for such a write at most, in all.
+pub const STORES_WAITING_LEN_MAX: usize = 8 << 20;
+/// Writes that the disk has not confirmed at most.
+pub const WRITES_OPEN_MAX: usize = 4_096;
+/// Keys that a holder looks at at once for what is over or is to be stored again.
+pub const SWEEP_COUNT_MAX: usize = 1_024;
+/// How often it does.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = assert!(REPUBLISH_INTERVAL.as_secs() < VALUE_LIFE.as_secs());
+const _: () = assert!(CACHE_LIFE_MAX.as_secs() < VALUE_LIFE.as_secs());
+const _: () =
+    assert!(VALUES_LEN_IDENTITY_MAX < VALUES_LEN_PREFIX_MAX && VALUES_LEN_PREFIX_MAX < VALUES_LEN_MAX);
+/// Bytes of a register, all decided names of a group, at most.
+pub const REGISTER_LEN_MAX: usize = 256 << 10;
+/// How far a ballot may be ahead of the one that was promised, unless the clock explains it.
+pub const BALLOT_LEAP_MAX: u64 = 1 << 16;
+/// How long a promise keeps plain stores away from a key that was never decided.
+pub const PROMISE_KEEPS_AWAY: Duration = Duration::from_secs(10);
+/// How long a register of which nothing is left is remembered.
+pub const REGISTER_LINGER: Duration = Duration::from_secs(2 * 3600);
+/// How long a holder waits for a decision to settle it before it reads the others itself, and before it does so again.
+pub const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// A lease's length by default (T12).
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// A lease's length at most; after a start every lease lasts so long (T12).
+pub const LEASE_MAX: Duration = Duration::from_secs(60);
+/// Leases of one identity at most (T12).
+pub const LEASES_IDENTITY_MAX: usize = 16;
+/// Leases in a shard at most (T12).
+pub const LEASES_MAX: usize = 4_096;
+
+const _: () = assert!(LEASE_DEFAULT.as_secs() < LEASE_MAX.as_secs());
+const _: () = assert!(VALUE_LEN_MAX < REGISTER_LEN_MAX);
+const _: () = assert!(REGISTER_LEN_MAX + 64 * 4_096 < dunlin_codec::message::PAYLOAD_LEN_MAX);
+/// Times that a decision is tried at most.
+pub const DECISION_ATTEMPTS_MAX: u32 = 12;
+/// What a proposer waits at most before it tries again, the first time; doubles five times.
+pub const DECISION_PAUSE: Duration = Duration::from_millis(50);
+/// Paths over which those who agree on a value must have been found (T9).
+pub const AGREEMENT_PATHS: usize = 3;
+
+const _: () = assert!(AGREEMENT_PATHS <= LOOKUP_PATHS);

@@ -37,6 +37,13 @@ pub enum Note {
         /// Where it is.
         endpoint: SocketAddr,
     },
+    /// Application: what the node knew before it restarted.
+    Remember {
+        /// Records of nodes.
+        records: Vec<Box<[u8]>>,
+        /// Those to whom it had links, the first to be asked for one.
+        anchors: Vec<NodeId>,
+    },
     /// Application: look a place up.
     Search {
         /// Its name for the request.

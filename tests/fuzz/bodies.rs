@@ -1,12 +1,16 @@
 //! Inputs made by hand for the parsers of messages: compressed bodies, bodies of several messages, diffs with their bases.
 
-use dunlin_codec::args::{Diff, DiffOperation, Path};
+use dunlin_codec::args::{
+    Ballot, Diff, DiffOperation, LeaseRow, Path, Promise, Request, Row, Rows, Store, StoreOptions,
+};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::{Carried, Direct, Freshness, Operation, Signed, SignedHeader};
 use dunlin_codec::msgpack::{Encoded, write};
+use dunlin_codec::record::Key;
 use dunlin_codec::transmission::{Compression, Transmission};
+use dunlin_shards::dht::values::address;
 use dunlin_shards::messages::compression::compress;
 
 /// Bytes of the longest input.
@@ -33,6 +37,47 @@ pub(crate) fn generated() -> Vec<(&'static str, String, Vec<u8>)> {
         inputs.push(("transmission", format!("a-body-by-{compression}"), transmission));
     }
     inputs.extend(diffs().map(|(name, bytes)| ("diff", name.to_owned(), bytes)));
+    inputs.extend(stores());
+    inputs
+}
+
+/// Stores that a holder takes, and the rows that it writes.
+fn stores() -> Vec<(&'static str, String, Vec<u8>)> {
+    let (alone, grouped) = ([0xa1, b'k'], [0x92, 0xa1, b'g', 0xa1, b'n']);
+    let ballot = |counter| Some(Ballot { counter, proposer: NodeId([0xb0; 32]) });
+    let lease = LeaseRow { holder: NodeId([0xb0; 32]), until_ms: 1_700_000_010_000, token: 9 };
+    let row = |key| Row { key, value: Encoded::NIL, record: None, lease: Some(lease), left_ms: 10_000 };
+    let mut inputs = Vec::new();
+    for (what, key) in [("a-key", &alone[..]), ("a-name-of-a-group", &grouped)] {
+        let key = Key::parse(key).expect("a value").expect("a key");
+        let rows = bytes_of(|out| Rows::write_new(out, &[row(key)]));
+        let rows = Encoded::parse(&rows).map(Rows::parse).expect("a value").ok();
+        let none = StoreOptions::default();
+        let plain = StoreOptions { ttl_s: Some(60), ..none };
+        let prepare = StoreOptions { prepare: ballot(9), ..none };
+        let accept = StoreOptions { accept: ballot(9), rows, ..none };
+        for (how, options) in [("plain", plain), ("prepare", prepare), ("accept", accept)] {
+            let store = Store { address: address(&key), key, value: Encoded::NIL, options };
+            let bytes = bytes_of(|out| Request::Store(store).write(out));
+            inputs.push(("holder_store", format!("{how}-{what}"), bytes));
+        }
+        let value = [
+            &[1 + key.bytes().len() as u8, b'v'][..],
+            key.bytes(),
+            &[1, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 1, 0, 0, 5],
+        ];
+        inputs.push(("disk_row", format!("the-value-of-{what}"), value.concat()));
+        let promise = Promise {
+            promised: ballot(9).expect("it is one"),
+            accepted: ballot(8),
+            is_settled: true,
+            rows: rows.expect("they are rows"),
+        };
+        let scope = key.group().map_or(key.bytes().to_vec(), |group| [&[0x91][..], group.bytes()].concat());
+        let promise = bytes_of(|out| promise.write(out));
+        let register = [&[1 + scope.len() as u8, b'r'][..], &scope, &[1], &promise];
+        inputs.push(("disk_row", format!("the-register-of-{what}"), register.concat()));
+    }
     inputs
 }
 

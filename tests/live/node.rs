@@ -116,11 +116,7 @@ fn what_was_chosen_is_logged_with_the_reason() {
     let scratch = Scratch::new("auto");
     let ended = Node::start(&scratch, &["node", "--listen", "127.0.0.1:0"]).stop();
     let log = &ended.assert_code(0).stderr;
-    let choice = if Capability::IoUring.is_missing("what_was_chosen_is_logged_with_the_reason") {
-        "mmsg: "
-    } else {
-        "uring: the host allows io_uring"
-    };
+    let choice = "mmsg: wakes sooner than io_uring";
     assert!(log.contains(choice) && log.contains("steered by"), "{log}");
 }
 

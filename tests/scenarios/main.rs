@@ -12,6 +12,7 @@ mod goodput;
 mod handshake;
 mod links;
 mod neighbours;
+mod network;
 mod path_mtu;
 mod rekey;
 mod replay;

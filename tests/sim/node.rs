@@ -12,9 +12,11 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dunlin_codec::ids::{InstanceId, NodeId};
 use dunlin_shards::arq::congestion::Algorithm;
+use dunlin_shards::dht::known::Known;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::neighbours::Neighbours;
@@ -182,6 +184,8 @@ pub struct Node<C: Crypto> {
     pub lie: Option<Lie>,
     /// How it misbehaves, if it does.
     pub byzantine: Option<Box<dyn Byzantine>>,
+    /// What it tells of others instead of what it knows.
+    pub colludes: Option<Arc<Known>>,
     /// The NAT that it stands behind.
     pub nat: Option<usize>,
     /// Its clocks.
@@ -217,6 +221,7 @@ impl<C: Crypto> Node<C> {
             cores: Vec::new(),
             lie: None,
             byzantine: None,
+            colludes: None,
             nat: None,
             clock: NodeClock::default(),
             start: 0,

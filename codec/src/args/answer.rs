@@ -11,7 +11,8 @@
 //! | WHISPER | [8, message id 16] |
 //! | FIND_NODE, and FIND_VALUE of a value that is not there | [9, node record, …], at most 16, bin each |
 //! | FIND_VALUE | [10, key, value, metadata] |
-//! | STORE | [11, key, value, metadata], after `prepare` [11, key, value, metadata, [promised ballot, accepted ballot or nil]] |
+//! | STORE | [11, key, value, metadata], after `prepare` [11, key, nil, [nil, nil], promise] |
+//! | promise | [promised ballot, accepted ballot or nil, whether the holder is settled, rows (`register`)] |
 //! | CUSTOM | [15, answer] |
 //!
 //! | NACK of | list |
@@ -21,15 +22,17 @@
 //! | CUSTOM | [15, answer] |
 //! | any other | [operation, reason] |
 //!
-//! We give the value in the ACK of a STORE only after `prepare`, where the proposer needs it; else nil stands for it: the
-//! record in the metadata names its hash. Reasons are numbers, so that programs can act on them.
+//! We never give the value in the ACK of a STORE: the record in the metadata names its hash. After `prepare` the rows tell
+//! what the register holds. A holder is settled once its state comes from a majority; until then its word does not count
+//! as a promise. Reasons are numbers, so that programs can act on them.
 //!
 //! spec: p2p/answers
 
 use core::fmt;
 
 use super::{
-    ArgumentError, Ballot, Metadata, Result, SetOption, bin, bytes, key, list, optional, or_nil, unsigned,
+    ArgumentError, Ballot, Metadata, Result, Rows, SetOption, bin, bytes, key, list, optional, or_nil,
+    unsigned,
 };
 use crate::bytes::Writer;
 use crate::error::NoRoom;
@@ -142,25 +145,44 @@ pub fn write_nodes<'r>(
     })
 }
 
-/// What a storer promises, and what it accepted before.
+/// What a storer promises, and what it holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Promise {
+pub struct Promise<'a> {
     /// No lower ballot will be taken.
     pub promised: Ballot,
-    /// The ballot of the value that is told; none: it was not decided by ballots yet.
+    /// The ballot of the state that is told; none: it was not decided by ballots yet.
     pub accepted: Option<Ballot>,
+    /// Its state comes from a majority.
+    pub is_settled: bool,
+    /// Its state.
+    pub rows: Rows<'a>,
 }
 
-impl Promise {
-    fn parse(value: Encoded<'_>) -> Result<Self> {
-        let [promised, accepted] = list(value)?;
-        Ok(Self { promised: Ballot::parse(promised)?, accepted: optional(accepted, Ballot::parse)? })
+impl<'a> Promise<'a> {
+    /// The promise that a value is.
+    ///
+    /// # Errors
+    /// [`ArgumentError`]: another shape.
+    pub fn parse(value: Encoded<'a>) -> Result<Self> {
+        let [promised, accepted, is_settled, rows] = list(value)?;
+        Ok(Self {
+            promised: Ballot::parse(promised)?,
+            accepted: optional(accepted, Ballot::parse)?,
+            is_settled: is_settled.as_bool().ok_or(ArgumentError::Shape)?,
+            rows: Rows::parse(rows)?,
+        })
     }
 
-    fn write(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
-        write::array(out, 2)?;
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: a part may have been written.
+    pub fn write(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
+        write::array(out, 4)?;
         self.promised.write(out)?;
-        or_nil(out, self.accepted, |out, ballot| ballot.write(out))
+        or_nil(out, self.accepted, |out, ballot| ballot.write(out))?;
+        write::bool(out, self.is_settled)?;
+        self.rows.write(out)
     }
 }
 
@@ -201,7 +223,7 @@ pub enum Ack<'a> {
     /// The value.
     Value(Found<'a>),
     /// It is kept, or promised.
-    Stored(Found<'a>, Option<Promise>),
+    Stored(Found<'a>, Option<Promise<'a>>),
     /// The application's own.
     Custom(Encoded<'a>),
 }
@@ -403,9 +425,10 @@ impl fmt::Display for Ack<'_> {
             Self::Value(found) => write!(f, " {found}"),
             Self::Stored(found, promise) => {
                 write!(f, " {found}")?;
-                let Some(Promise { promised, accepted }) = promise else { return Ok(()) };
+                let Some(Promise { promised, accepted, is_settled, rows }) = promise else { return Ok(()) };
                 write!(f, " promised {promised}")?;
-                accepted.map_or(Ok(()), |accepted| write!(f, " accepted {accepted}"))
+                accepted.map_or(Ok(()), |accepted| write!(f, " accepted {accepted}"))?;
+                write!(f, "{} {rows}", if *is_settled { "" } else { " unsettled" })
             }
             Self::Custom(answer) => write!(f, " {answer}"),
         }

@@ -13,19 +13,27 @@
 //! | `lease` | [0 acquire, 1 renew or 2 release, duration in ms, token] |
 //! | `atomic` | [[name, value, record bin, cas or nil], …]: other names of the key's group, changed with it or not at all |
 //! | `ttl` | seconds |
-//! | `prepare` | ballot: promise, and tell the current value |
-//! | `accept` | ballot: take this value, unless a higher one was promised |
+//! | `cache` | true: a copy for a short time, in memory, which anything else may push out |
+//! | `prepare` | ballot: promise, and tell the register's state; counter 0: promise nothing, only tell |
+//! | `keys` | [key, …]: other names of the group that the decision will be about (`register`) |
+//! | `grant` | [until, signature]: the owner's leave for whoever prepares (`register`) |
+//! | `accept` | ballot: take this state, unless a higher one was promised |
+//! | `base` | ballot of the state that it was made of; none: nothing had been accepted |
+//! | `rows` | the register's whole state (`register`) |
 //!
 //! We carry the record as an option, since the source's three arguments have no place for it, and the two rounds of a
 //! decision (CASPaxos) as options as well: the proposer prepares, applies its condition to the newest promise, and sends
-//! accept with the result. A deleted value is nil. `atomic` names at most 15 others, 16 changes with its own.
+//! accept with the result: the whole state of the register, which is a key alone or all decided names of a group. So a state
+//! has one ballot, and an atomic change is one row on disk. A deleted value is nil. `atomic` names at most 15 others, 16
+//! changes with its own.
 //!
 //! spec: p2p/store
 
 use core::fmt;
 
 use super::{
-    ArgumentError, Ballot, Diff, Expected, Result, bin, bytes, key, list, optional, or_nil, unsigned,
+    ArgumentError, Ballot, Diff, Expected, Keys, Leave, Result, Rows, bin, bytes, key, list, optional,
+    or_nil, unsigned,
 };
 use crate::bytes::Writer;
 use crate::error::NoRoom;
@@ -179,8 +187,18 @@ pub struct StoreOptions<'a> {
     pub ttl_s: Option<u64>,
     /// First round: promise this ballot.
     pub prepare: Option<Ballot>,
-    /// Second round: accept the value under this ballot.
+    /// First round: the other keys that the decision will be about.
+    pub keys: Option<Keys<'a>>,
+    /// First round: the owner's leave for whoever prepares.
+    pub grant: Option<Leave<'a>>,
+    /// Second round: accept the rows under this ballot.
     pub accept: Option<Ballot>,
+    /// Second round: the ballot of the state that the rows were made of.
+    pub base: Option<Ballot>,
+    /// Second round: the register's whole state.
+    pub rows: Option<Rows<'a>>,
+    /// A copy for a short time.
+    pub is_cache: bool,
 }
 
 impl<'a> StoreOptions<'a> {
@@ -197,6 +215,13 @@ impl<'a> StoreOptions<'a> {
                 "ttl" => options.ttl_s = Some(unsigned(value)?),
                 "prepare" => options.prepare = Some(Ballot::parse(value)?),
                 "accept" => options.accept = Some(Ballot::parse(value)?),
+                "keys" => options.keys = Some(Keys::parse(value)?),
+                "grant" => options.grant = Some(Leave::parse(value)?),
+                "base" => options.base = Some(Ballot::parse(value)?),
+                "rows" => options.rows = Some(Rows::parse(value)?),
+                // Whoever wants none says nothing.
+                "cache" if value.as_bool() == Some(true) => options.is_cache = true,
+                "cache" => return Err(ArgumentError::OutOfRange),
                 _ => return Err(ArgumentError::UnknownOption),
             }
         }
@@ -209,7 +234,13 @@ impl<'a> StoreOptions<'a> {
         let plain = [self.sequence.is_some(), self.ttl_s.is_some(), self.record.is_some()];
         let conditions = [self.expected.is_some(), self.diff.is_some(), self.lease.is_some()];
         let decisions = [self.atomic.is_some(), self.prepare.is_some(), self.accept.is_some()];
-        [plain, conditions, decisions].as_flattened().iter().map(|is_there| u32::from(*is_there)).sum()
+        let registers = [self.base.is_some(), self.rows.is_some(), self.keys.is_some()];
+        let others = [self.grant.is_some(), self.is_cache, false];
+        [plain, conditions, decisions, registers, others]
+            .as_flattened()
+            .iter()
+            .map(|is_there| u32::from(*is_there))
+            .sum()
     }
 
     /// In ascending order of their names.
@@ -221,11 +252,28 @@ impl<'a> StoreOptions<'a> {
         if let Some(changes) = &self.atomic {
             write::str(out, "atomic").and_then(|()| write::encoded(out, changes.encoded))?;
         }
+        if let Some(ballot) = &self.base {
+            write::str(out, "base").and_then(|()| ballot.write(out))?;
+        }
+        if self.is_cache {
+            write::str(out, "cache").and_then(|()| write::bool(out, true))?;
+        }
+        self.write_rest(out)
+    }
+
+    /// From `cas` on.
+    fn write_rest(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
         if let Some(expected) = &self.expected {
             write::str(out, "cas").and_then(|()| expected.write(out))?;
         }
         if let Some(diff) = &self.diff {
             write::str(out, "diff").and_then(|()| diff.write(out))?;
+        }
+        if let Some(grant) = &self.grant {
+            write::str(out, "grant").and_then(|()| grant.write(out))?;
+        }
+        if let Some(keys) = &self.keys {
+            write::str(out, "keys").and_then(|()| keys.write(out))?;
         }
         if let Some(lease) = &self.lease {
             write::str(out, "lease").and_then(|()| lease.write(out))?;
@@ -235,6 +283,9 @@ impl<'a> StoreOptions<'a> {
         }
         if let Some(record) = &self.record {
             write::str(out, "record").and_then(|()| write::bin(out, record.bytes()))?;
+        }
+        if let Some(rows) = &self.rows {
+            write::str(out, "rows").and_then(|()| rows.write(out))?;
         }
         if let Some(sequence) = self.sequence {
             write::str(out, "seq").and_then(|()| write::unsigned(out, sequence))?;
@@ -272,7 +323,10 @@ impl<'a> Store<'a> {
         // A diff says what the value is, so the value says nothing; and only names of a group change together.
         let is_one_value = options.diff.is_none() || value.is_nil();
         let is_in_group = options.atomic.is_none_or(|changes| is_in_group(key, changes));
-        if !is_of_key || !is_one_value || !is_in_group {
+        let is_beside = |other: Key<'_>| key.group().is_some() && other.group() == key.group();
+        let is_in_register = options.keys.is_none_or(|keys| keys.iter().all(is_beside))
+            && options.rows.is_none_or(|rows| rows.iter().all(|row| row.key == key || is_beside(row.key)));
+        if !is_of_key || !is_one_value || !is_in_group || !is_in_register {
             return Err(ArgumentError::OutOfRange);
         }
         Ok(Self { address: Address(*bytes(address)?), key, value, options })
@@ -299,8 +353,8 @@ fn is_in_group(key: Key<'_>, changes: Changes<'_>) -> bool {
 
 impl fmt::Display for Store<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StoreOptions { record, sequence, expected, diff, lease, atomic, ttl_s, prepare, accept } =
-            &self.options;
+        let StoreOptions { record, sequence, expected, diff, lease, atomic, ttl_s, .. } = &self.options;
+        let StoreOptions { prepare, keys, grant, accept, base, rows, is_cache, .. } = &self.options;
         write!(f, "{} key {} value {}", self.address, self.key, self.value)?;
         record.map_or(Ok(()), |record| write!(f, " record ({record})"))?;
         sequence.map_or(Ok(()), |sequence| write!(f, " seq {sequence}"))?;
@@ -314,6 +368,13 @@ impl fmt::Display for Store<'_> {
         }
         ttl_s.map_or(Ok(()), |ttl_s| write!(f, " ttl {ttl_s}"))?;
         prepare.map_or(Ok(()), |ballot| write!(f, " prepare {ballot}"))?;
-        accept.map_or(Ok(()), |ballot| write!(f, " accept {ballot}"))
+        if let Some(keys) = keys {
+            keys.iter().try_for_each(|key| write!(f, " with {key}"))?;
+        }
+        grant.map_or(Ok(()), |grant| write!(f, " granted until {}", grant.until_ms))?;
+        accept.map_or(Ok(()), |ballot| write!(f, " accept {ballot}"))?;
+        base.map_or(Ok(()), |ballot| write!(f, " base {ballot}"))?;
+        rows.map_or(Ok(()), |rows| write!(f, " {rows}"))?;
+        if *is_cache { f.write_str(" cache") } else { Ok(()) }
     }
 }

@@ -152,6 +152,8 @@ struct Parts {
     changes: Vec<u8>,
     diff: Vec<u8>,
     value: Vec<u8>,
+    rows: Vec<u8>,
+    keys: Vec<u8>,
 }
 
 fn parts() -> Parts {
@@ -174,7 +176,24 @@ fn parts() -> Parts {
     let diff = written(|out| Diff::write_new(out, &[8; 32], 99, &operations));
     let read = Diff::parse(Encoded::parse(&diff).unwrap()).unwrap();
     assert_eq!(read.operations().collect::<Vec<_>>(), operations);
-    Parts { key, record, other_record, changes, diff, value }
+    let [first, second] = rows_of(&[&other, &key], [&other_record, &record], encoded);
+    let rows = written(|out| Rows::write_new(out, &[first, second]));
+    let read = Rows::parse(Encoded::parse(&rows).unwrap()).unwrap();
+    assert!(read.iter().eq([first, second]) && read.count() == 2);
+    let keys = written(|out| Keys::write_new(out, &[first.key]));
+    assert!(Keys::parse(Encoded::parse(&keys).unwrap()).unwrap().iter().eq([first.key]));
+    Parts { key, record, other_record, changes, diff, value, rows, keys }
+}
+
+/// One with a lease, one without.
+fn rows_of<'a>(keys: &[&'a [u8]; 2], records: [&'a [u8]; 2], value: Encoded<'a>) -> [Row<'a>; 2] {
+    let key = |at: usize| Key::parse(keys[at]).unwrap().unwrap();
+    let record = |at: usize| ValueRecord::parse(records[at]).ok();
+    let lease = Some(LeaseRow { holder: NodeId([9; 32]), until_ms: 1, token: 2 });
+    [
+        Row { key: key(0), value, record: record(0), lease, left_ms: 10_000 },
+        Row { key: key(1), value, record: record(1), lease: None, left_ms: 0 },
+    ]
 }
 
 /// Every combination of options.
@@ -185,7 +204,7 @@ fn stores_come_back_with_any_options() {
     let parts = parts();
     let key = Key::parse(&parts.key).unwrap().unwrap();
     let ballot = Ballot { counter: 7, proposer: NodeId([3; 32]) };
-    for bits in 0..512_u32 {
+    for bits in 0..1_u32 << 14 {
         let is = |bit: u32| bits >> bit & 1 == 1;
         let options = StoreOptions {
             record: is(0).then(|| ValueRecord::parse(&parts.record).unwrap()),
@@ -201,6 +220,11 @@ fn stores_come_back_with_any_options() {
             ttl_s: is(6).then_some(3_600),
             prepare: is(7).then_some(ballot),
             accept: is(8).then_some(ballot),
+            keys: is(9).then(|| Keys::parse(Encoded::parse(&parts.keys).unwrap()).unwrap()),
+            grant: is(10).then_some(Leave { until_ms: 9, signature: &[7; 64] }),
+            base: is(11).then_some(ballot),
+            rows: is(12).then(|| Rows::parse(Encoded::parse(&parts.rows).unwrap()).unwrap()),
+            is_cache: is(13),
         };
         assert_eq!(options.count(), bits.count_ones());
         let value = if is(3) { Encoded::NIL } else { Encoded::parse(&parts.value).unwrap() };
@@ -241,6 +265,54 @@ fn a_store_that_contradicts_itself_is_refused() {
         (0..16).try_for_each(|_| write::nil(out))
     });
     assert_eq!(Changes::parse(Encoded::parse(&sixteen).unwrap()), Err(ArgumentError::OutOfRange));
+}
+
+/// A register's state has one form, and is of one register.
+/// spec: p2p/register
+#[test]
+fn rows_that_are_no_register_are_refused() {
+    let parts = parts();
+    let value = Encoded::parse(&parts.value).unwrap();
+    let (alone, m, n) = (vec![0xa1, b'n'], key_bytes("g", "m"), key_bytes("g", "n"));
+    let key = |bytes| Key::parse(bytes).unwrap().unwrap();
+    let record = ValueRecord::parse(&parts.record).ok();
+    let bare = |bytes| Row { key: key(bytes), value: Encoded::NIL, record: None, lease: None, left_ms: 0 };
+    let refused = |rows: &[Row<'_>]| {
+        let bytes = encode(|out| Rows::write_new(out, rows));
+        Rows::parse(Encoded::parse(&bytes).unwrap()).err()
+    };
+    let out_of_range = Some(ArgumentError::OutOfRange);
+    let far = key_bytes("h", "n");
+    assert_eq!(refused(&[]), None);
+    assert_eq!(refused(&[bare(&m), bare(&n)]), None);
+    assert_eq!(refused(&[bare(&n), bare(&m)]), out_of_range, "another order");
+    assert_eq!(refused(&[bare(&n), bare(&n)]), out_of_range, "one key twice");
+    assert_eq!(refused(&[bare(&n), bare(&far)]), out_of_range, "two groups");
+    assert_eq!(refused(&[bare(&alone), bare(&n)]), out_of_range, "a key that is in no group");
+    assert_eq!(refused(&[Row { value, ..bare(&n) }]), out_of_range, "a value that nobody wrote");
+    assert_eq!(refused(&[Row { record, ..bare(&m) }]), out_of_range, "another key's record");
+    assert_eq!(refused(&[Row { left_ms: 1, ..bare(&m) }]), out_of_range, "what is left of no lease");
+    let many = encode(|out| {
+        write::array(out, 65)?;
+        (0..65).try_for_each(|_| write::nil(out))
+    });
+    assert_eq!(Rows::parse(Encoded::parse(&many).unwrap()), Err(ArgumentError::OutOfRange));
+    let many = encode(|out| {
+        write::array(out, 16)?;
+        (0..16).try_for_each(|_| out.put(&n))
+    });
+    assert_eq!(Keys::parse(Encoded::parse(&many).unwrap()), Err(ArgumentError::OutOfRange));
+    for (rows, keys) in [(Some(&parts.rows), None), (None, Some(&parts.keys))] {
+        let options = StoreOptions {
+            rows: rows.map(|rows| Rows::parse(Encoded::parse(rows).unwrap()).unwrap()),
+            keys: keys.map(|keys| Keys::parse(Encoded::parse(keys).unwrap()).unwrap()),
+            ..StoreOptions::default()
+        };
+        let store = Store { address: Address([1; 32]), key: key(&alone), value: Encoded::NIL, options };
+        let bytes = encode(|out| store.write(out));
+        let parsed = Request::parse(Operation::Store, &bytes);
+        assert_eq!(parsed, Err(ArgumentError::OutOfRange), "another register's");
+    }
 }
 
 /// spec: p2p/store
@@ -299,6 +371,12 @@ fn answers_come_back() {
     let low = Ballot { counter: 6, proposer: NodeId([4; 32]) };
     let high = Ballot { counter: 7, proposer: NodeId([3; 32]) };
     assert!(low < high && high < Ballot { proposer: NodeId([4; 32]), ..high });
+    let rows = Rows::parse(Encoded::parse(&parts.rows).unwrap()).unwrap();
+    for (accepted, is_settled) in [(None, false), (Some(low), true)] {
+        let promise = Promise { promised: high, accepted, is_settled, rows };
+        let found = Found { key, value: Encoded::NIL, metadata: Metadata::default() };
+        assert_ack(&Ack::Stored(found, Some(promise)));
+    }
     for metadata in [
         Metadata { record, lease },
         Metadata { record: None, lease },
@@ -308,8 +386,6 @@ fn answers_come_back() {
         let found = Found { key, value, metadata };
         assert_ack(&Ack::Value(found));
         assert_ack(&Ack::Stored(found, None));
-        assert_ack(&Ack::Stored(found, Some(Promise { promised: high, accepted: None })));
-        assert_ack(&Ack::Stored(found, Some(Promise { promised: high, accepted: Some(low) })));
         for promised in [None, Some(high)] {
             for metadata in [None, Some(metadata)] {
                 let reason = Reason::Mismatch;

@@ -24,6 +24,9 @@ const SEALED: u8 = 0x01;
 /// All flags.
 const FLAGS: u8 = 0x0f;
 
+/// Bytes before the payload at most.
+pub const HEAD_LEN_MAX: usize = 1 + 8 + 8;
+
 /// A message between two peers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Direct<'a> {
@@ -75,15 +78,26 @@ impl<'a> Direct<'a> {
     /// # Panics
     /// When request id or payload are beyond their bounds: no receiver would take it.
     pub fn write(&self, out: &mut Writer<'_>) -> Result<(), NoRoom> {
-        assert!(self.payload.len() <= PAYLOAD_LEN_MAX, "the caller bounds payloads");
         let (needed, left) = (self.encoded_len(), out.room());
         if needed > left {
             return Err(NoRoom { needed, left });
         }
+        self.write_head(out)?;
+        out.put(self.payload)
+    }
+
+    /// Writes what stands before the payload, [`HEAD_LEN_MAX`] bytes at most.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: a part of it may have been written.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    pub fn write_head(&self, out: &mut Writer<'_>) -> Result<(), NoRoom> {
+        assert!(self.payload.len() <= PAYLOAD_LEN_MAX, "the caller bounds payloads");
         out.u8(self.operation.code() << 4 | if self.is_sealed { SEALED } else { 0 })?;
         out.varint(self.request)?;
-        out.varint(self.payload.len() as u64)?;
-        out.put(self.payload)
+        out.varint(self.payload.len() as u64)
     }
 }
 

@@ -13,7 +13,7 @@ use core::fmt;
 
 use crate::ids::{ChannelId, NodeId};
 
-pub use direct::{Direct, DirectMessages};
+pub use direct::{Direct, DirectMessages, HEAD_LEN_MAX};
 pub use signed::{
     Carried, CarriedMessages, FRESH_HEADER_LEN, HEADER_LEN, HOPS_MAX, PROLOGUE_LEN_MAX, Signed, SignedHeader,
     SignedMessageId, label_for_signature, set_signature,

@@ -139,7 +139,7 @@ sections! {
 
     /// How datagrams reach the kernel.
     io: Io {
-        /// The back end: io_uring, recvmmsg/sendmmsg, or whichever of them works here.
+        /// The back end: io_uring, recvmmsg/sendmmsg, or the faster of them.
         backend: Backend = Backend::Auto;
         /// How a core waits: spin for up to 50 us while datagrams come close together, sleep at once, or never sleep.
         spin: Spin = Spin::Adaptive;

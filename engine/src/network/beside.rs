@@ -83,7 +83,7 @@ impl Beside {
             Notice::Answered { ticket, result } => {
                 return self.network.put_answer(ticket, Answered::Outcome(result), &mut self.rings);
             }
-            Notice::Found { ticket, nodes } => {
+            Notice::Found { ticket, nodes, .. } => {
                 return self.network.put_answer(ticket, Answered::Nodes(nodes), &mut self.rings);
             }
             Notice::Met(peer) => NetworkEvent::Met(peer),

@@ -49,6 +49,15 @@ pub(crate) use shared::NetworkShared;
 /// How long a node that is spoken to may take to answer, from when it is reached.
 const WORD_WAIT: Duration = Duration::from_secs(10);
 
+/// A key and a value to be kept.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+const ROW_OF_NODE: u8 = b'n';
+const ROW_OF_LINK: u8 = b'l';
+
+/// More of a kind than any table has.
+const ROWS_MAX: usize = 4_096;
+
 /// A handle to the network; clones share it. It does not keep the engine running.
 #[derive(Clone)]
 pub struct Network {
@@ -96,6 +105,42 @@ impl Network {
         let mut nodes: Vec<Node> = others.map(|contact| Node::of(contact.id(), contact.bytes())).collect();
         nodes.sort_by_key(|node| distance(&self.engine.id, &node.id));
         nodes
+    }
+
+    /// Nodes to which this one opened links: what is for everybody goes to them and comes from them.
+    #[must_use]
+    pub fn links(&self) -> Vec<NodeId> {
+        self.shared.known().links().to_vec()
+    }
+
+    /// What is worth keeping over a restart, as rows of plain bytes: `n` and a node's key, with its record; `l` and the key of
+    /// one that this node has a link to, with nothing.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let known = self.shared.known();
+        let others = known.iter().filter(|contact| contact.id() != self.engine.id);
+        let nodes = others.map(|contact| (row_key(ROW_OF_NODE, contact.id()), contact.bytes().to_vec()));
+        let links = known.links().iter().map(|id| (row_key(ROW_OF_LINK, *id), Vec::new()));
+        nodes.chain(links).collect()
+    }
+
+    /// Takes in rows of an earlier start: whoever is still there is known again, those with links first. Rows that are none
+    /// are passed over.
+    ///
+    /// # Errors
+    /// `Busy`, `Stopped`.
+    pub fn remember(&self, rows: impl IntoIterator<Item = Row>) -> Result<(), NetworkError> {
+        let (mut records, mut anchors) = (Vec::new(), Vec::new());
+        for (key, value) in rows {
+            match key.split_first() {
+                Some((&ROW_OF_NODE, _)) if records.len() < ROWS_MAX => records.push(value.into()),
+                Some((&ROW_OF_LINK, id)) if anchors.len() < ROWS_MAX => {
+                    anchors.extend(<[u8; 32]>::try_from(id).map(NodeId));
+                }
+                _ => {}
+            }
+        }
+        self.post(Note::Remember { records, anchors })
     }
 
     /// Joins by a node: `dunlin://ID@host:port`, or `host:port` for whoever answers there. Waits until it has answered.
@@ -226,16 +271,21 @@ impl Network {
         }
         let ticket = self.engine.next_ticket();
         let pending = self.shared.expect(ticket);
-        let note = Box::new(describe(ticket));
-        if self.engine.ports[usize::from(HUB)].post(Mail::Note { to: HUB, note }).is_err() {
+        if let Err(error) = self.post(describe(ticket)) {
             self.shared.forget(ticket);
-            return Err(NetworkError::Busy);
+            return Err(error);
         }
         if self.shared.is_stopped() {
             self.shared.forget(ticket);
             return Err(NetworkError::Stopped);
         }
         Ok(pending.wait().await)
+    }
+
+    /// To the shard that has the hub.
+    fn post(&self, note: Note) -> Result<(), NetworkError> {
+        let port = &self.engine.ports[usize::from(HUB)];
+        port.post(Mail::Note { to: HUB, note: Box::new(note) }).map_err(|_| NetworkError::Busy)
     }
 
     /// The next thing that happened; waits for it.
@@ -342,6 +392,10 @@ fn outcome(answer: Answered) -> Result<Box<[u8]>, NetworkError> {
         Answered::Outcome(result) => error::answer_of(result),
         Answered::Nodes(_) | Answered::Stopped => Err(NetworkError::Stopped),
     }
+}
+
+fn row_key(kind: u8, id: NodeId) -> Vec<u8> {
+    [&[kind][..], &id.0].concat()
 }
 
 fn distance(one: &NodeId, other: &NodeId) -> [u8; 32] {

@@ -77,16 +77,6 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Another handle of the same socket, so that a second back end may be tried when the first could not be had.
-    ///
-    /// # Errors
-    ///
-    /// When the process has no file descriptor left.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        let (fd, doorbell) = (self.fd.try_clone()?, self.doorbell.clone());
-        Ok(Self { fd, doorbell, address: self.address, index: self.index, segmentation: self.segmentation })
-    }
-
     /// What will wake its core.
     #[must_use]
     pub const fn doorbell(&self) -> &Doorbell {

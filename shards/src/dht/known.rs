@@ -30,6 +30,7 @@ pub struct Known {
     rows: Vec<Row>,
     /// Where each bucket begins; one more for ourselves, and the end.
     starts: Vec<u32>,
+    links: Vec<NodeId>,
 }
 
 /// Who asks.
@@ -45,13 +46,13 @@ impl Known {
     /// Nobody, before a table was heard of.
     #[must_use]
     pub fn nobody(own: NodeId, space: Space) -> Self {
-        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2] }
+        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2], links: Vec::new() }
     }
 
-    /// The members of a table that answer, and ourselves when we can be reached.
+    /// The members of a table that answer, and ourselves when we can be reached; `links` are those whom we opened links to.
     #[must_use]
-    pub fn new(table: &Table, space: Space, own: &Contact) -> Self {
-        let mut this = Self::nobody(own.id(), space);
+    pub fn new(table: &Table, space: Space, (own, links): (&Contact, Vec<NodeId>)) -> Self {
+        let mut this = Self { links, ..Self::nobody(own.id(), space) };
         for bucket in 0..space.bits() {
             let members = table.told_of(bucket).map(Row::new);
             this.rows.extend(members);
@@ -65,6 +66,12 @@ impl Known {
     /// Every node, ourselves among them; those far from us first.
     pub fn iter(&self) -> impl Iterator<Item = &Contact> {
         self.rows.iter().map(|row| &row.contact)
+    }
+
+    /// Whom we opened links to.
+    #[must_use]
+    pub fn links(&self) -> &[NodeId] {
+        &self.links
     }
 
     /// Puts the `count` nodes closest to `place` that `asker` may be told of into `out`, the closest first.
@@ -95,7 +102,7 @@ impl Known {
 
     /// The records that were put there by [`Self::closest`].
     #[must_use]
-    pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> + Clone {
+    pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> {
         closest.rows.iter().map(|(_, row)| self.rows[*row as usize].contact.bytes())
     }
 }
@@ -148,7 +155,7 @@ mod tests {
                 table.on_told(Instant::ZERO, node.clone(), node.id());
                 table.on_answer(Instant::ZERO, &node.id(), node.endpoint().unwrap());
             }
-            let known = Known::new(&table, space, &own);
+            let known = Known::new(&table, space, (&own, Vec::new()));
             let members: Vec<NodeId> = known.iter().map(Contact::id).collect();
             assert!(members.len() > 20 && members.contains(&own.id()));
             let asker = |is_public| Asker { id: members[0], is_public };
@@ -173,7 +180,7 @@ mod tests {
     fn who_cannot_be_reached_is_not_told() {
         let own = Contact::sign(&Identity::from_seed([1; 32]), &NETWORK, (1, WALL), &[]);
         let table = Table::new(own.id(), Space::new(256), 16);
-        let known = Known::new(&table, Space::new(256), &own);
+        let known = Known::new(&table, Space::new(256), (&own, Vec::new()));
         let asker = Asker { id: NodeId([0; 32]), is_public: false };
         assert_eq!(told(&known, Space::place(&own.id()), asker, 16), []);
     }

@@ -10,3 +10,4 @@ pub mod known;
 pub mod lookup;
 pub mod space;
 pub mod table;
+pub mod values;

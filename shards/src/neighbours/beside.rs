@@ -81,7 +81,12 @@ impl Neighbours {
                 self.on_gone(now, session);
                 Some(event).filter(|_| !is_errand)
             }
-            Event::Moved { from, to } | Event::PeerRestarted { from, to, .. } => {
+            Event::Moved { from, to } => {
+                let is_errand = self.is_errand(from);
+                self.on_moved(now, from, to);
+                Some(event).filter(|_| !is_errand)
+            }
+            Event::PeerRestarted { from, to, .. } => {
                 let is_errand = self.is_errand(from);
                 self.on_succeeded(now, from, to);
                 Some(event).filter(|_| !is_errand)
@@ -122,6 +127,7 @@ impl Neighbours {
                         continue;
                     };
                     block.fill_from(&bytes);
+                    self.keep_spare(bytes);
                     let message = Outgoing {
                         ticket: 0,
                         block,

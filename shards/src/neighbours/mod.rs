@@ -27,7 +27,7 @@ use std::sync::Arc;
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
 
 use crate::blocks::Block;
-use crate::dht::known::{Closest, Known};
+use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::table::Table;
 use crate::event::{Event, Ticket};
@@ -91,15 +91,17 @@ pub struct Seat {
 pub struct Neighbours {
     bench: Bench,
     shard: u8,
-    known: Arc<Known>,
-    closest: Closest,
     places: BTreeMap<SessionId, Place>,
     talks: BTreeMap<SessionId, Talk>,
+    /// Sessions that became one with another, and with which: the last few. Answers still come there.
+    heirs: VecDeque<(SessionId, SessionId)>,
     hub: Option<Box<Hub>>,
     /// Notes of this shard for the hub beside it.
     inward: VecDeque<Note>,
     tick_at: Instant,
     letters: VecDeque<Letter>,
+    /// Memory of transmissions that left, for those that come.
+    spare: Vec<Vec<u8>>,
     notices: VecDeque<Notice>,
     events: VecDeque<Event>,
     /// Words that were dropped because nobody read those before them.
@@ -114,18 +116,18 @@ impl Neighbours {
         let hub = (seat.shard == HUB).then(|| Box::new(Hub::new(identity, &terms, seat, (now, rng))));
         let mut this = Self {
             shard: seat.shard,
-            known: Arc::new(Known::nobody(identity.id(), space)),
-            closest: Closest::default(),
             places: BTreeMap::new(),
             talks: BTreeMap::new(),
+            heirs: VecDeque::new(),
             hub,
             inward: VecDeque::new(),
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
+            spare: Vec::new(),
             notices: VecDeque::new(),
             events: VecDeque::new(),
             unread: 0,
-            bench: Bench::new(terms),
+            bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))),
         };
         this.settle();
         this
@@ -140,7 +142,7 @@ impl Neighbours {
     /// What FIND_NODE is answered from.
     #[must_use]
     pub const fn known(&self) -> &Arc<Known> {
-        &self.known
+        &self.bench.known
     }
 
     /// Words of peers that were dropped because the application did not read those before them.
@@ -167,7 +169,7 @@ impl Neighbours {
         match note {
             Note::AskOn { ticket, session, question } => self.ask_on(ticket, session, &question),
             Note::Call { ticket, peer, endpoint } => self.call(ticket, peer, endpoint),
-            Note::Known(known) => self.known = known,
+            Note::Known(known) => self.bench.known = known,
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
             }
@@ -221,6 +223,7 @@ impl Neighbours {
 
     /// The application answers CUSTOM.
     fn reply(&mut self, session: SessionId, request: u64, is_ack: bool, value: &[u8]) {
+        let session = self.heir_of(session);
         let Some(talk) = self.talks.get_mut(&session) else { return };
         // The application's interface lets nothing else through; should it, the peer is told no.
         let value = Encoded::parse(value);

@@ -3,6 +3,7 @@
 use dunlin_codec::ids::{NodeId, SessionId};
 
 use crate::dht::contact::Heard;
+use crate::dht::lookup::Effort;
 use crate::event::{CloseReason, Ticket};
 use crate::messages::conversation::Fact;
 use crate::outcome::{Farewell, Outcome};
@@ -45,6 +46,8 @@ pub enum Notice {
         ticket: Ticket,
         /// The closest nodes that answered, the closest first; none: too many searches were under way.
         nodes: Option<Vec<Heard>>,
+        /// What it took.
+        effort: Effort,
     },
 }
 

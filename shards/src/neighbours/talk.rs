@@ -8,20 +8,24 @@
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
-use dunlin_codec::args::{Reason, Request, write_nodes};
-use dunlin_codec::ids::{Address, ChannelId, NodeId, SessionId};
+use dunlin_codec::args::{Reason, Request};
+use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
 
 use super::{Letter, Neighbours, Notice, is_ours};
 use crate::blocks::Block;
 use crate::dht::contact::is_public;
-use crate::dht::known::Asker;
 use crate::event::Ticket;
-use crate::limits::{NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
+use crate::limits::{HEIRS_MAX, NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
 use crate::mail::Mail;
-use crate::messages::conversation::{Asked, Conversation, Fact, Taken, Words};
+use crate::messages::conversation::{Asked, Conversation, Fact, Taken};
 use crate::note::{Note, Question};
 use crate::outcome::{AskError, Outcome};
 use crate::time::{Instant, Now};
+
+/// Transmissions whose memory is kept at most.
+const SPARES_MAX: usize = 16;
+/// One that was longer is not kept, in bytes.
+const SPARE_LEN_MAX: usize = 256 << 10;
 
 /// A message as it came.
 #[derive(Debug)]
@@ -144,10 +148,45 @@ impl Neighbours {
         let Some(place) = self.places.get_mut(&session) else { return };
         place.remote = remote;
         let Place { peer, is_told, .. } = *place;
+        if let Some(talk) = self.talks.get_mut(&session) {
+            talk.conversation.on_roamed(is_public(remote.ip()));
+        }
         if is_told {
             self.tell(Note::Roamed { session, peer, remote });
         }
         self.settle();
+    }
+
+    /// Two sessions with the peer became one: what was asked on the one is answered on the other, or still there.
+    pub(super) fn on_moved(&mut self, now: Now, from: SessionId, to: SessionId) {
+        self.begin(now);
+        if to.shard() == self.shard && self.talks.contains_key(&from) {
+            if let Some(before) = self.places.get(&from).copied() {
+                self.places.entry(to).or_insert(Place { is_told: false, ..before });
+            }
+            self.open_talk(to);
+            if let (Some(mut older), Some(talk)) = (self.talks.remove(&from), self.talks.get_mut(&to)) {
+                talk.conversation.on_succeeded(&mut older.conversation);
+                talk.inbox.append(&mut older.inbox);
+                self.talks.insert(from, older);
+            }
+            if self.heirs.len() >= HEIRS_MAX {
+                self.heirs.pop_front();
+            }
+            self.heirs.push_back((from, to));
+        }
+        self.on_succeeded(now, from, to);
+        self.pump(to);
+        self.settle();
+    }
+
+    /// The session that answers for one which became one with it.
+    pub(super) fn heir_of(&self, session: SessionId) -> SessionId {
+        if self.places.contains_key(&session) {
+            return session;
+        }
+        let heir = self.heirs.iter().rev().find(|(gone, _)| *gone == session);
+        heir.map_or(session, |(_, heir)| *heir)
     }
 
     /// Another session carries on for one; what was asked there is asked no more. The application has the one that it knew.
@@ -193,7 +232,7 @@ impl Neighbours {
         if !was_told {
             self.tell(Note::Up { session, peer, remote, ticket: None });
         }
-        let conversation = Conversation::begin(&mut self.bench, peer);
+        let conversation = Conversation::begin(&mut self.bench, peer, is_public(remote.ip()));
         let talk = Talk {
             session,
             conversation,
@@ -238,7 +277,7 @@ impl Neighbours {
     /// A message came on channel 1 or 2. Its block goes home by a letter, once what it says was taken in.
     pub(super) fn on_message(&mut self, now: Now, received: Received) {
         self.begin(now);
-        let session = received.session;
+        let session = self.heir_of(received.session);
         self.open_talk(session);
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.inbox.push_back(received);
@@ -276,10 +315,15 @@ impl Neighbours {
     /// Sends what is ready; a session that is to end closes once its last words were acknowledged.
     fn send(&mut self, session: SessionId) {
         let Some(talk) = self.talks.get_mut(&session) else { return };
-        let mut bytes = Vec::new();
+        let mut bytes = self.spare.pop().unwrap_or_default();
         while let Some(channel) = talk.conversation.poll_transmission(&mut bytes) {
             talk.unreleased += 1;
-            self.letters.push_back(Letter::Send { session, channel, bytes: core::mem::take(&mut bytes) });
+            let next = self.spare.pop().unwrap_or_default();
+            let bytes = core::mem::replace(&mut bytes, next);
+            self.letters.push_back(Letter::Send { session, channel, bytes });
+        }
+        if bytes.capacity() > 0 {
+            self.spare.push(bytes);
         }
         if let Some(farewell) = talk.conversation.poll_farewell()
             && talk.unreleased == 0
@@ -330,7 +374,6 @@ impl Neighbours {
         let Some(talk) = self.talks.get_mut(&session) else { return };
         let peer = talk.conversation.peer();
         match what {
-            Asked::FindNode(place) => self.tell_nodes(session, request, place),
             Asked::FindValue(_) | Asked::Store(_) => {
                 talk.conversation.refuse(&mut self.bench, request, Reason::Unsupported);
             }
@@ -343,17 +386,11 @@ impl Neighbours {
         }
     }
 
-    /// FIND_NODE: ourselves among them, when we can be reached.
-    fn tell_nodes(&mut self, session: SessionId, request: u64, place: Address) {
-        let Some(remote) = self.places.get(&session).map(|place| place.remote) else { return };
-        let Some(talk) = self.talks.get_mut(&session) else { return };
-        let asker = Asker { id: talk.conversation.peer(), is_public: is_public(remote.ip()) };
-        let count = self.bench.terms.constants.replication as usize;
-        self.known.closest(&place, (count, asker), &mut self.closest);
-        talk.used_at = self.bench.now;
-        let records = self.known.records(&self.closest);
-        talk.conversation
-            .answer_with(&mut self.bench, request, Words::Others, |out| write_nodes(out, records.clone()));
+    /// A transmission left: its memory serves the next.
+    pub(super) fn keep_spare(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < SPARES_MAX && bytes.capacity() <= SPARE_LEN_MAX {
+            self.spare.push(bytes);
+        }
     }
 
     pub(super) fn on_link_decided(

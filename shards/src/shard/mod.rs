@@ -237,14 +237,17 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.around.pool.allocated_bytes() - self.around.pool.free_bytes()
     }
 
-    /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core.
+    /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core. It does not count there until
+    /// it comes back: its session may take it to another shard, and it comes back there.
     pub fn take_block(&mut self, len: usize) -> Option<Block> {
-        self.around.pool.take(len)
+        let block = self.around.pool.take(len)?;
+        self.around.pool.disown(block.capacity());
+        Some(block)
     }
 
     /// A block that is no longer needed.
     pub fn give_block(&mut self, block: Block) {
-        self.around.pool.give(block);
+        self.around.pool.adopt(block);
     }
 
     /// Takes in a train: datagrams of `arrival.segment_len` bytes each, the last perhaps shorter, from one address.

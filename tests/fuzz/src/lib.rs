@@ -5,6 +5,7 @@
 //! Holds: a target depends on its input alone: no clock, no chance, nothing kept from one input to the next.
 
 mod frames;
+mod holder;
 mod hostile;
 mod messages;
 mod network;
@@ -20,6 +21,7 @@ mod texts;
 mod values;
 
 pub use frames::{ack, frames};
+pub use holder::{disk_row, holder_store};
 pub use hostile::hostile;
 pub use messages::{arguments, message, transmission};
 pub use operations::{OPERATION_LEN, Operation, encode};
@@ -36,7 +38,7 @@ pub use values::{diff, msgpack, record};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     ("packet", packet),
     ("hello", hello),
     ("sealed", sealed),
@@ -57,4 +59,6 @@ pub const TARGETS: [Target; 20] = [
     ("msgpack", msgpack),
     ("record", record),
     ("diff", diff),
+    ("holder_store", holder_store),
+    ("disk_row", disk_row),
 ];

@@ -5,6 +5,7 @@
 //! Holds: whatever a shard tells is offered to the neighbours first, as the application would hear it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use core::time::Duration;
 
@@ -13,6 +14,9 @@ use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_shards::dht::contact::Contact;
+use dunlin_shards::dht::known::Known;
+use dunlin_shards::dht::space::Space;
+use dunlin_shards::dht::table::Table;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::messages::conversation::{Constants, Terms};
@@ -20,6 +24,7 @@ use dunlin_shards::neighbours::{HUB, Neighbours, Notice, Seat};
 use dunlin_shards::note::{Note, Question};
 use dunlin_shards::rng::Rng;
 use dunlin_shards::session::crypto::Crypto;
+use dunlin_shards::time::Instant;
 
 use super::{NodeIndex, WorldOf};
 
@@ -126,6 +131,46 @@ impl<C: Crypto> WorldOf<C> {
         self.tell(node, Note::Search { ticket: Ticket(ticket), place });
     }
 
+    /// From now on every other of these nodes says nothing, and the others tell of these nodes alone.
+    pub fn have_collude(&mut self, nodes: &[NodeIndex]) {
+        let mut members = Vec::new();
+        for node in nodes {
+            let id = self.nodes[node.0].id;
+            let known = self.hub(*node).known();
+            members.extend(known.iter().find(|contact| contact.id() == id).cloned());
+        }
+        for (at, node) in nodes.iter().enumerate() {
+            if at % 2 == 0 {
+                self.crash(*node);
+                continue;
+            }
+            let Some(own) = members.iter().find(|contact| contact.id() == self.nodes[node.0].id).cloned()
+            else {
+                continue;
+            };
+            let space = Space::new(Constants::default().address_bits);
+            let mut table = Table::new(own.id(), space, members.len());
+            for member in members.iter().filter(|member| member.id() != own.id()) {
+                table.on_told(Instant::ZERO, member.clone(), member.id());
+                let Some(endpoint) = member.endpoint() else { continue };
+                table.on_answer(Instant::ZERO, &member.id(), endpoint);
+            }
+            let known = Arc::new(Known::new(&table, space, (&own, Vec::new())));
+            self.nodes[node.0].colludes = Some(known);
+        }
+    }
+
+    /// Colluders tell what they agreed on, whatever they know.
+    fn keep_agreement(&mut self, node: NodeIndex, shard: u8) {
+        let owner = &mut self.nodes[node.0];
+        let now = owner.clock.read(self.now);
+        let Some(known) = owner.colludes.clone() else { return };
+        let neighbours = owner.cores.get_mut(usize::from(shard)).and_then(|core| core.neighbours.as_mut());
+        if let Some(neighbours) = neighbours.filter(|neighbours| !Arc::ptr_eq(neighbours.known(), &known)) {
+            neighbours.handle_note(now, Note::Known(known));
+        }
+    }
+
     /// A node's identity.
     #[must_use]
     pub fn id(&self, node: NodeIndex) -> NodeId {
@@ -154,6 +199,7 @@ impl<C: Crypto> WorldOf<C> {
     }
 
     pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Vec<Event> {
+        self.keep_agreement(node, shard);
         let owner = &mut self.nodes[node.0];
         let now = owner.clock.read(self.now);
         let core = &mut owner.cores[usize::from(shard)];

@@ -56,6 +56,8 @@ pub struct Effort {
     pub answered: usize,
     /// Nodes that did not, or were not who was expected.
     pub failed: usize,
+    /// Answers one of which led to the next at most: how often a round trip had to be waited for.
+    pub rounds: usize,
 }
 
 /// A lookup under way.
@@ -96,7 +98,7 @@ impl Lookup {
             effort: Effort::default(),
         };
         for (at, contact) in begin.into_iter().enumerate() {
-            this.hear(at % plan.paths, contact.heard());
+            this.hear(at % plan.paths, contact.heard(), 0);
         }
         this
     }
@@ -117,12 +119,12 @@ impl Lookup {
         self.plan.space.distance(&self.place, &Space::place(id))
     }
 
-    fn hear(&mut self, path: usize, heard: Heard) {
+    fn hear(&mut self, path: usize, heard: Heard, answers: usize) {
         if heard.id() == self.own || heard.endpoint().is_none() {
             return;
         }
         let distance = self.distance(&heard.id());
-        self.paths[path].hear(distance, heard);
+        self.paths[path].hear(distance, heard, answers);
     }
 
     /// The next node to be asked for what is close to [`Self::place`]. Check its record first; a bad one is a failure.
@@ -175,12 +177,14 @@ impl Lookup {
 
     /// A node answered, as itself: `told` are the nodes that it knows, sixteen at most (T9).
     pub fn on_answer(&mut self, id: &NodeId, told: impl IntoIterator<Item = Heard>) {
-        let Some((path, (distance, heard))) = self.settle(id, true) else { return };
+        let Some((path, (distance, heard, answers))) = self.settle(id, true) else { return };
+        let rounds = answers + 1;
         self.effort.answered += 1;
+        self.effort.rounds = self.effort.rounds.max(rounds);
         let at = self.answered.partition_point(|(other, _)| *other < distance);
         self.answered.insert(at, (distance, heard));
         for heard in told.into_iter().take(NODES_MAX) {
-            self.hear(path, heard);
+            self.hear(path, heard, rounds);
         }
     }
 
@@ -191,7 +195,7 @@ impl Lookup {
         }
     }
 
-    fn settle(&mut self, id: &NodeId, has_answered: bool) -> Option<(usize, (Distance, Heard))> {
+    fn settle(&mut self, id: &NodeId, has_answered: bool) -> Option<(usize, (Distance, Heard, usize))> {
         let mut paths = self.paths.iter_mut().enumerate();
         paths.find_map(|(at, path)| Some((at, path.settle(id, has_answered)?)))
     }

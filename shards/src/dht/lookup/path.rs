@@ -25,6 +25,8 @@ enum Standing {
 struct Entry {
     distance: Distance,
     heard: Heard,
+    /// Answers that led here, one after the other.
+    answers: usize,
     standing: Standing,
 }
 
@@ -43,7 +45,7 @@ impl Path {
     }
 
     /// The path is told of a node; the first record of it counts. The farthest that nobody asked makes room.
-    pub(super) fn hear(&mut self, distance: Distance, heard: Heard) {
+    pub(super) fn hear(&mut self, distance: Distance, heard: Heard, answers: usize) {
         let at = self.entries.partition_point(|entry| entry.distance < distance);
         if self.entries.get(at).is_some_and(|entry| entry.distance == distance) {
             return;
@@ -55,7 +57,7 @@ impl Path {
                 _ => return,
             }
         }
-        self.entries.insert(at, Entry { distance, heard, standing: Standing::Heard });
+        self.entries.insert(at, Entry { distance, heard, answers, standing: Standing::Heard });
     }
 
     /// The next node to ask among those that no path has asked; none while enough are asked, and none once the path's
@@ -104,12 +106,12 @@ impl Path {
     }
 
     /// The node that was asked is done with; none when this path did not ask it.
-    pub(super) fn settle(&mut self, id: &NodeId, has_answered: bool) -> Option<(Distance, Heard)> {
+    pub(super) fn settle(&mut self, id: &NodeId, has_answered: bool) -> Option<(Distance, Heard, usize)> {
         let is_it = |entry: &&mut Entry| entry.standing == Standing::Asked && entry.heard.id() == *id;
         let entry = self.entries.iter_mut().find(is_it)?;
         entry.standing = if has_answered { Standing::Answered } else { Standing::Failed };
         self.asked -= 1;
-        Some((entry.distance, entry.heard.clone()))
+        Some((entry.distance, entry.heard.clone(), entry.answers))
     }
 
     pub(super) const fn asked(&self) -> usize {

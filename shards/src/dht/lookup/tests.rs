@@ -276,7 +276,7 @@ fn liars_alone_cannot_keep_a_lookup_busy() {
         let mut manners = vec![manner; NODES];
         manners[0] = Manner::Honest;
         let (lookup, rounds) = net.look_up(0, drawn_place(&mut Rng::from_number(5)), &manners);
-        let Effort { asked, answered, failed } = lookup.effort();
+        let Effort { asked, answered, failed, .. } = lookup.effort();
         assert!(
             asked <= LOOKUP_QUESTIONS_MAX && asked == answered + failed && rounds <= 32,
             "{asked} {rounds}"

@@ -17,14 +17,14 @@ use crate::limits::{PREFIX_BUCKET_MAX, PREFIX_TABLE_MAX, SOURCES_COUNT_MIN};
 
 /// A public address's /24 or /48.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Prefix {
+pub(in crate::dht) enum Prefix {
     V4(u32),
     V6(u64),
 }
 
 impl Prefix {
     /// None: the address is not public, and not counted.
-    pub(super) fn of(address: IpAddr) -> Option<Self> {
+    pub(in crate::dht) fn of(address: IpAddr) -> Option<Self> {
         is_public(address).then(|| match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits() >> 8),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 80) as u64),

@@ -26,6 +26,8 @@ use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use bucket::{Bucket, Member};
 
+pub(in crate::dht) use diversity::Prefix;
+
 /// The nodes that we know.
 #[derive(Clone, Debug)]
 pub struct Table {

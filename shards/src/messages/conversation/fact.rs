@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use dunlin_codec::ids::Address;
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 
@@ -50,8 +49,6 @@ pub enum Fact {
 /// What a peer asks for that is not answered at once.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// The nodes closest to an address.
-    FindNode(Address),
     /// That this session carries broadcasts, or does no more.
     Link(bool),
     /// A value, in the payload of FIND_VALUE.
@@ -65,7 +62,6 @@ pub enum Asked {
 impl Asked {
     pub(super) const fn operation(&self) -> Operation {
         match self {
-            Self::FindNode(_) => Operation::FindNode,
             Self::Link(_) => Operation::SetConnectionOption,
             Self::FindValue(_) => Operation::FindValue,
             Self::Store(_) => Operation::Store,

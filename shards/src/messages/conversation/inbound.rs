@@ -4,9 +4,11 @@
 //! Out:   answers, facts, the wish to end.
 //! Holds: one bad message refuses itself; a bad transmission ends the session, as nothing behind its fault means anything.
 
-use dunlin_codec::args::{Ack, Nack, Reason, Request};
+use std::sync::Arc;
+
+use dunlin_codec::args::{Ack, Nack, Reason, Request, write_nodes};
 use dunlin_codec::bytes::Writer;
-use dunlin_codec::ids::ChannelId;
+use dunlin_codec::ids::{Address, ChannelId};
 use dunlin_codec::label;
 use dunlin_codec::message::{
     Carried, CarriedMessages, DIRECT_CHANNEL, Direct, DirectMessages, Operation, SIGNED_CHANNEL,
@@ -20,6 +22,7 @@ use super::fact::{Asked, Fact};
 use super::outbox::Words;
 use super::requests::Open;
 use super::{Bench, Conversation, Owed};
+use crate::dht::known::Asker;
 use crate::limits::REQUESTS_OWED_MAX;
 use crate::messages::compression::decompress;
 use crate::outcome::{Farewell, Outcome};
@@ -130,13 +133,24 @@ impl Conversation {
                 let id = direct_message_id(&bench.terms.network, &self.peer, message);
                 self.on_told(bench, message, Ack::Whisper(id));
             }
-            Request::FindNode(address) => self.on_asked(bench, request, Asked::FindNode(address)),
+            Request::FindNode(address) => self.tell_nodes(bench, request, &address),
             Request::FindValue(_) => self.on_asked(bench, request, Asked::FindValue(payload.into())),
             Request::Store(_) => self.on_asked(bench, request, Asked::Store(payload.into())),
             Request::Custom(_) => self.on_asked(bench, request, Asked::Custom(payload.into())),
             // Refused before: they travel signed.
             Request::Announce(_) | Request::ChangeKey(_) | Request::Shout(_) => self.counts.dropped += 1,
         }
+    }
+
+    /// FIND_NODE: ourselves among them, when we can be reached.
+    fn tell_nodes(&mut self, bench: &mut Bench, request: u64, place: &Address) {
+        let known = Arc::clone(&bench.known);
+        let mut closest = core::mem::take(&mut bench.closest);
+        let asker = Asker { id: self.peer, is_public: self.is_public };
+        known.closest(place, (bench.terms.constants.replication as usize, asker), &mut closest);
+        let write = |out: &mut Writer<'_>| write_nodes(out, known.records(&closest));
+        self.answer(bench, Operation::Ack, request, (Words::Others, write));
+        bench.closest = closest;
     }
 
     fn acknowledge(&mut self, bench: &mut Bench, request: u64, ack: Ack<'_>) {

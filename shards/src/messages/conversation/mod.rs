@@ -5,7 +5,7 @@
 //! Holds: it begins with SET_CONNECTION_OPT 2 on both sides, and ends when the networks differ; every question of ours is
 //!        answered once, runs out, or ends with the conversation; nothing here waits without a bound.
 //!
-//! It answers by itself what needs nobody else: PING, options 0 to 2, reserved operations, what it cannot read. SPEAK and
+//! It answers by itself what needs nobody else: PING, FIND_NODE out of what is known, options 0 to 2, reserved operations, what it cannot read. SPEAK and
 //! WHISPER are acknowledged when the application's queue takes them. SHOUT, ANNOUNCE and CHANGE_KEY travel signed, so the
 //! direct form of them is refused. The rest is somebody else's to answer (`Asked`).
 //!
@@ -22,6 +22,7 @@ mod requests;
 mod terms;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use dunlin_codec::args::{Ack, Nack, Reason, Request, Setting};
 use dunlin_codec::bytes::Writer;
@@ -30,8 +31,9 @@ use dunlin_codec::ids::{ChannelId, NodeId};
 use dunlin_codec::message::{Carried, Direct, Operation, PAYLOAD_LEN_MAX};
 use dunlin_codec::transmission::Compression;
 
+use crate::dht::known::{Closest, Known};
 use crate::event::Ticket;
-use crate::limits::REQUEST_TIMEOUT;
+use crate::limits::{REQUEST_TIMEOUT, REQUESTS_OWED_MAX};
 use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
 use budget::Budget;
@@ -51,6 +53,9 @@ pub struct Bench {
     pub now: Instant,
     /// What the node says of itself.
     pub terms: Terms,
+    /// What FIND_NODE is answered from.
+    pub known: Arc<Known>,
+    closest: Closest,
     payload: Vec<u8>,
     body: Vec<u8>,
     /// One count for all conversations: where one session carries on for another, a late answer meets no other question.
@@ -60,8 +65,16 @@ pub struct Bench {
 impl Bench {
     /// A bench for the conversations of a node.
     #[must_use]
-    pub const fn new(terms: Terms) -> Self {
-        Self { now: Instant::ZERO, terms, payload: Vec::new(), body: Vec::new(), last_request: 0 }
+    pub fn new(terms: Terms, known: Arc<Known>) -> Self {
+        Self {
+            now: Instant::ZERO,
+            terms,
+            known,
+            closest: Closest::default(),
+            payload: Vec::new(),
+            body: Vec::new(),
+            last_request: 0,
+        }
     }
 }
 
@@ -89,6 +102,8 @@ struct Owed {
 #[derive(Debug)]
 pub struct Conversation {
     peer: NodeId,
+    /// It is on a public address.
+    is_public: bool,
     /// The peer has named our network.
     has_greeted: bool,
     /// The peer has acknowledged ours.
@@ -109,9 +124,11 @@ pub struct Conversation {
 
 impl Conversation {
     /// Begins to talk: the first words name our network, the next what we can read.
-    pub fn begin(bench: &mut Bench, peer: NodeId) -> Self {
+    /// A peer on a public address is told of nodes on public addresses alone.
+    pub fn begin(bench: &mut Bench, peer: NodeId, is_public: bool) -> Self {
         let mut this = Self {
             peer,
+            is_public,
             has_greeted: false,
             is_greeted: false,
             is_link: false,
@@ -134,6 +151,20 @@ impl Conversation {
     #[must_use]
     pub const fn peer(&self) -> NodeId {
         self.peer
+    }
+
+    /// The peer is on a public address now, or is no more.
+    pub fn on_roamed(&mut self, is_public: bool) {
+        self.is_public = is_public;
+    }
+
+    /// The session of an older conversation with the peer became one with this one's: what was asked there is answered here,
+    /// by both sides.
+    // spec: p2p/succession
+    pub fn on_succeeded(&mut self, older: &mut Self) {
+        older.requests.move_into(&mut self.requests);
+        let room = REQUESTS_OWED_MAX.saturating_sub(self.owed.len());
+        self.owed.extend(older.owed.drain(..room.min(older.owed.len())));
     }
 
     /// The networks are the same, by word of both.
@@ -197,7 +228,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Answers what was `Asked`, FIND_NODE for one by [`dunlin_codec::args::write_nodes`].
+    /// Answers what was `Asked`.
     pub fn answer_with(
         &mut self,
         bench: &mut Bench,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::ChannelId;
-use dunlin_codec::message::{Carried, DIRECT_CHANNEL, Direct, SIGNED_CHANNEL};
+use dunlin_codec::message::{Carried, DIRECT_CHANNEL, Direct, HEAD_LEN_MAX, SIGNED_CHANNEL};
 use dunlin_codec::transmission::{self, Compression};
 
 use super::terms::Methods;
@@ -38,6 +38,7 @@ pub enum Words {
 #[derive(Debug)]
 struct Body {
     channel: ChannelId,
+    /// Room for the transmission's header, then messages.
     bytes: Vec<u8>,
     has_own: bool,
     others: u32,
@@ -62,6 +63,8 @@ impl Body {
 pub(super) struct Outbox {
     bodies: VecDeque<Body>,
     len: usize,
+    /// Memory of a transmission that left, for the next.
+    spare: Vec<u8>,
 }
 
 /// No room: the peer asks faster than its answers leave.
@@ -71,40 +74,42 @@ pub(super) struct Full;
 impl Outbox {
     /// Says something directly.
     pub(super) fn push_direct(&mut self, message: &Direct<'_>, words: Words) -> Result<(), Full> {
-        self.push(DIRECT_CHANNEL, message.encoded_len(), words, |out| message.write(out).is_ok())
+        let body = self.body_for(DIRECT_CHANNEL, message.encoded_len(), words)?;
+        let mut head = [0; HEAD_LEN_MAX];
+        let mut out = Writer::new(&mut head);
+        message.write_head(&mut out).expect("the room is as long as a head can be");
+        body.bytes.extend_from_slice(out.written());
+        body.bytes.extend_from_slice(message.payload);
+        Ok(())
     }
 
     /// Carries a signed message on.
     pub(super) fn push_carried(&mut self, message: &Carried<'_>) -> Result<(), Full> {
         let len = 1 + message.message.bytes().len();
-        self.push(SIGNED_CHANNEL, len, Words::Other, |out| message.write(out).is_ok())
+        let body = self.body_for(SIGNED_CHANNEL, len, Words::Other)?;
+        let start = body.bytes.len();
+        body.bytes.resize(start + len, 0);
+        let is_written = message.write(&mut Writer::new(&mut body.bytes[start..])).is_ok();
+        assert!(is_written, "the room is as long as the message");
+        Ok(())
     }
 
-    fn push(
-        &mut self,
-        channel: ChannelId,
-        len: usize,
-        words: Words,
-        write: impl FnOnce(&mut Writer<'_>) -> bool,
-    ) -> Result<(), Full> {
+    /// Where a message of so many bytes goes.
+    fn body_for(&mut self, channel: ChannelId, len: usize, words: Words) -> Result<&mut Body, Full> {
         if len > BODY_LEN_MAX || self.len + len > OUTBOX_LEN_MAX {
             return Err(Full);
         }
-        let joins = |body: &&mut Body| body.channel == channel && body.bytes.len() + len <= BODY_LEN_MAX;
-        let body = match self.bodies.back_mut().filter(joins) {
-            Some(body) => body,
-            None => {
-                self.bodies.push_back(Body { channel, bytes: Vec::new(), has_own: false, others: 0 });
-                self.bodies.back_mut().expect("it was just put there")
-            }
-        };
-        let start = body.bytes.len();
-        body.bytes.resize(start + len, 0);
-        let is_written = write(&mut Writer::new(&mut body.bytes[start..]));
-        assert!(is_written, "the room is as long as the message");
+        let joins = |body: &Body| body.channel == channel && body.bytes.len() + len <= MESSAGE_LEN_MAX;
+        if !self.bodies.back().is_some_and(joins) {
+            let mut bytes = core::mem::take(&mut self.spare);
+            bytes.clear();
+            bytes.resize(transmission::HEADER_LEN, 0);
+            self.bodies.push_back(Body { channel, bytes, has_own: false, others: 0 });
+        }
+        let body = self.bodies.back_mut().expect("it is there, or was just put there");
         body.note(words);
         self.len += len;
-        Ok(())
+        Ok(body)
     }
 
     /// Puts the next transmission into `out`, and says on which channel it goes.
@@ -113,21 +118,24 @@ impl Outbox {
         (reads, prefers): (Methods, Option<Compression>),
         out: &mut Vec<u8>,
     ) -> Option<ChannelId> {
-        let body = self.bodies.pop_front()?;
-        self.len -= body.bytes.len();
+        let mut body = self.bodies.pop_front()?;
+        let is_of_one = body.is_of_one();
+        let (header, messages) =
+            body.bytes.split_first_chunk_mut().expect("a body begins with room for its header");
+        self.len -= messages.len();
         out.clear();
-        let method = method_for(reads, prefers).filter(|_| body.is_of_one());
+        let method = method_for(reads, prefers).filter(|_| is_of_one);
         if let Some(method) = method
-            && compression::compress(method, &body.bytes, out)
+            && compression::compress(method, messages, out)
         {
             let len = u32::try_from(out.len()).expect("a body is far shorter than 4 GiB");
             out.splice(..0, transmission::header(method, len));
+            self.spare = body.bytes;
             return Some(body.channel);
         }
-        out.clear();
-        let len = u32::try_from(body.bytes.len()).expect("a body is far shorter than 4 GiB");
-        out.extend_from_slice(&transmission::header(Compression::None, len));
-        out.extend_from_slice(&body.bytes);
+        let len = u32::try_from(messages.len()).expect("a body is far shorter than 4 GiB");
+        *header = transmission::header(Compression::None, len);
+        self.spare = core::mem::replace(out, body.bytes);
         Some(body.channel)
     }
 
@@ -137,6 +145,7 @@ impl Outbox {
 
     pub(super) fn shrink(&mut self) {
         self.bodies.shrink_to_fit();
+        self.spare = Vec::new();
     }
 }
 

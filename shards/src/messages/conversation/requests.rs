@@ -53,6 +53,18 @@ impl Requests {
         self.open.remove(at)
     }
 
+    /// Those that somebody waits for go on elsewhere, as long as there is room.
+    pub(super) fn move_into(&mut self, other: &mut Self) {
+        let room = REQUESTS_OPEN_MAX.saturating_sub(other.open.len());
+        let (mut stay, mut go) = (VecDeque::new(), VecDeque::new());
+        for open in self.open.drain(..) {
+            let place = if open.ticket.is_some() && go.len() < room { &mut go } else { &mut stay };
+            place.push_back(open);
+        }
+        self.open = stay;
+        other.open.extend(go);
+    }
+
     /// The next request that ran out.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Open> {
         let at = self.open.iter().position(|open| open.deadline <= now)?;

@@ -12,7 +12,10 @@ use dunlin_codec::transmission::Transmission;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dht::space::Space;
 use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
+
+mod succession;
 
 const NETWORK: Network = Network([7; 32]);
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,8 +34,9 @@ struct End {
 
 impl End {
     fn new(terms: Terms, peer: u8) -> Self {
-        let mut bench = Bench::new(terms);
-        let talk = Conversation::begin(&mut bench, NodeId([peer; 32]));
+        let known = Known::nobody(terms.own, Space::new(256));
+        let mut bench = Bench::new(terms, Arc::new(known));
+        let talk = Conversation::begin(&mut bench, NodeId([peer; 32]), false);
         Self { bench, talk, facts: Vec::new(), sent: Vec::new() }
     }
 
@@ -246,8 +250,9 @@ fn each_operation_has_its_answer() {
 
     let address = Address([5; 32]);
     let question = bytes_of(|out| Request::FindNode(address).write(out));
-    assert_eq!(answered(&mut end, Operation::FindNode, &question), None, "somebody else answers");
-    assert_eq!(end.facts, [Fact::Asked { request: 77, what: Asked::FindNode(address) }]);
+    let nobody = bytes_of(|out| dunlin_codec::args::write_nodes(out, core::iter::empty::<&[u8]>()));
+    assert_eq!(answered(&mut end, Operation::FindNode, &question), Some((Operation::Ack, nobody)));
+    assert_eq!(end.facts, []);
 }
 
 /// The id of a direct message is what its signed form without freshness would have.
@@ -291,13 +296,13 @@ fn answers_find_their_questions() {
         near.talk.ask(&mut near.bench, Ticket(at as u64), question, SECOND).unwrap();
     }
     run(&mut near, &mut far);
-    assert_eq!(near.facts.len(), 1, "PING is answered at once");
+    assert_eq!(near.facts.len(), 2, "PING and FIND_NODE are answered at once");
     let asked: Vec<u64> = far
         .facts
         .drain(..)
         .map(|fact| if let Fact::Asked { request, .. } = fact { request } else { panic!("{fact:?}") })
         .collect();
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 2);
     far.talk.reply(&mut far.bench, asked[2], Reply::Nack(custom));
     far.talk.refuse(&mut far.bench, asked[1], Reason::Busy);
     let no_nodes = core::iter::empty::<&[u8]>;
@@ -487,19 +492,19 @@ fn questions_are_bounded_on_both_sides() {
     assert_eq!(one_more, Err(AskError::TooMany));
 
     let mut end = End::met(1);
-    let question = bytes_of(|out| Request::FindNode(Address([5; 32])).write(out));
+    let question = text("question");
     let many: Vec<_> =
-        (1..=REQUESTS_OWED_MAX as u64 + 3).map(|id| direct(Operation::FindNode, id, &question)).collect();
+        (1..=REQUESTS_OWED_MAX as u64 + 3).map(|id| direct(Operation::Custom, id, &question)).collect();
     end.hear(&many);
-    let busy = bytes_of(|out| refusal(Operation::FindNode, Reason::Busy).write(out));
+    let busy = bytes_of(|out| refusal(Operation::Custom, Reason::Busy).write(out));
     let said = end.said();
     assert_eq!(said.len(), 3);
     assert!(said.iter().all(|(operation, _, payload)| *operation == Operation::Nack && *payload == busy));
     assert_eq!(end.facts.len(), REQUESTS_OWED_MAX);
 
     let mut end = End::met(1);
-    end.hear(&[direct(Operation::FindNode, 5, &question), direct(Operation::FindNode, 5, &question)]);
-    let malformed = bytes_of(|out| refusal(Operation::FindNode, Reason::Malformed).write(out));
+    end.hear(&[direct(Operation::Custom, 5, &question), direct(Operation::Custom, 5, &question)]);
+    let malformed = bytes_of(|out| refusal(Operation::Custom, Reason::Malformed).write(out));
     assert_eq!(end.said(), [(Operation::Nack, 5, malformed)], "an id that is open is not used again");
 }
 

@@ -6,9 +6,11 @@
 
 use core::net::SocketAddr;
 
-use dunlin_codec::args::{Ack, Request};
+use dunlin_codec::args::{Ack, Request, SetOption};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::message::Operation;
+use dunlin_codec::msgpack::Encoded;
 
 use super::{Goal, Hub, Notice};
 use crate::dht::contact::Heard;
@@ -20,6 +22,9 @@ use crate::note::{Note, Question};
 use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
 
+/// The setting of option 3: true.
+const LINK_TRUE: [u8; 1] = [0xc3];
+
 /// Why a node is asked.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
@@ -29,6 +34,10 @@ pub(super) enum Purpose {
     Ping,
     /// For what is close to a search's place.
     Search(u64),
+    /// To let a session of its be a link.
+    Link,
+    /// Whether it is there, so that a link stays alive.
+    KeepLink,
     /// For the application.
     Application(Ticket, Question),
 }
@@ -54,12 +63,22 @@ pub(super) struct Call {
 }
 
 impl Purpose {
+    /// It may be asked twice: what somebody said to a node must not be heard twice.
+    const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Application(_, question) => {
+                matches!(question.operation, Operation::Ping | Operation::FindNode | Operation::FindValue)
+            }
+            _ => true,
+        }
+    }
+
     /// The application's name for it.
     const fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Introduce(ticket) => *ticket,
             Self::Application(ticket, _) => Some(*ticket),
-            Self::Ping | Self::Search(_) => None,
+            Self::Ping | Self::Search(_) | Self::Link | Self::KeepLink => None,
         }
     }
 }
@@ -69,7 +88,11 @@ impl Hub {
         let wait = match &purpose {
             Purpose::Introduce(Some(_)) => CALL_WAIT_MAX,
             Purpose::Application(_, question) => question.wait,
-            Purpose::Introduce(None) | Purpose::Ping | Purpose::Search(_) => REQUEST_TIMEOUT,
+            Purpose::Introduce(None)
+            | Purpose::Ping
+            | Purpose::Search(_)
+            | Purpose::Link
+            | Purpose::KeepLink => REQUEST_TIMEOUT,
         };
         let until = self.now.instant + wait;
         let errand = Errand { peer, endpoint, purpose, is_again: false, until };
@@ -98,15 +121,17 @@ impl Hub {
     }
 
     fn question_of(&self, errand: &Errand) -> Option<Question> {
+        let setting = Encoded::parse(&LINK_TRUE).expect("true is a value");
         let request = match &errand.purpose {
             Purpose::Introduce(_) => Request::FindNode(Space::place(&errand.peer)),
-            Purpose::Ping => Request::Ping,
+            Purpose::Ping | Purpose::KeepLink => Request::Ping,
+            Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
             Purpose::Application(_, question) => return Some(question.clone()),
         };
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);
-        request.write(&mut out).expect("PING and FIND_NODE are short");
+        request.write(&mut out).expect("the three are short");
         let (operation, payload) = (request.operation(), out.written().into());
         Some(Question { operation, payload, wait: REQUEST_TIMEOUT })
     }
@@ -181,17 +206,23 @@ impl Hub {
                 self.on_errand_failed(&errand, &Failure::Parted(farewell), false);
             }
             // Its session ended, or became another: that says nothing of the node.
-            (Ok(Outcome::Over) | Err(AskError::Nobody), None) if !errand.is_again => {
+            (Err(AskError::Nobody), None) if !errand.is_again => {
                 self.run_errand(Errand { is_again: true, ..errand });
             }
-            (Ok(outcome), _) => self.conclude(&errand, outcome),
+            (Ok(Outcome::Over), None) if !errand.is_again && errand.purpose.is_repeatable() => {
+                self.run_errand(Errand { is_again: true, ..errand });
+            }
+            (Ok(outcome), _) => self.conclude(&errand, session, outcome),
             (Err(_), _) => self.on_errand_failed(&errand, &Failure::Busy, false),
         }
     }
 
-    fn conclude(&mut self, errand: &Errand, outcome: Outcome) {
+    fn conclude(&mut self, errand: &Errand, session: SessionId, outcome: Outcome) {
         if let Purpose::Application(ticket, _) = errand.purpose {
             return self.notices.push_back(Notice::Answered { ticket, result: Ok(outcome) });
+        }
+        if matches!(errand.purpose, Purpose::Link) {
+            return self.on_link_answered(errand.peer, session, outcome.ack().is_some());
         }
         let told: Vec<Heard> = match outcome.ack() {
             Some(Ack::Nodes(nodes)) => nodes.iter().map(|record| Heard::new(&record)).collect(),
@@ -242,8 +273,10 @@ impl Hub {
         if let Some(endpoint) = errand.endpoint.filter(|_| is_silence) {
             self.table.on_silence(&errand.peer, endpoint);
         }
-        if let Purpose::Search(search) = errand.purpose {
-            self.on_search_failed(search, &errand.peer);
+        match errand.purpose {
+            Purpose::Search(search) => self.on_search_failed(search, &errand.peer),
+            Purpose::Link => self.on_link_failed(errand.peer),
+            _ => {}
         }
     }
 }

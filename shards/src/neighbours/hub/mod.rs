@@ -6,21 +6,22 @@
 //!        is as of a moment not long ago, and never changes under whoever reads it.
 
 mod errand;
+mod links;
 mod search;
 mod sessions;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 
 use super::{Notice, OURS, Seat};
 use crate::dht::contact::Contact;
 use crate::dht::known::Known;
-use crate::dht::lookup::Plan;
+use crate::dht::lookup::{Effort, Plan};
 use crate::dht::space::Space;
 use crate::dht::table::Table;
 use crate::event::Ticket;
@@ -32,6 +33,7 @@ use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
+use links::Links;
 use search::{Goal, Search};
 use sessions::Open;
 
@@ -58,8 +60,7 @@ pub(super) struct Hub {
     rng: Rng,
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
-    /// Sessions that others made links.
-    links_in: BTreeSet<SessionId>,
+    links: Links,
     calls: BTreeMap<Ticket, Call>,
     errands: BTreeMap<Ticket, Errand>,
     searches: BTreeMap<u64, Search>,
@@ -68,7 +69,7 @@ pub(super) struct Hub {
     /// When it looks for its own place next, and how often it has.
     acquaint: Option<(Instant, usize)>,
     /// What the table had changed by when it was told last, and when it may be told again.
-    published: Option<u64>,
+    published: Option<(u64, u64)>,
     publish_at: Instant,
     outbox: VecDeque<(u8, Note)>,
     notices: VecDeque<Notice>,
@@ -92,7 +93,7 @@ impl Hub {
             table: Table::new(identity.id(), space, replication),
             rng,
             sessions: BTreeMap::new(),
-            links_in: BTreeSet::new(),
+            links: Links::default(),
             calls: BTreeMap::new(),
             errands: BTreeMap::new(),
             searches: BTreeMap::new(),
@@ -130,7 +131,7 @@ impl Hub {
             }
             Note::Search { ticket, place } => {
                 if self.begin_search(place, Goal::Application(ticket)).is_err() {
-                    self.notices.push_back(Notice::Found { ticket, nodes: None });
+                    self.notices.push_back(Notice::Found { ticket, nodes: None, effort: Effort::default() });
                 }
             }
             Note::Ask { ticket, peer, question } => {
@@ -144,8 +145,9 @@ impl Hub {
             Note::Answered { ticket, session, result, farewell } => {
                 self.on_answered(ticket, session, (result, farewell));
             }
-            Note::LinkAsked { session, request, is_link, .. } => {
-                self.decide_link(session, request, is_link);
+            Note::Remember { records, anchors } => self.on_remembered(&records, anchors),
+            Note::LinkAsked { session, peer, request, is_link } => {
+                self.decide_link((session, peer), request, is_link);
             }
             Note::AskOn { .. }
             | Note::Call { .. }
@@ -170,6 +172,7 @@ impl Hub {
         if let Some((_, count)) = self.acquaint.take_if(|(at, _)| *at <= now) {
             self.acquaint_again(count);
         }
+        self.work_links();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
@@ -184,6 +187,18 @@ impl Hub {
         }
     }
 
+    /// What the node knew before it restarted: each is asked whether it is there.
+    fn on_remembered(&mut self, records: &[Box<[u8]>], anchors: Vec<NodeId>) {
+        for record in records {
+            if let Ok(contact) = Contact::read(record, &self.network, self.now.wall) {
+                let id = contact.id();
+                self.table.on_told(self.now.instant, contact, id);
+            }
+        }
+        self.links.on_anchors(self.now.instant, anchors);
+        self.acquaint.get_or_insert((self.now.instant + TICK, 0));
+    }
+
     /// Looks for its own place, now and a few times more: whoever is close to it hears of it, and it of them.
     fn acquaint_again(&mut self, count: usize) {
         self.acquaint = ACQUAINT_AFTER.get(count).map(|wait| (self.now.instant + *wait, count + 1));
@@ -196,7 +211,11 @@ impl Hub {
     }
 
     fn is_dirty(&self) -> bool {
-        self.published != Some(self.table.changes())
+        self.published != Some(self.changes())
+    }
+
+    const fn changes(&self) -> (u64, u64) {
+        (self.table.changes(), self.links.changes())
     }
 
     /// Tells every shard whom we know, when that changed and some time has passed since.
@@ -204,9 +223,10 @@ impl Hub {
         if !self.is_dirty() || self.now.instant < self.publish_at {
             return;
         }
-        self.published = Some(self.table.changes());
+        self.published = Some(self.changes());
         self.publish_at = self.now.instant + KNOWN_INTERVAL;
-        let known = Arc::new(Known::new(&self.table, self.plan.space, &self.own));
+        let known =
+            Arc::new(Known::new(&self.table, self.plan.space, (&self.own, self.links.opened().collect())));
         let shards = 0..self.placement.shard_count() as u8;
         self.outbox.extend(shards.map(|shard| (shard, Note::Known(Arc::clone(&known)))));
     }

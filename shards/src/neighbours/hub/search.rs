@@ -93,7 +93,7 @@ impl Hub {
             Goal::Refresh => {}
             Goal::Application(ticket) => {
                 let nodes = Some(lookup.closest().cloned().collect());
-                self.notices.push_back(Notice::Found { ticket, nodes });
+                self.notices.push_back(Notice::Found { ticket, nodes, effort: lookup.effort() });
             }
             Goal::Reach(errands) => {
                 let endpoint =

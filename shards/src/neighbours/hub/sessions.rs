@@ -1,7 +1,7 @@
-//! Which sessions the shards have that may be talked on, and which of them are links.
+//! Which sessions the shards have that may be talked on.
 //!
-//! In:    sessions that came up, moved, went; peers that want links.
-//! Out:   the session to ask a node on; whether a link is granted.
+//! In:    sessions that came up, moved, went.
+//! Out:   the session to ask a node on.
 //! Holds: one that is gone is asked on no more; what a lost note left behind goes with the first answer from there.
 
 use core::net::SocketAddr;
@@ -11,7 +11,6 @@ use dunlin_codec::ids::{NodeId, SessionId};
 use super::{Errand, Hub, Purpose};
 use crate::event::Ticket;
 use crate::limits::INSTANCES_MAX;
-use crate::note::Note;
 
 /// A session that may be talked on.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +49,11 @@ impl Hub {
         }
     }
 
+    /// The session is still there, as far as we were told.
+    pub(super) fn has_session(&self, peer: &NodeId, session: SessionId) -> bool {
+        self.sessions.get(peer).into_iter().flatten().any(|open| open.session == session)
+    }
+
     /// Whoever greets us is asked for its own record, unless we have it.
     pub(super) fn on_met(&mut self, session: SessionId, peer: NodeId) {
         let open = self.sessions.get(&peer).into_iter().flatten().find(|open| open.session == session);
@@ -60,7 +64,7 @@ impl Hub {
     }
 
     pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
-        self.links_in.remove(&session);
+        self.links.on_gone(session, peer);
         if let Some(open) = self.sessions.get_mut(peer) {
             open.retain(|open| open.session != session);
             if open.is_empty() {
@@ -72,18 +76,5 @@ impl Hub {
     pub(super) fn on_roamed(&mut self, session: SessionId, peer: &NodeId, remote: SocketAddr) {
         let all = self.sessions.get_mut(peer).into_iter().flatten();
         all.filter(|open| open.session == session).for_each(|open| open.remote = remote);
-    }
-
-    /// At most four links come in for each that we open.
-    // spec: p2p/links
-    pub(super) fn decide_link(&mut self, session: SessionId, request: u64, is_link: bool) {
-        let links_max = self.constants.links_inbound_max() as usize;
-        let is_granted = !is_link || self.links_in.contains(&session) || self.links_in.len() < links_max;
-        if !is_link {
-            self.links_in.remove(&session);
-        } else if is_granted {
-            self.links_in.insert(session);
-        }
-        self.outbox.push_back((session.shard(), Note::LinkDecided { session, request, is_link, is_granted }));
     }
 }

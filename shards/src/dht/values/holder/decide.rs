@@ -1,0 +1,321 @@
+//! Decisions, the holder's side: promises and accepted states, each on disk before it is told.
+//!
+//! In:    `prepare` and `accept` of a STORE; what a majority told a holder that had just come.
+//! Out:   promises, acknowledgements, refusals.
+//! Holds: a key that was decided once is written by decisions only; whoever may not write it is promised nothing.
+//!
+//! A holder without a register may have come after others decided. It promises all the same, and says that it is not
+//! settled: proposers count it only where nobody else is left to wait for. A state that a proposer brings, made from what a
+//! majority had told it, settles the holder; so does what it reads from a majority itself.
+//!
+//! spec: p2p/decisions
+
+use dunlin_codec::args::{Ack, Ballot, Found, Metadata, Nack, Promise, Reason, Row, Store, StoreNack};
+use dunlin_codec::ids::NodeId;
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::{Key, NOBODY};
+
+use super::super::durable::{RegisterRow, register_row, without_value};
+use super::super::quota::Charge;
+use super::super::register::{BadBallot, NO_BALLOT, Proposal, Register, grant_of, is_dead, may_write};
+use super::super::state::{Cell, State, has_room, read_state, scope_of, with_rows, written_len_max};
+use super::super::{Answer, Asker, SMALL_LEN_MAX};
+use super::{Entry, Event, Holder, Open, Staged, Step, kept_answer, refusal};
+use crate::limits::{LEASE_MAX, PROMISE_KEEPS_AWAY};
+use crate::time::{Instant, Now};
+
+/// Bytes that a register is charged with besides its cells.
+const REGISTER_LEN: usize = 128;
+
+/// Keys, and what happened to their values.
+type Events = Vec<(Vec<u8>, Event)>;
+
+/// A register that is kept.
+#[derive(Clone, Debug)]
+pub(super) struct KeptRegister {
+    pub(super) register: Register,
+    /// When it was promised or accepted last.
+    pub(super) touched_at: Instant,
+    /// When its values were stored elsewhere last.
+    pub(super) told_at: Instant,
+    /// When it may read the others because nothing has settled it.
+    pub(super) settle_at: Option<Instant>,
+    pub(super) charge: Charge,
+}
+
+/// A register as it is once it is durable.
+#[derive(Debug)]
+pub(super) struct StagedRegister {
+    scope: Vec<u8>,
+    pub(super) kept: KeptRegister,
+    /// What changed.
+    events: Events,
+}
+
+fn too_low(promised: Ballot, metadata: Option<Metadata<'_>>) -> Answer {
+    let promised = Some(promised);
+    Answer::nack(&Nack::Store(StoreNack { reason: Reason::BallotTooLow, metadata, promised }))
+}
+
+fn refuse_ballot(bad: &BadBallot, promised: Ballot) -> Step {
+    Step::Answer(match bad {
+        BadBallot::TooLow => too_low(promised, None),
+        BadBallot::TooHigh => refusal(Reason::NotAllowed, None),
+    })
+}
+
+fn promise_answer(key: Key<'_>, register: &Register, state: &State) -> Answer {
+    let metadata = Metadata::default();
+    let found = Found { key, value: Encoded::NIL, metadata };
+    with_rows(state, |rows| {
+        let Register { promised, accepted, is_settled, .. } = *register;
+        let promise = Promise { promised, accepted, is_settled, rows };
+        Answer::ack(&Ack::Stored(found, Some(promise)), SMALL_LEN_MAX + written_len_max(state))
+    })
+}
+
+impl Holder {
+    /// A key's cell where it was decided and something of it is left.
+    pub(super) fn decided(&self, now: Now, key: &Key<'_>) -> Option<Cell> {
+        let kept = self.registers.get(&scope_of(key))?;
+        let held = kept.register.cells.get(key.bytes()).filter(|held| !is_dead(held, now))?;
+        kept.register.accepted?;
+        let is_live = held.cell.live_record(now.wall).is_some();
+        let bare = Cell { lease: held.cell.lease, ..Cell::default() };
+        Some(if is_live { held.cell.clone() } else { bare })
+    }
+
+    /// Why a plain store of the key is kept away.
+    pub(super) fn away(&mut self, now: Now, store: &Store<'_>) -> Option<Answer> {
+        let kept = self.registers.get_mut(&scope_of(&store.key))?;
+        let held = kept.register.cells.get(store.key.bytes());
+        if let (Some(held), Some(_)) = (held, kept.register.accepted) {
+            let record = held.cell.record();
+            if record.is_some() && record == store.options.record {
+                // Another holder stores it again: it need not be done twice.
+                kept.told_at = now.instant;
+                return Some(kept_answer(store.key, held.cell.metadata()));
+            }
+            if !is_dead(held, now) {
+                return Some(too_low(kept.register.promised, Some(held.cell.metadata())));
+            }
+        }
+        let owner = store.options.record.map_or(NOBODY, |record| record.fields.owner);
+        if kept.register.is_closed_to(owner, now.wall) {
+            return Some(refusal(Reason::NotAllowed, None));
+        }
+        let is_alone = store.key.group().is_none();
+        let is_fresh = now.instant.since(kept.touched_at) < PROMISE_KEEPS_AWAY;
+        (is_alone && is_fresh).then(|| refusal(Reason::Busy, None))
+    }
+
+    /// What is kept of keys that were never decided, where it was signed.
+    fn plain_state<'k>(&self, now: Now, keys: impl Iterator<Item = &'k [u8]>) -> State {
+        let is_told = |entry: &&Entry| entry.is_live(now.wall) && !entry.is_cache && entry.record.is_some();
+        let cell = |entry: &Entry| Cell {
+            value: entry.value.clone(),
+            record: entry.record.clone(),
+            ..Cell::default()
+        };
+        let told = keys.filter_map(|key| Some((key.to_vec(), cell(self.plain.get(key).filter(is_told)?))));
+        told.collect()
+    }
+
+    /// First round.
+    pub(super) fn prepare(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
+        let scope = &scope_of(&store.key);
+        let register = self.registers.get(scope).map(|kept| &kept.register);
+        let others = store.options.keys.iter().flat_map(|keys| keys.iter().map(|key| key.bytes()));
+        let keys: Vec<&[u8]> = core::iter::once(store.key.bytes()).chain(others).collect();
+        let mut state = self.plain_state(now, keys.iter().copied());
+        state.extend(register.map(|register| register.state(now.instant)).unwrap_or_default());
+        if !has_room(&state) {
+            return Step::Answer(refusal(Reason::OverQuota, None));
+        }
+        let new = Register::default();
+        let register = register.unwrap_or(&new);
+        if ballot.counter == 0 {
+            return Step::Answer(promise_answer(store.key, register, &state));
+        }
+        let leave = store.options.grant.map(|leave| grant_of(&store.key, asker.peer, leave));
+        let mut all = keys.iter();
+        let may = |key: &&[u8]| {
+            let leave = leave.filter(|leave| leave.key.bytes() == *key);
+            may_write(asker.peer, state.get(*key), leave, (&self.setup.network, now.wall))
+        };
+        let rules = (&self.setup.network, now.wall);
+        let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
+        if ballot.proposer != asker.peer || !is_admitted || !all.all(may) {
+            return Step::Answer(refusal(Reason::NotAllowed, None));
+        }
+        match register.promise(ballot, now.wall) {
+            Err(bad) => refuse_ballot(&bad, register.promised),
+            Ok(next) => {
+                let answer = promise_answer(store.key, &next, &state);
+                self.stage(now, (asker.peer, Some(asker)), (scope, next, Vec::new()), answer)
+            }
+        }
+    }
+
+    /// Second round.
+    pub(super) fn accept(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
+        let scope = &scope_of(&store.key);
+        let Some(rows) = store.options.rows else {
+            return Step::Answer(refusal(Reason::Malformed, None));
+        };
+        if ballot.proposer != asker.peer || ballot.counter == 0 {
+            return Step::Answer(refusal(Reason::NotAllowed, None));
+        }
+        let state = read_state(&rows);
+        let new = Register::default();
+        let register = self.registers.get(scope).map_or(&new, |kept| &kept.register);
+        if let Err(bad) = register.check_ballot(&ballot, now.wall) {
+            return refuse_ballot(&bad, register.promised);
+        }
+        let plain = self.plain_state(now, state.keys().map(Vec::as_slice));
+        let told = state.get(store.key.bytes()).cloned().unwrap_or_default();
+        if register.accepted == Some(ballot) {
+            let is_same = state
+                .iter()
+                .all(|(key, cell)| register.cells.get(key).is_some_and(|held| held.cell.is_same(cell)));
+            let answer = if is_same && state.len() == register.cells.len() {
+                kept_answer(store.key, told.metadata())
+            } else {
+                refusal(Reason::NotAllowed, None)
+            };
+            return Step::Answer(answer);
+        }
+        let (key, leave) = (store.key, store.options.grant);
+        let proposal = Proposal { ballot, base: store.options.base, state, key, leave };
+        let checked = register.accept(proposal, &plain, (&self.setup.network, now));
+        let checked = checked.and_then(|next| {
+            self.leases.check(asker.peer, &next, now.instant)?;
+            Ok(next)
+        });
+        match checked {
+            Err(reason) => {
+                let there = register.cells.get(store.key.bytes()).map(|held| held.cell.metadata());
+                Step::Answer(refusal(reason, there))
+            }
+            Ok(next) => {
+                let events = events(register, &next);
+                let answer = kept_answer(store.key, told.metadata());
+                self.stage(now, (asker.peer, Some(asker)), (scope, next, events), answer)
+            }
+        }
+    }
+
+    /// A register's next state, for the disk. Charged to whoever brought it.
+    fn stage(
+        &mut self,
+        now: Now,
+        (by, asker): (NodeId, Option<Asker>),
+        (scope, register, events): (&[u8], Register, Events),
+        answer: Answer,
+    ) -> Step {
+        let before = self.registers.get(scope);
+        let len = REGISTER_LEN + scope.len() + register.len();
+        let charge = Charge::new(by, asker.map(|asker| asker.from), len);
+        if let Err(reason) = self.ledger.take(charge, before.map(|before| before.charge)) {
+            return Step::Answer(refusal(reason, None));
+        }
+        let mut rows = vec![row_of(scope, &register, now.instant)];
+        // What was plain is decided now.
+        let was_plain =
+            register.cells.keys().filter(|key| register.accepted.is_some() && self.plain.contains_key(*key));
+        rows.extend(was_plain.map(|key| without_value(key)));
+        let told_at = before.map_or(now.instant, |before| before.told_at);
+        let settle_at = before.and_then(|before| before.settle_at);
+        let kept = KeptRegister { register, touched_at: now.instant, told_at, settle_at, charge };
+        let staged = StagedRegister { scope: scope.to_vec(), kept, events };
+        Step::Write(Staged::Register(Box::new(staged)), rows, answer)
+    }
+
+    /// A register is on disk.
+    pub(super) fn take_register(&mut self, now: Now, staged: StagedRegister) {
+        let StagedRegister { scope, mut kept, events } = staged;
+        if kept.register.accepted.is_some() {
+            let keys: Vec<Vec<u8>> = kept.register.cells.keys().cloned().collect();
+            keys.iter().for_each(|key| _ = self.forget(key));
+        }
+        let after = now.instant + crate::limits::SETTLE_AFTER;
+        let is_settled = kept.register.is_settled;
+        kept.settle_at = (!is_settled).then(|| kept.settle_at.unwrap_or(after));
+        if let Some(before) = self.registers.remove(&scope) {
+            self.ledger.give_back(before.charge);
+            self.leases.remove(&before.register);
+        }
+        self.leases.add(&kept.register);
+        self.registers.insert(scope, kept);
+        let changed = events.into_iter().map(|(key, event)| super::Action::Changed { key, event });
+        self.actions.extend(changed);
+    }
+
+    /// What a majority of the other holders told a holder that was not settled: the newest accepted ballot and its state.
+    pub fn on_settled(&mut self, now: Now, scope: &[u8], (accepted, state): (Option<Ballot>, &State)) {
+        let before = self.registers.get(scope).map(|kept| kept.register.clone()).unwrap_or_default();
+        if before.is_settled || self.lines.is_held(scope) || !has_room(state) {
+            return;
+        }
+        let mut next = before.clone();
+        next.is_settled = true;
+        let is_of_scope =
+            |key: &Vec<u8>| Key::parse(key).ok().flatten().is_some_and(|key| scope_of(&key) == scope);
+        if accepted > next.accepted && state.keys().all(is_of_scope) {
+            if next.check_signatures(state, &self.setup.network).is_err() {
+                return;
+            }
+            next.accepted = accepted;
+            next.promised = next.promised.max(accepted.unwrap_or(NO_BALLOT));
+            next.adopt(state.clone(), now.instant);
+        }
+        let events = events(&before, &next);
+        let nobody = refusal(Reason::Busy, None);
+        let by = self.setup.own;
+        if let Step::Write(staged, rows, _) = self.stage(now, (by, None), (scope, next, events), nobody) {
+            self.lines.hold(scope);
+            self.write(rows, Open { scope: Some(scope.to_vec()), to: None, staged });
+        }
+    }
+
+    /// What is on disk of a register. Leases last as long as any may: nobody knows how long we were away.
+    pub(super) fn restore_register(&mut self, now: Now, row: &RegisterRow<'_>) {
+        let Promise { promised, accepted, is_settled, rows } = row.promise;
+        let mut register = Register::restored(promised, accepted, is_settled);
+        let left = |row: &Row<'_>| {
+            let lasts = row.lease.is_some_and(|lease| lease.until_ms != 0);
+            if lasts { LEASE_MAX.as_millis() as u64 } else { 0 }
+        };
+        let mut state = read_state(&rows);
+        state.values_mut().zip(rows.iter()).for_each(|(cell, row)| cell.left_ms = left(&row));
+        register.adopt(state, now.instant);
+        let len = REGISTER_LEN + row.scope.len() + register.len();
+        let charge = Charge::new(promised.proposer, None, len);
+        self.ledger.restore(charge);
+        self.leases.add(&register);
+        let (touched_at, told_at) = (now.instant, now.instant);
+        let settle_at = (!is_settled).then(|| now.instant + crate::limits::SETTLE_AFTER);
+        let kept = KeptRegister { register, touched_at, told_at, settle_at, charge };
+        self.registers.insert(row.scope.to_vec(), kept);
+    }
+}
+
+/// A register's row.
+fn row_of(scope: &[u8], register: &Register, now: Instant) -> super::DiskRow {
+    let state = register.state(now);
+    with_rows(&state, |rows| {
+        let Register { promised, accepted, is_settled, .. } = *register;
+        let promise = Promise { promised, accepted, is_settled, rows };
+        register_row(scope, &promise, written_len_max(&state))
+    })
+}
+
+/// What values changed.
+fn events(before: &Register, after: &Register) -> Events {
+    let changed = after.cells.iter().filter(|(key, held)| {
+        let there = before.cells.get(*key).map(|held| &held.cell.record);
+        held.cell.record.is_some() && there != Some(&held.cell.record)
+    });
+    let event = |cell: &Cell| if cell.value().is_nil() { Event::Delete } else { Event::Update };
+    changed.map(|(key, held)| (key.clone(), event(&held.cell))).collect()
+}

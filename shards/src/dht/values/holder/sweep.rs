@@ -1,0 +1,109 @@
+//! Sweeping: what is over goes, what nobody has stored again for long is stored again.
+//!
+//! In:    time.
+//! Out:   rows that go, values to be stored again.
+//! Holds: at most [`SWEEP_COUNT_MAX`] keys are looked at at once. Only what its writer signed is stored again by holders:
+//!        else it would live as long as there are holders.
+//!
+//! spec: p2p/republish
+
+use core::ops::Bound;
+
+use dunlin_codec::args::{Request, Store, StoreOptions};
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::{Key, ValueRecord};
+
+use super::super::durable::{without_register, without_value};
+use super::super::register::is_dead;
+use super::super::state::{key_of_scope, scope_of};
+use super::super::{VALUED_LEN_MAX, encode};
+use super::{Action, Holder, Open, Staged, address, is_over};
+use crate::limits::{REGISTER_LINGER, REPUBLISH_INTERVAL, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL};
+use crate::time::Now;
+
+impl Holder {
+    /// Time has come for something.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.instant < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now.instant + SWEEP_INTERVAL;
+        let from = (Bound::Excluded(core::mem::take(&mut self.swept)), Bound::Unbounded);
+        let keys: Vec<Vec<u8>> =
+            self.plain.range(from).take(SWEEP_COUNT_MAX).map(|(key, _)| key.clone()).collect();
+        if keys.len() == SWEEP_COUNT_MAX {
+            // The rest next time; after the last key it begins anew.
+            self.swept = keys.last().cloned().unwrap_or_default();
+        }
+        for key in keys {
+            self.sweep_plain(now, &key);
+        }
+        self.sweep_registers(now);
+    }
+
+    fn sweep_registers(&mut self, now: Now) {
+        let from = (Bound::Excluded(core::mem::take(&mut self.swept_register)), Bound::Unbounded);
+        let scopes: Vec<Vec<u8>> =
+            self.registers.range(from).take(SWEEP_COUNT_MAX).map(|(scope, _)| scope.clone()).collect();
+        if scopes.len() == SWEEP_COUNT_MAX {
+            self.swept_register = scopes.last().cloned().unwrap_or_default();
+        }
+        for scope in scopes.iter().filter(|scope| !self.lines.is_held(scope)).cloned().collect::<Vec<_>>() {
+            self.sweep_register(now, &scope);
+        }
+    }
+
+    fn sweep_register(&mut self, now: Now, scope: &[u8]) {
+        let Some(kept) = self.registers.get_mut(scope) else { return };
+        let is_quiet = now.instant.since(kept.touched_at) >= REGISTER_LINGER;
+        if is_quiet && kept.register.cells.values().all(|held| is_dead(held, now)) {
+            let removal = Open { scope: None, to: None, staged: Staged::Removal };
+            if let Some(kept) = self.registers.remove(scope) {
+                self.ledger.give_back(kept.charge);
+                self.leases.remove(&kept.register);
+            }
+            return self.write(vec![without_register(scope)], removal);
+        }
+        if kept.settle_at.is_some_and(|at| at <= now.instant) {
+            kept.settle_at = Some(now.instant + SETTLE_AFTER);
+            self.actions.push_back(Action::Settle { scope: scope.to_vec(), key: key_of_scope(scope) });
+        }
+        if now.instant.since(kept.told_at) >= REPUBLISH_INTERVAL {
+            kept.told_at = now.instant;
+            let again = kept.register.cells.iter().filter_map(|(key, held)| {
+                let record = held.cell.live_record(now.wall)?;
+                let store = store_again(key, record, held.cell.value())?;
+                Some(Action::Republish { key: key.clone(), store })
+            });
+            self.actions.extend(again);
+        }
+    }
+
+    fn sweep_plain(&mut self, now: Now, key: &[u8]) {
+        let scope = Key::parse(key).ok().flatten().map(|key| scope_of(&key));
+        if scope.is_none_or(|scope| self.lines.is_held(&scope)) {
+            // What is on its way to the disk must not be taken from it by a later ticket.
+            return;
+        }
+        let Some(entry) = self.plain.get_mut(key) else { return };
+        if is_over(entry.keep_until, now.wall) {
+            if self.forget(key).is_some_and(|entry| !entry.is_cache) {
+                self.write(vec![without_value(key)], Open { scope: None, to: None, staged: Staged::Removal });
+            }
+        } else if !entry.is_cache && now.instant.since(entry.told_at) >= REPUBLISH_INTERVAL {
+            entry.told_at = now.instant;
+            let store = entry.record().and_then(|record| store_again(key, record, entry.value()));
+            if let Some(store) = store {
+                self.actions.push_back(Action::Republish { key: key.to_vec(), store });
+            }
+        }
+    }
+}
+
+/// The arguments of STORE by which a value is stored elsewhere, its record as it came.
+fn store_again(key: &[u8], record: ValueRecord<'_>, value: Encoded<'_>) -> Option<Vec<u8>> {
+    let key = Key::parse(key).ok().flatten()?;
+    let options = StoreOptions { record: Some(record), ..StoreOptions::default() };
+    let store = Store { address: address(&key), key, value, options };
+    Some(encode(VALUED_LEN_MAX, |out| Request::Store(store).write(out)))
+}

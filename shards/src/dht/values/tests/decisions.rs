@@ -1,0 +1,479 @@
+//! What holders let a proposer do, told one rule at a time.
+
+use core::time::Duration;
+
+use dunlin_codec::args::{
+    Ballot, Diff, DiffOperation, LeaseAction, Leave, Nack, Path, Reason, Row, Rows, StoreOptions,
+};
+use dunlin_codec::ids::NodeId;
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::{NOBODY, ValueRecord};
+
+use super::super::decision::{Decided, Decision, Edit, Expectation, Proposer, What};
+use super::super::survey::{Survey, Surveyed};
+use super::super::*;
+use super::kit::*;
+use crate::identity::Identity;
+use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX};
+use crate::rng::Rng;
+use crate::time::Now;
+
+/// Three holders that answer at once.
+struct Trio {
+    homes: Vec<Home>,
+    /// What a proposer is and wants, but for who it is.
+    owner: NodeId,
+    leave: Option<GivenLeave>,
+    token: u64,
+    /// Time that proposers have waited.
+    waited: Duration,
+}
+
+impl Trio {
+    fn new() -> Self {
+        let homes = (101..104).map(|number| Home::new(setup(number), at(0))).collect();
+        Self { homes, owner: NOBODY, leave: None, token: 0, waited: Duration::ZERO }
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        (101..104).map(|number| identity(number).id()).collect()
+    }
+
+    fn ask(&mut self, now: Now, (by, question): (NodeId, &Question)) -> Answer {
+        let place = self.ids().iter().position(|id| *id == question.to).unwrap();
+        let asker = Asker { peer: by, from: [10, 0, 0, 1].into(), request: 0 };
+        self.homes[place].told(now, asker, &question.arguments)
+    }
+
+    fn decide(&mut self, now: Now, by: &Identity, edits: Vec<Edit>) -> Decided {
+        let key = edits[0].key.clone();
+        let now = Now { instant: now.instant + self.waited, ..now };
+        let proposer = Proposer {
+            identity: by.clone(),
+            network: NETWORK,
+            owner: self.owner,
+            leave: self.leave,
+            token: self.token,
+            life: Duration::from_secs(1_800),
+        };
+        let (holders, rng) = (self.ids(), Rng::from_number(7));
+        let mut decision = Decision::new(proposer, holders, (key, edits), (now, rng));
+        let began = now.instant;
+        let mut now = now;
+        loop {
+            while let Some(question) = decision.poll_question() {
+                let answer = self.ask(now, (by.id(), &question));
+                decision.on_answer(now, question.number, &answer);
+            }
+            if let Some(outcome) = decision.outcome() {
+                self.waited += now.instant.since(began);
+                return outcome.clone();
+            }
+            now.instant = decision.poll_timeout().expect("it waits for time");
+            decision.handle_timeout(now);
+        }
+    }
+
+    fn set(&mut self, now: Now, by: &Identity, (key, value): (&[u8], &[u8])) -> Decided {
+        self.decide(now, by, vec![edit(key, What::Set(value.to_vec()))])
+    }
+
+    fn lease(&mut self, now: Now, by: &Identity, (key, action, token): (&[u8], LeaseAction, u64)) -> Decided {
+        let what = What::Lease { action, lasts: Duration::from_secs(10), token };
+        self.decide(now, by, vec![edit(key, what)])
+    }
+
+    fn values(&self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
+        self.homes.iter().map(|home| home.value(now, key)).collect()
+    }
+
+    fn restart(&mut self, now: Now) {
+        for (home, number) in self.homes.iter_mut().zip(101..) {
+            assert_eq!(home.restart(setup(number), now).bad, 0);
+        }
+    }
+}
+
+fn edit(key: &[u8], what: What) -> Edit {
+    Edit { key: key.to_vec(), expected: None, what }
+}
+
+fn refused(decided: &Decided) -> Option<Reason> {
+    match decided {
+        Decided::Refused { reason, .. } => Some(*reason),
+        Decided::Done { .. } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn token(decided: &Decided) -> u64 {
+    match decided {
+        Decided::Done { token, .. } => *token,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A condition holds or is refused with what is there; all holders have what was decided, and have it after a restart.
+/// spec: p2p/decisions
+/// spec: p2p/edits
+#[test]
+fn a_condition_is_decided_by_the_holders() {
+    let mut trio = Trio::new();
+    let (key, one, two) = (name("k"), number(1), number(2));
+    let (near, far) = (identity(1), identity(2));
+    let cas = |sequence, was: &[u8], value: &[u8]| Edit {
+        key: key.clone(),
+        expected: Some(Expectation { sequence, value_hash: value_hash(value_of(was)) }),
+        what: What::Set(value.to_vec()),
+    };
+    assert_eq!(refused(&trio.decide(at(0), &near, vec![cas(1, &one, &two)])), Some(Reason::Mismatch));
+    assert_eq!(refused(&trio.decide(at(1), &near, vec![cas(0, &[0xc0], &one)])), None);
+    let late = trio.decide(at(2), &far, vec![cas(0, &[0xc0], &two)]);
+    let Decided::Refused { reason: Reason::Mismatch, state } = late else { panic!("{late:?}") };
+    assert_eq!(&state[&key].value[..], &one[..]);
+    assert_eq!(refused(&trio.decide(at(3), &far, vec![cas(1, &one, &two)])), None);
+    trio.restart(at(4));
+    assert_eq!(trio.values(at(4), &key), vec![Some(two); 3]);
+}
+
+fn value_of(bytes: &[u8]) -> Encoded<'_> {
+    value(bytes)
+}
+
+/// A diff is made of the newest; of another value it is none.
+/// spec: p2p/edits
+#[test]
+fn a_diff_is_decided() {
+    let mut trio = Trio::new();
+    let (key, near) = (name("k"), identity(1));
+    let (old, new) = (name("hello"), name("hellish"));
+    let path = Path::new(Encoded::parse(&[0x90]).unwrap()).unwrap();
+    let splice = DiffOperation::Splice { path, offset: 4, removed: 1, inserted: b"ish" };
+    let diff = encoded(|out| Diff::write_new(out, &value_hash(value(&old)), 0, &[splice]));
+    let diff = edit(&key, What::Diff(diff));
+    assert_eq!(refused(&trio.decide(at(0), &near, vec![diff.clone()])), Some(Reason::BadDiff));
+    assert_eq!(refused(&trio.set(at(1), &near, (&key, &old))), None);
+    assert_eq!(refused(&trio.decide(at(2), &near, vec![diff.clone()])), None);
+    assert_eq!(trio.values(at(2), &key), vec![Some(new); 3]);
+    assert_eq!(refused(&trio.decide(at(3), &near, vec![diff])), Some(Reason::BadDiff));
+}
+
+/// An owned key is its owner's, and whoever's it gives leave, for so long.
+/// spec: p2p/register-rules
+#[test]
+fn only_owner_and_grantees_decide() {
+    let mut trio = Trio::new();
+    let (key, one, two, three) = (name("k"), number(1), number(2), number(3));
+    let (owner, friend, stranger) = (identity(1), identity(2), identity(3));
+    trio.owner = owner.id();
+    assert_eq!(refused(&trio.set(at(0), &owner, (&key, &one))), None);
+    trio.owner = NOBODY;
+    let not_allowed = Some(Reason::NotAllowed);
+    assert_eq!(refused(&trio.set(at(1), &stranger, (&key, &two))), not_allowed);
+    let acquire = (&key[..], LeaseAction::Acquire, 0);
+    assert_eq!(refused(&trio.lease(at(2), &stranger, acquire)), not_allowed, "not even a lease");
+    let leave = |writer: &Identity| {
+        sign_grant(&owner, &NETWORK, (&super::kit::key(&key), writer.id()), START + 60_000)
+    };
+    trio.leave = Some(leave(&friend));
+    assert_eq!(refused(&trio.set(at(3), &stranger, (&key, &two))), not_allowed, "another's leave");
+    assert_eq!(refused(&trio.set(at(4), &friend, (&key, &two))), None);
+    assert_eq!(trio.values(at(4), &key), vec![Some(two); 3]);
+    trio.leave = None;
+    trio.owner = owner.id();
+    assert_eq!(refused(&trio.set(at(59_000), &owner, (&key, &one))), None);
+    trio.leave = Some(leave(&friend));
+    assert_eq!(refused(&trio.set(at(70_001), &friend, (&key, &three))), not_allowed, "the leave has ended");
+    assert_eq!(trio.values(at(70_001), &key), vec![Some(one); 3]);
+}
+
+/// A lease has one holder; its token only grows; what is written without it or with an old one is refused. After a restart
+/// it lasts as long as any may.
+/// spec: p2p/register-rules
+#[test]
+fn a_lease_fences() {
+    let mut trio = Trio::new();
+    let (key, one) = (name("k"), number(1));
+    let (near, far) = (identity(1), identity(2));
+    let acquire = (&key[..], LeaseAction::Acquire, 0);
+    let first = token(&trio.lease(at(0), &near, acquire));
+    assert_eq!(refused(&trio.lease(at(5_000), &far, acquire)), Some(Reason::Leased));
+    assert_eq!(
+        refused(&trio.lease(at(5_000), &near, acquire)),
+        Some(Reason::Leased),
+        "not even twice the same"
+    );
+    assert_eq!(refused(&trio.set(at(5_000), &far, (&key, &one))), Some(Reason::Leased));
+    trio.token = first;
+    assert_eq!(
+        refused(&trio.set(at(5_000), &far, (&key, &one))),
+        Some(Reason::StaleToken),
+        "another's token"
+    );
+    assert_eq!(refused(&trio.set(at(5_001), &near, (&key, &one))), None);
+    assert_eq!(refused(&trio.lease(at(9_000), &near, (&key, LeaseAction::Renew, first))), None);
+    assert_eq!(refused(&trio.lease(at(15_000), &far, acquire)), Some(Reason::Leased));
+    let second = token(&trio.lease(at(20_000), &far, acquire));
+    assert!(second > first);
+    assert_eq!(refused(&trio.set(at(20_001), &near, (&key, &one))), Some(Reason::StaleToken));
+    let stale = Some(Reason::StaleToken);
+    assert_eq!(refused(&trio.lease(at(20_002), &near, (&key, LeaseAction::Renew, first))), stale);
+    trio.restart(at(21_000));
+    assert_eq!(
+        refused(&trio.lease(at(80_000), &near, acquire)),
+        Some(Reason::Leased),
+        "nobody knows for how long"
+    );
+    assert_eq!(refused(&trio.lease(at(80_000), &far, (&key, LeaseAction::Release, second))), None);
+    let third = token(&trio.lease(at(80_001), &near, acquire));
+    assert!(third > second);
+    trio.token = second;
+    assert_eq!(refused(&trio.set(at(80_002), &far, (&key, &one))), stale);
+    assert_eq!(trio.values(at(80_002), &key), vec![Some(one); 3]);
+}
+
+/// What was plain becomes decided, and is decided from then on; what is stored again as it is stays welcome.
+/// spec: p2p/decisions
+#[test]
+fn a_plain_value_becomes_decided() {
+    let mut trio = Trio::new();
+    let (key, near) = (name("k"), identity(1));
+    let (one, two, three) = (number(1), number(2), number(3));
+    let record = Says::nobodys(&key, 5).signed(&identity(9), &one);
+    for home in &mut trio.homes[1..] {
+        assert_eq!(home.reason(at(0), peer(9), &store(&key, &one, with_record(&record))), None);
+    }
+    let expected = Some(Expectation { sequence: 5, value_hash: value_hash(value(&one)) });
+    let cas = Edit { key: key.clone(), expected, what: What::Set(two.clone()) };
+    assert_eq!(refused(&trio.decide(at(1), &near, vec![cas])), None);
+    assert_eq!(trio.values(at(1), &key), vec![Some(two.clone()); 3]);
+    assert!(trio.homes.iter().all(|home| home.disk.len() == 1), "one row of each key");
+    let home = &mut trio.homes[0];
+    let plain = Says::nobodys(&key, 9).signed(&identity(9), &three);
+    let answer = home.told(at(2), peer(9), &store(&key, &three, with_record(&plain)));
+    let Ok(Nack::Store(nack)) = Nack::parse(&answer.payload) else { panic!() };
+    assert_eq!((nack.reason, nack.promised.is_some()), (Reason::BallotTooLow, true));
+    let there = nack.metadata.unwrap().record.unwrap();
+    assert_eq!((there.fields.sequence, there.fields.writer), (6, near.id()));
+    let record = there.bytes().to_vec();
+    assert_eq!(home.reason(at(2), peer(9), &store(&key, &two, with_record(&record))), None);
+}
+
+/// Names of a group change together; the group stays its owner's.
+/// spec: p2p/decisions
+#[test]
+fn a_group_changes_together() {
+    let mut trio = Trio::new();
+    let (owner, stranger) = (identity(1), identity(2));
+    let keys: Vec<Vec<u8>> = (0..17).map(|number| grouped("g", &format!("{number:02}"))).collect();
+    let edits = |count: usize, value: u64| {
+        keys[..count].iter().map(|key| edit(key, What::Set(number(value)))).collect::<Vec<_>>()
+    };
+    trio.owner = owner.id();
+    assert_eq!(refused(&trio.decide(at(0), &owner, edits(16, 1))), None);
+    assert!(keys[..16].iter().all(|key| trio.values(at(0), key) == vec![Some(number(1)); 3]));
+    assert_eq!(refused(&trio.decide(at(1), &owner, edits(17, 2))), Some(Reason::OverQuota));
+    let mut mixed = edits(16, 3);
+    mixed[7].expected = Some(Expectation { sequence: 9, value_hash: [0; 32] });
+    assert_eq!(refused(&trio.decide(at(2), &owner, mixed)), Some(Reason::Mismatch));
+    assert!(keys[..16].iter().all(|key| trio.values(at(2), key) == vec![Some(number(1)); 3]), "none changed");
+    trio.owner = stranger.id();
+    let other = grouped("g", "other");
+    assert_eq!(refused(&trio.set(at(3), &stranger, (&other, &number(4)))), Some(Reason::NotAllowed));
+    let record = Says { owner: stranger.id(), ..Says::nobodys(&other, 1) }.signed(&stranger, &number(4));
+    let plain = store(&other, &number(4), with_record(&record));
+    assert_eq!(trio.homes[0].reason(at(3), peer(2), &plain), Some(Reason::NotAllowed));
+    // A key that is called like the group is something else.
+    assert_eq!(refused(&trio.set(at(4), &stranger, (&name("g"), &number(5)))), None);
+    assert_eq!(refused(&trio.decide(at(6), &owner, edits(2, 6))), None);
+    assert_eq!(trio.values(at(6), &keys[1]), vec![Some(number(6)); 3]);
+    assert_eq!(trio.values(at(6), &keys[2]), vec![Some(number(1)); 3]);
+}
+
+/// A holder by itself: ballots are promised once, do not leap, and are their proposer's own.
+/// spec: p2p/register-rules
+#[test]
+fn a_ballot_is_promised_once() {
+    let mut home = Home::new(setup(101), at(0));
+    let (key, near) = (name("k"), identity(1).id());
+    let prepare = |counter, proposer| {
+        let prepare = Some(Ballot { counter, proposer });
+        store(&key, &[0xc0], StoreOptions { prepare, ..StoreOptions::default() })
+    };
+    let low = Some(Reason::BallotTooLow);
+    assert_eq!(home.reason(at(0), peer(1), &prepare(10, near)), None);
+    assert_eq!(home.reason(at(0), peer(1), &prepare(10, near)), low);
+    assert_eq!(home.reason(at(0), peer(1), &prepare(9, near)), low);
+    assert_eq!(
+        home.reason(at(0), peer(2), &prepare(11, near)),
+        Some(Reason::NotAllowed),
+        "in another's name"
+    );
+    let leap = START + 120_001 + BALLOT_LEAP_MAX;
+    assert_eq!(home.reason(at(0), peer(1), &prepare(leap, near)), Some(Reason::NotAllowed));
+    assert_eq!(home.reason(at(0), peer(1), &prepare(START + 120_000, near)), None);
+    assert_eq!(home.reason(at(0), peer(1), &prepare(START + 120_000 + BALLOT_LEAP_MAX, near)), None);
+    // What was promised survives.
+    home.restart(setup(101), at(1));
+    assert_eq!(home.reason(at(1), peer(1), &prepare(START + 120_000, near)), low);
+    // Looking promises nothing, and needs no disk.
+    home.ask(at(1), peer(5), &prepare(0, near));
+    assert_eq!((home.answers.len(), home.writes.len()), (1, 0));
+}
+
+/// What a proposer brings is held against what is there, when it says that it was made of that.
+/// spec: p2p/register-rules
+#[test]
+fn a_holder_checks_what_changes() {
+    let (key, other, near) = (name("k"), name("other"), identity(1));
+    let (one, two) = (number(1), number(2));
+    let by = |counter| Ballot { counter, proposer: near.id() };
+    let accept = |counter, base: Option<u64>, rows: &[Row<'_>]| {
+        let rows = encoded(|out| Rows::write_new(out, rows));
+        let rows = Rows::parse(Encoded::parse(&rows).unwrap()).ok();
+        let options =
+            StoreOptions { accept: Some(by(counter)), base: base.map(by), rows, ..StoreOptions::default() };
+        store(&key, &[0xc0], options)
+    };
+    let row = |value_bytes: &'static [u8], record| Row {
+        key: super::kit::key(Box::leak(name("k").into_boxed_slice())),
+        value: value(value_bytes),
+        record: Some(ValueRecord::parse(record).unwrap()),
+        lease: None,
+        left_ms: 0,
+    };
+    let (first, second) =
+        (Says::nobodys(&key, 1).signed(&near, &one), Says::nobodys(&key, 2).signed(&near, &two));
+    let mut home = Home::new(setup(101), at(0));
+    assert_eq!(home.reason(at(0), peer(1), &accept(10, None, &[row(&[1], &first)])), None);
+    assert_eq!(home.reason(at(0), peer(1), &accept(10, None, &[row(&[1], &first)])), None, "once more");
+    let no = Some(Reason::NotAllowed);
+    assert_eq!(
+        home.reason(at(0), peer(1), &accept(10, None, &[row(&[2], &second)])),
+        no,
+        "two under one ballot"
+    );
+    assert_eq!(
+        home.reason(at(0), peer(1), &accept(9, None, &[row(&[2], &second)])),
+        Some(Reason::BallotTooLow)
+    );
+    assert_eq!(home.reason(at(0), peer(1), &accept(11, Some(10), &[])), no, "what is there is left out");
+    let same = Says::nobodys(&key, 1).signed(&near, &two);
+    let stale = Some(Reason::StaleSequence);
+    assert_eq!(home.reason(at(0), peer(1), &accept(11, Some(10), &[row(&[2], &same)])), stale);
+    let foreign = Says::nobodys(&key, 2).signed(&identity(2), &two);
+    assert_eq!(home.reason(at(0), peer(1), &accept(11, Some(10), &[row(&[2], &foreign)])), no, "another's");
+    let lie = Says::nobodys(&key, 2).signed(&near, &one);
+    let malformed = Some(Reason::Malformed);
+    assert_eq!(
+        home.reason(at(0), peer(1), &accept(11, Some(10), &[row(&[2], &lie)])),
+        malformed,
+        "another value's"
+    );
+    assert_eq!(
+        home.reason(at(0), peer(1), &accept(12, Some(8), &[row(&[2], &lie)])),
+        malformed,
+        "nor from elsewhere"
+    );
+    let bare = store(&key, &[0xc0], StoreOptions { accept: Some(by(12)), ..StoreOptions::default() });
+    assert_eq!(home.reason(at(0), peer(1), &bare), malformed);
+    assert_eq!(home.value(at(0), &key), Some(one));
+    assert_eq!(home.reason(at(0), peer(1), &accept(11, Some(10), &[row(&[2], &second)])), None);
+    assert_eq!((home.value(at(0), &key), home.value(at(0), &other)), (Some(two), None));
+}
+
+/// Nobody has more leases than sixteen.
+/// spec: p2p/holder
+#[test]
+fn leases_are_counted() {
+    let mut trio = Trio::new();
+    let near = identity(1);
+    let key = |number: usize| name(&format!("k{number}"));
+    let mut tokens = Vec::new();
+    for place in 0..LEASES_IDENTITY_MAX {
+        tokens.push(token(&trio.lease(at(0), &near, (&key(place), LeaseAction::Acquire, 0))));
+    }
+    let more = (&key(99)[..], LeaseAction::Acquire, 0);
+    assert_eq!(refused(&trio.lease(at(1), &near, more)), Some(Reason::OverQuota));
+    assert_eq!(refused(&trio.lease(at(1), &near, (&key(3), LeaseAction::Renew, tokens[3]))), None);
+    assert_eq!(refused(&trio.lease(at(1), &identity(2), more)), None);
+    assert_eq!(refused(&trio.lease(at(2), &near, (&key(3), LeaseAction::Release, tokens[3]))), None);
+    let next = (&key(98)[..], LeaseAction::Acquire, 0);
+    assert_eq!(refused(&trio.lease(at(3), &near, next)), None);
+}
+
+/// A holder that comes asks the others before its word counts, when nobody decides anything for long.
+/// spec: p2p/decisions
+/// spec: p2p/survey
+#[test]
+fn a_new_holder_reads_the_others() {
+    let mut trio = Trio::new();
+    let (key, one, near) = (name("k"), number(1), identity(1));
+    assert_eq!(refused(&trio.set(at(0), &near, (&key, &one))), None);
+    trio.homes[0] = Home::new(setup(101), at(0));
+    let mut newcomer = trio.homes.remove(0);
+    let prepare = Some(Ballot { counter: START, proposer: near.id() });
+    let prepare = store(&key, &[0xc0], StoreOptions { prepare, ..StoreOptions::default() });
+    assert_eq!(newcomer.reason(at(0), peer(1), &prepare), None);
+    newcomer.tick(at(4_000));
+    assert!(newcomer.settles.is_empty());
+    newcomer.tick(at(5_000));
+    assert_eq!(newcomer.settles, [(key.clone(), key.clone())]);
+    trio.homes.insert(0, newcomer);
+    let ids = trio.ids();
+    let mut survey = Survey::to_settle(&key, &ids[0], &ids);
+    assert_eq!(survey.outcome(), None);
+    while let Some(question) = survey.poll_question() {
+        let answer = trio.ask(at(5_000), (ids[0], &question));
+        survey.on_answer(question.number, &answer);
+    }
+    let Some(Surveyed { accepted, state, is_decided }) = survey.outcome() else { panic!() };
+    assert!(is_decided && accepted.is_some());
+    let newcomer = &mut trio.homes[0];
+    newcomer.holder.on_settled(at(5_000), &key, (accepted, &state));
+    newcomer.drain();
+    assert_eq!(newcomer.value(at(5_000), &key), None, "not before the disk's word");
+    assert!(newcomer.write_one(at(5_000)));
+    assert_eq!(newcomer.value(at(5_000), &key), Some(one));
+    newcomer.tick(at(60_000));
+    assert_eq!(newcomer.settles.len(), 1, "settled once and for all");
+}
+
+/// When too few holders answer nothing happens, and that is said.
+/// spec: p2p/decisions
+#[test]
+fn too_few_holders_decide_nothing() {
+    let (key, near) = (name("k"), identity(1));
+    let proposer = Proposer {
+        identity: near,
+        network: NETWORK,
+        owner: NOBODY,
+        leave: None,
+        token: 0,
+        life: Duration::from_secs(60),
+    };
+    let ids = Trio::new().ids();
+    let edits = vec![edit(&key, What::Set(number(1)))];
+    let mut now = at(0);
+    let mut decision = Decision::new(proposer, ids, (key, edits), (now, Rng::from_number(1)));
+    while decision.outcome().is_none() {
+        while let Some(question) = decision.poll_question() {
+            decision.on_failure(now, question.number);
+        }
+        now.instant = decision.poll_timeout().unwrap_or(now.instant);
+        decision.handle_timeout(now);
+    }
+    assert_eq!(decision.outcome(), Some(&Decided::Unreached));
+}
+
+/// A leave's bytes are what the codec carries.
+#[test]
+fn a_given_leave_travels() {
+    let key = name("k");
+    let given = sign_grant(&identity(1), &NETWORK, (&super::kit::key(&key), identity(2).id()), 9);
+    let leave = Leave { until_ms: 9, signature: &given.signature };
+    let prepare = Some(Ballot { counter: 1, proposer: identity(2).id() });
+    let options = StoreOptions { prepare, grant: Some(leave), ..StoreOptions::default() };
+    let mut home = Home::new(setup(101), at(0));
+    assert_eq!(home.reason(at(0), peer(2), &store(&key, &[0xc0], options)), None);
+}

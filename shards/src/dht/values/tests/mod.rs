@@ -1,0 +1,9 @@
+//! Values, told as stories: a holder with a disk, holders that decide while they crash, come and go, and readers.
+
+mod checker;
+mod cluster;
+mod decisions;
+mod holder;
+mod kit;
+mod reading;
+mod stories;
