@@ -194,7 +194,7 @@ impl Questions {
         let begun = Stopwatch::now();
         step_answer(&mut self.far, &mut self.neighbours, now, &mut self.near);
         answered.time += begun.elapsed();
-        self.now = self.now + Duration::from_micros(100);
+        self.now += Duration::from_micros(100);
         let now = now_of(self.now);
         self.near.receive(now, &mut self.far);
         self.hear(now, answered);

@@ -291,6 +291,7 @@ fn answers_find_their_questions() {
         Request::FindNode(Address([2; 32])),
         Request::FindValue(find),
         Request::Custom(custom),
+        Request::FindValue(find),
     ];
     for (at, question) in questions.iter().enumerate() {
         near.talk.ask(&mut near.bench, Ticket(at as u64), question, SECOND).unwrap();
@@ -302,9 +303,9 @@ fn answers_find_their_questions() {
         .drain(..)
         .map(|fact| if let Fact::Asked { request, .. } = fact { request } else { panic!("{fact:?}") })
         .collect();
-    assert_eq!(asked.len(), 2);
-    far.talk.reply(&mut far.bench, asked[2], Reply::Nack(custom));
-    far.talk.refuse(&mut far.bench, asked[1], Reason::Busy);
+    assert_eq!(asked.len(), 3);
+    far.talk.reply(&mut far.bench, asked[1], Reply::Nack(custom));
+    far.talk.refuse(&mut far.bench, asked[2], Reason::Busy);
     let no_nodes = core::iter::empty::<&[u8]>;
     far.talk.answer_with(&mut far.bench, asked[0], Words::Others, |out| {
         dunlin_codec::args::write_nodes(out, no_nodes())
@@ -318,10 +319,12 @@ fn answers_find_their_questions() {
         .map(|fact| if let Fact::Answered { ticket, outcome } = fact { (ticket, outcome) } else { panic!() })
         .collect();
     let order: Vec<u64> = outcomes.iter().map(|(ticket, _)| ticket.0).collect();
-    assert_eq!(order, [0, 3, 2, 1]);
-    assert_eq!(outcomes[1].1.nack(), Some(Nack::Custom(custom)));
-    assert_eq!(outcomes[2].1.nack(), Some(Nack::Plain(Operation::FindValue, Reason::Busy)));
-    assert!(matches!(outcomes[3].1.ack(), Some(Ack::Nodes(nodes)) if nodes.count() == 0));
+    assert_eq!(order, [0, 1, 3, 4, 2]);
+    assert_eq!(outcomes[2].1.nack(), Some(Nack::Custom(custom)));
+    assert_eq!(outcomes[3].1.nack(), Some(Nack::Plain(Operation::FindValue, Reason::Busy)));
+    for of_nodes in [&outcomes[1].1, &outcomes[4].1] {
+        assert!(matches!(of_nodes.ack(), Some(Ack::Nodes(nodes)) if nodes.count() == 0));
+    }
     assert_eq!((near.talk.open_count(), near.talk.counts().answers_unknown), (0, 0), "one answer each");
 }
 
