@@ -30,11 +30,13 @@ use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
 use crate::network::{Beside, Network, NetworkShared};
+use crate::recall::{Recall, RecallError};
 use crate::runtime::{self, Running, RuntimeOptions};
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
 use crate::socket::{KernelBuffers, SocketCounters};
 use crate::start;
+use crate::store::{Opened, StoreReport};
 
 /// What an engine is started with.
 pub struct EngineBuilder<H = fn() -> NoHandler> {
@@ -53,7 +55,7 @@ impl EngineBuilder {
 }
 
 impl<H> EngineBuilder<H> {
-    /// With this identity, which nothing on disk knows of.
+    /// With this identity, which nothing on disk knows of; its store is in memory as well.
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
@@ -97,6 +99,7 @@ impl<H> EngineBuilder<H> {
         let options = GroupOptions { segmentation: io.gso, buffers, steering: io.steering };
         let group = Group::bind(listen, &placement, &options)
             .map_err(|source| StartError::Listen { address: listen, source: source.into() })?;
+        let store = start::store(&self.config, &keys)?;
         let clock = Clock::start();
         let doorbells = group.doorbells();
         let mut ports = Vec::new();
@@ -141,7 +144,10 @@ impl<H> EngineBuilder<H> {
             tracing::info!(shard = index, "{report}");
         }
         let network = joined.map(|joined| Network::new(joined, shared.clone()));
-        let engine = Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network };
+        let recall = Arc::new(Mutex::new(None));
+        let engine =
+            Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network, recall };
+        engine.remember(store)?;
         if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
             let begun = network.call_seeds(self.config.network.seeds);
             begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
@@ -202,6 +208,7 @@ pub struct Engine {
     running: Arc<Mutex<Option<Running<()>>>>,
     steering: Steering,
     network: Option<Network>,
+    recall: Arc<Mutex<Option<Recall>>>,
 }
 
 /// What all shards did so far, as of their last pause (at most 0.1 s ago while they are busy).
@@ -239,6 +246,25 @@ impl EngineStats {
 }
 
 impl Engine {
+    /// Begins to remember the network's nodes, and calls those that were remembered.
+    fn remember(&self, store: Option<Opened>) -> Result<(), StartError> {
+        if let Some((store, network)) = store.zip(self.network.clone()) {
+            let recall = Recall::start(store, network).map_err(|error| match error {
+                RecallError::Store(error) => StartError::Store(error),
+                RecallError::Network(error) => StartError::Runtime(error.to_string()),
+                RecallError::Thread(source) => StartError::System { what: "cannot start a thread", source },
+            })?;
+            *lock(&self.recall) = Some(recall);
+        }
+        Ok(())
+    }
+
+    /// What the store did so far; none: the node is in no network, and has none.
+    #[must_use]
+    pub fn store_report(&self) -> Option<StoreReport> {
+        lock(&self.recall).as_ref().map(Recall::report)
+    }
+
     /// Starts a node with this configuration; its key file is made when there is none.
     ///
     /// # Errors
@@ -426,6 +452,7 @@ impl Engine {
         if self.shared.is_forked() {
             // The threads are the parent's, and so is their ending; joining what is not there would take for ever.
             std::mem::forget(lock(&self.running).take());
+            std::mem::forget(lock(&self.recall).take());
             return;
         }
         self.shared.stopping.store(true, Ordering::SeqCst);
@@ -438,6 +465,8 @@ impl Engine {
             if let Some(network) = &self.network {
                 network.on_stopped();
             }
+            // Only then: what it knows by now is kept.
+            drop(lock(&self.recall).take());
         }
     }
 }

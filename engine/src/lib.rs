@@ -15,6 +15,7 @@ pub mod files;
 pub mod keyfile;
 mod mailbox;
 pub mod network;
+mod recall;
 pub mod runtime;
 pub mod socket;
 mod start;

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
 use crate::clock::Clock;
-use crate::config::{Config, Congestion, Keepalive, SuiteChoice};
+use crate::config::{Config, Congestion, Keepalive, StorePlace, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
@@ -35,6 +35,7 @@ use crate::mailbox::LETTERS;
 use crate::network;
 use crate::runtime;
 use crate::socket::Doorbell;
+use crate::store::Opened;
 
 /// Datagrams longer than this wear AES-GCM keys out sooner.
 const LARGE_DATAGRAM: usize = 2_048;
@@ -44,12 +45,14 @@ pub(crate) struct Keys {
     pub(crate) identity: Identity,
     reset_secret: [u8; 32],
     is_fresh: bool,
+    /// It lies in a file, and so may what belongs to it.
+    is_kept: bool,
 }
 
 /// The identity from its file, made when there is none; or the given one.
 pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, StartError> {
     if let Some(identity) = given {
-        return Ok(Keys { identity, reset_secret: OsEntropy.array(), is_fresh: true });
+        return Ok(Keys { identity, reset_secret: OsEntropy.array(), is_fresh: true, is_kept: false });
     }
     let path = config.node.key.resolve().ok_or_else(|| {
         StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
@@ -58,7 +61,21 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     let draw = || zeroize::Zeroizing::new(OsEntropy.array());
     let (identity, is_fresh) = files.open_or_create(|| (draw(), draw()))?;
     let reset_secret = *files.reset_secret(draw)?;
-    Ok(Keys { identity, reset_secret, is_fresh })
+    Ok(Keys { identity, reset_secret, is_fresh, is_kept: true })
+}
+
+/// The store of a node that is in a network: on disk when its key is there too.
+pub(crate) fn store(config: &Config, keys: &Keys) -> Result<Option<Opened>, StartError> {
+    if !config.network.enabled {
+        return Ok(None);
+    }
+    if config.store.place == StorePlace::Memory || !keys.is_kept {
+        return Ok(Some(Opened::memory()));
+    }
+    let path = config.store.path.resolve().ok_or_else(|| {
+        StartError::Config("store.path: no home folder is known; say where with --state".to_owned())
+    })?;
+    Ok(Some(Opened::disk(&path)?))
 }
 
 /// One shard a core, or as many as were asked for.

@@ -30,6 +30,9 @@ type Nodes = Arc<OnceLock<Vec<Engine>>>;
 /// What a hub is to do, and who wants it.
 type Ordered = (NodeId, Order);
 
+/// Questions of one node that are answered in a second: more than any asks.
+const REQUESTS_MAX: usize = 1_000_000;
+
 /// How often a hub looks for orders.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -47,6 +50,10 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
             if engines.is_empty() { options.listen } else { SocketAddr::new(options.listen.ip(), 0) };
         let wall = Wall { nodes: nodes.clone(), orders: orders.clone() };
         let mut config = node.config(listen, node.shards.max(1));
+        if options.dht {
+            config.network.enabled = true;
+            config.network.requests_max = REQUESTS_MAX;
+        }
         if options.hub {
             config.limits.sessions_max = SessionId::SLOTS_MAX;
             config.transport.idle_timeout = HUB_IDLE;

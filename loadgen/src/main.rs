@@ -11,6 +11,7 @@ mod bare;
 mod calling;
 mod compare;
 mod crowd;
+mod dht;
 mod fanout;
 mod far;
 mod handshakes;

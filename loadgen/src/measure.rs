@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::Fault;
+use crate::dht;
 use crate::fanout;
 use crate::handshakes;
 use crate::interrupt;
@@ -74,6 +75,9 @@ fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
         Command::Soak { near, paced, .. } => ("soak", near, Crew { engines: paced.sessions, ..crew }),
         Command::Fanout { near, peers, .. } => ("fanout", near, Crew { nodes: *peers, ..crew }),
         Command::Handshakes { near, .. } => ("handshakes", near, Crew { is_lean: true, ..crew }),
+        Command::Dht { near, asking } => {
+            ("dht", near, Crew { engines: asking.peers, is_lean: true, is_networked: true, ..crew })
+        }
         Command::Sessions { near, .. } => ("sessions", near, hub),
         Command::Idle { near, quiet } if quiet.sessions == 1 => ("idle", near, crew),
         Command::Idle { near, .. } => ("idle", near, hub),
@@ -110,6 +114,9 @@ fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<()
         Command::Soak { near: options, paced, rate, growth_max, drift_max } => {
             let bounds = Bounds { growth_max: *growth_max, drift_max: *drift_max };
             soak::run(near, &bounds, &load("soak", (Over::Core, *rate), (options, paced)), report)
+        }
+        Command::Dht { near: options, asking } => {
+            dht::run(near, (asking, span(options), options.quiet), report)
         }
         Command::Sessions { near: options, many } => {
             sessions::run(near, node, (many, span(options), options.quiet), report)

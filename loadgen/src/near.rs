@@ -64,11 +64,13 @@ pub(crate) struct Crew {
     pub(crate) is_lean: bool,
     /// Whether it keeps sessions and sends to them on command.
     pub(crate) is_hub: bool,
+    /// Whether the nodes of both sides are of one network.
+    pub(crate) is_networked: bool,
 }
 
 impl Default for Crew {
     fn default() -> Self {
-        Self { engines: 1, nodes: 1, is_lean: false, is_hub: false }
+        Self { engines: 1, nodes: 1, is_lean: false, is_hub: false, is_networked: false }
     }
 }
 
@@ -103,6 +105,7 @@ impl Near {
             courses.push(striker.course.clone());
             let mut config = node.config(unspecified(&uris), 1);
             config.transport.handshake_deadline = HANDSHAKE;
+            config.network.enabled = crew.is_networked;
             if crew.is_hub {
                 // Whoever gives orders says nothing while a crowd calls.
                 config.transport.idle_timeout = HUB_IDLE;
@@ -224,6 +227,7 @@ impl FarProcess {
         let mut command = Command::new(program);
         command.arg("far").args(node.to_arguments()).args(["--nodes", &crew.nodes.to_string()]);
         command.args(crew.is_lean.then_some("--lean")).args(crew.is_hub.then_some("--hub"));
+        command.args(crew.is_networked.then_some("--dht"));
         // A Ctrl-C on the terminal is for us: the far side still has to tell its numbers.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut far = Self(command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?);

@@ -136,6 +136,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         many: ManyOptions,
     },
+    /// FIND_NODE asked of one node: answers a second, how long each takes, what it costs the far side.
+    Dht {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        asking: AskingOptions,
+    },
     /// A steady schedule for hours: whether memory stays bounded and latency where it was.
     Soak {
         #[command(flatten)]
@@ -269,6 +276,17 @@ pub(crate) struct ManyOptions {
     pub(crate) reliable: bool,
 }
 
+/// Who asks, and how much at once.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskingOptions {
+    /// Nodes that ask, each with an identity, an engine and a source port of its own.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) peers: usize,
+    /// Questions of each that are under way.
+    #[arg(long, default_value_t = 16, value_name = "COUNT")]
+    pub(crate) parallel: usize,
+}
+
 /// How many quiet sessions.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QuietOptions {
@@ -369,6 +387,9 @@ pub(crate) struct FarOptions {
     /// As --lean, and sessions are kept and sent to on command: for `sessions` and for `idle` with many.
     #[arg(long)]
     pub(crate) hub: bool,
+    /// Part of a network: answers what nodes ask each other, as many questions as come.
+    #[arg(long)]
+    pub(crate) dht: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -222,6 +222,19 @@ fn memory_of_idle_sessions_is_told_of_both_sides() {
     assert_eq!(value(&json, "idle", "both_sides"), sides);
 }
 
+#[test]
+fn a_node_is_asked_for_others_by_several() {
+    let json = json_of("dht --self --peers 2 --parallel 3 --seconds 0.5 --json --quiet");
+    assert!(value(&json, "find_node", "count") > 10.0 && value(&json, "find_node", "rate") > 0.0);
+    assert_eq!(value(&json, "find_node", "failed"), 0.0);
+    assert!(value(&json, "find_node", "far_cpu_answer") > 0.0);
+    // Whoever is of no network answers nobody.
+    let (_far, uri) = far("far");
+    let output = run(&format!("dht {uri} --seconds 0.2 --quiet"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("of no network"), "{}", errors_of(&output));
+}
+
 /// Large datagrams are sent where they are asked for, and nothing longer.
 #[test]
 fn datagrams_have_the_length_that_was_asked() {
@@ -375,6 +388,7 @@ fn a_far_side_that_dies_leaves_what_was_known() {
         ("ladder --self --from 50 --seconds 60 --late-max 100 --json", "core at 50/s"),
         ("handshakes --self --parallel 4 --rounds 1000000 --json", "handshakes"),
         ("sessions --self --sessions 30 --seconds 60 --json", "unreliable"),
+        ("dht --self --seconds 60 --json", "find_node"),
     ] {
         let child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut near = Running(child);
@@ -391,7 +405,7 @@ fn a_far_side_that_dies_leaves_what_was_known() {
         assert!(json["notes"][0].as_str().unwrap().contains("the far side has ended"), "{}", json["notes"]);
         let figure = match section {
             "throughput" => "goodput",
-            "handshakes" => "count",
+            "handshakes" | "find_node" => "count",
             "unreliable" => "arrived",
             _ => "answered",
         };

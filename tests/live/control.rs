@@ -198,7 +198,9 @@ impl Open {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("dunlin-open-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
-        fs::copy(dunlin(), path.join("dunlin")).unwrap();
+        // By another process: while this one has it open for writing, what other tests start inherits that.
+        let copied = Command::new("cp").arg(dunlin()).arg(path.join("dunlin")).status().unwrap();
+        assert!(copied.success());
         for path in [&path, &path.join("dunlin")] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }

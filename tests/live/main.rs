@@ -16,6 +16,7 @@ mod network;
 mod node;
 mod process;
 mod scratch;
+mod state;
 mod store;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use dunlin_shards::event::CloseReason;
 
 use crate::keyfile::KeyError;
+use crate::store::OpenError;
 
 /// Any of the engine's errors.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The node's key could not be read or made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The system refused something else.
     #[error("{what}: {source}")]
     System {

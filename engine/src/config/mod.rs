@@ -19,9 +19,10 @@ pub use error::{ConfigError, Place};
 pub use layers::{Flag, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
-pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Transport};
+pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Store, Transport};
 pub use values::{
-    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, SuiteChoice,
+    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, StorePlace,
+    SuiteChoice,
 };
 
 use std::net::SocketAddr;

@@ -11,7 +11,8 @@ use toml::de::DeValue;
 
 use super::setting::Setting;
 use super::values::{
-    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, SuiteChoice,
+    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, StorePlace,
+    SuiteChoice,
 };
 
 /// A section of the file.
@@ -139,7 +140,7 @@ sections! {
 
     /// How datagrams reach the kernel.
     io: Io {
-        /// The back end: io_uring, recvmmsg/sendmmsg, or the faster of them.
+        /// The back end: io_uring, recvmmsg/sendmmsg, or whichever of them works here.
         backend: Backend = Backend::Auto;
         /// How a core waits: spin for up to 50 us while datagrams come close together, sleep at once, or never sleep.
         spin: Spin = Spin::Adaptive;
@@ -195,6 +196,14 @@ sections! {
     identity: Identity {
         /// Whether several devices run with this key. Early data of first contacts costs a round trip more then.
         shared: bool = false;
+    }
+
+    /// What survives the end of a node that is in a network.
+    store: Store {
+        /// Whether it is on disk, or in memory and gone with the node.
+        place: StorePlace = StorePlace::Disk;
+        /// The store's file. One node at a time can have it.
+        path: StatePath = StatePath::from("$STATE/store");
     }
 
     /// The socket through which commands reach a running node.

@@ -79,6 +79,15 @@ words! {
 }
 
 words! {
+    /// Where the store is.
+    StorePlace, "one of \"disk\", \"memory\"":
+    /// In its file.
+    Disk = "disk",
+    /// Nowhere else than in this process.
+    Memory = "memory",
+}
+
+words! {
     /// How much is told.
     LogLevel, "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"":
     /// What stops something from working.

@@ -36,7 +36,11 @@ pub fn call(path: &Path, command: &Command) -> Result<Answers, ControlError> {
     if !is_trusted(&stream).map_err(system("see whose it is"))? {
         return Err(ControlError::NotOurs(path.to_owned()));
     }
-    line::write(&mut stream, command).map_err(system("ask it"))?;
+    match line::write(&mut stream, command) {
+        // It has answered before it was asked, such as that too many ask.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => {}
+        asked => asked.map_err(system("ask it"))?,
+    }
     Ok(Answers { lines: Lines::new(stream), path: path.to_owned() })
 }
 

@@ -21,7 +21,7 @@ pub enum ControlError {
     #[error("{}: this is no socket, and is left alone; move it away, or name another place with --state", .0.display())]
     NoSocket(PathBuf),
     /// Nobody answers.
-    #[error("no node is running at {}; start one with `dunlin node`, or say with --state in which folder it is", .0.display())]
+    #[error("no node is running at {}; start one with `dunlin node`, or say with --state or --key which one is meant", .0.display())]
     NoNode(PathBuf),
     /// Whoever answers runs as somebody else.
     #[error("{}: whoever answers there is not this user's node; run as that user, or see who put it there", .0.display())]

@@ -7,10 +7,12 @@
 //! A thread takes connections, and each client has a thread of its own while it is served: there are eight of them at most, and some wait
 //! for other nodes.
 
+mod audience;
 mod caller;
 mod error;
 mod line;
 mod listener;
+mod network;
 mod protocol;
 mod serve;
 mod status;
@@ -27,18 +29,27 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 pub use caller::{Answers, call};
 pub use error::ControlError;
-pub use protocol::{Answer, Command, ShardStatus, Status};
+pub use protocol::{
+    Answer, Command, Heard, NodeLine, ShardStatus, Status, StoreStatus, Traffic, Words, from_hex, to_hex,
+};
 
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::mailbox::lock;
+use audience::Audience;
 use listener::Listener;
 
 /// Bytes of a request, its line end included: a value of 64 KiB in hexadecimal with what belongs to it. (T32 has 64 KiB, which such a
 /// value would not fit in.)
 const REQUEST_LEN_MAX: usize = 192 << 10;
+/// Bytes of the longest value that a command can say.
+pub const WORDS_LEN_MAX: usize = 88 << 10;
+const _: () = assert!(2 * WORDS_LEN_MAX + 4_096 <= REQUEST_LEN_MAX);
 /// Clients that are served at once.
 const CLIENTS_MAX: usize = 8;
+/// Of these, who listens for as long as they like.
+const LISTENERS_MAX: usize = 5;
+const _: () = assert!(LISTENERS_MAX < CLIENTS_MAX);
 /// How long a request may take to arrive, and each line of an answer to be taken.
 const LINE_WAIT: Duration = Duration::from_secs(5);
 
@@ -65,6 +76,7 @@ struct Shared {
     clock: Clock,
     stopping: AtomicBool,
     clients: AtomicUsize,
+    audience: Arc<Audience>,
     /// By number, so that they can be cut off.
     streams: Mutex<Vec<(usize, UnixStream)>>,
 }
@@ -78,12 +90,22 @@ impl Control {
         let listener = Listener::bind(path)?;
         let system = |why| ControlError::System { what: "watch it", path: path.to_owned(), why };
         let (waker, wakes) = UnixStream::pair().map_err(system)?;
+        let audience = Arc::new(Audience::default());
+        if let Some(network) = engine.network() {
+            let audience = audience.clone();
+            let pass_on = move |event| {
+                audience.on_event(&event);
+                Some(event)
+            };
+            network.on_event(pass_on).map_err(|error| ControlError::Refused(error.to_string()))?;
+        }
         let shared = Arc::new(Shared {
             engine,
             about,
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
+            audience,
             streams: Mutex::default(),
         });
         let serving = shared.clone();
@@ -102,6 +124,7 @@ impl Drop for Control {
             // Its panic was printed.
             let _ = thread.join();
         }
+        self.shared.audience.close();
         for (_, stream) in lock(&self.shared.streams).drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }

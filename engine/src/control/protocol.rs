@@ -40,6 +40,28 @@ pub(super) fn open<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
 pub enum Command {
     /// How it is: [`Answer::Status`].
     Status,
+    /// Say something to a node and wait until it has taken it: [`Answer::Taken`].
+    Speak(Words),
+    /// Say something to a node alone: [`Answer::Taken`].
+    Whisper(Words),
+    /// Hear what others say, from now on: [`Answer::Heard`] and [`Answer::Missed`], until the caller goes.
+    Listen,
+    /// The nodes closest to a node's place: [`Answer::Nodes`].
+    Find {
+        /// The node's ID.
+        node: String,
+    },
+    /// The nodes that this one knows: [`Answer::Nodes`].
+    Table,
+}
+
+/// Something to say to somebody.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Words {
+    /// To whom: an ID, or a URI that is called first.
+    pub peer: String,
+    /// What: one msgpack value, in hexadecimal digits.
+    pub value: String,
 }
 
 /// What a node answers.
@@ -48,8 +70,41 @@ pub enum Command {
 pub enum Answer {
     /// How it is.
     Status(Box<Status>),
+    /// It was said, and taken.
+    Taken {
+        /// By whom.
+        peer: String,
+    },
+    /// The caller is heard from now on.
+    Listening,
+    /// Somebody said something.
+    Heard(Heard),
+    /// So much was said that the caller did not take in time.
+    Missed(u64),
+    /// Nodes, the closest first.
+    Nodes(Vec<NodeLine>),
     /// It would not, or could not: why.
     Refused(String),
+}
+
+/// What somebody said.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Heard {
+    /// Who.
+    pub from: String,
+    /// How: `speak`, `whisper`, `shout`.
+    pub how: String,
+    /// What: one msgpack value, in hexadecimal digits.
+    pub value: String,
+}
+
+/// A node.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NodeLine {
+    /// Its ID.
+    pub id: String,
+    /// Where it can be called; none: it can only initiate.
+    pub endpoints: Vec<String>,
 }
 
 /// How a node is.
@@ -69,8 +124,29 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Where datagrams come in.
     pub listen: String,
+    /// Nodes that it knows; none: it is in no network.
+    pub known_nodes: Option<usize>,
+    /// Where others are told to call it.
+    pub advertised: Vec<String>,
+    /// What its store did; none: it has none.
+    pub store: Option<StoreStatus>,
     /// Each shard, in order.
     pub shards: Vec<ShardStatus>,
+}
+
+/// What a store did since the node's start.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StoreStatus {
+    /// Groups on the disk: each was one sync.
+    pub commits: u64,
+    /// Batches on the disk.
+    pub batches: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Batches that were refused.
+    pub refused: u64,
+    /// Why the last one was refused, when it was.
+    pub trouble: Option<String>,
 }
 
 /// How a shard is; the numbers count from the node's start.
@@ -101,9 +177,32 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// Bytes as lines carry them.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).expect("it is below 16")).collect()
+}
+
+/// The bytes that a line carries; none when these are no pairs of hexadecimal digits.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_survive_as_digits() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+        assert_eq!((from_hex(""), from_hex("0A")), (Some(vec![]), Some(vec![10])));
+        assert_eq!((from_hex("0"), from_hex("0g"), from_hex("é0")), (None, None, None));
+    }
 
     #[test]
     fn a_line_says_its_version_and_others_are_refused() {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use super::line::Lines;
 use super::protocol::{Answer, Command, open};
-use super::{LINE_WAIT, REQUEST_LEN_MAX, Shared, line, status};
+use super::{LINE_WAIT, REQUEST_LEN_MAX, Shared, line, network, status};
 
 /// Serves it until it is done with or gone.
 pub(super) fn serve(shared: &Shared, stream: UnixStream) {
@@ -14,7 +14,8 @@ pub(super) fn serve(shared: &Shared, stream: UnixStream) {
         // It went away, or was cut off: there is nobody to tell.
         Ok(None) => return,
         Ok(Some(line)) => match open(&line) {
-            Ok(command) => obey(shared, command),
+            Ok(Command::Listen) => return network::listen(shared, lines.stream()),
+            Ok(command) => obey(shared, command).unwrap_or_else(Answer::Refused),
             Err(why) => Answer::Refused(format!(
                 "the node does not understand this command ({why}); use the node's own release of dunlin"
             )),
@@ -28,8 +29,14 @@ pub(super) fn serve(shared: &Shared, stream: UnixStream) {
     let _ = line::write(lines.stream(), &answer);
 }
 
-fn obey(shared: &Shared, command: Command) -> Answer {
+/// The answer, or why there is none.
+fn obey(shared: &Shared, command: Command) -> Result<Answer, String> {
     match command {
-        Command::Status => Answer::Status(Box::new(status::of(shared))),
+        Command::Status => Ok(Answer::Status(Box::new(status::of(shared)))),
+        Command::Speak(words) => network::speak(shared, &words),
+        Command::Whisper(words) => network::whisper(shared, &words),
+        Command::Find { node } => network::find(shared, &node),
+        Command::Table => network::table(shared),
+        Command::Listen => Err("listening has answers of its own".to_owned()),
     }
 }

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use dunlin_shards::stats::{DropReason, Stats};
 
 use super::Shared;
-use super::protocol::{ShardStatus, Status, Traffic};
+use super::protocol::{ShardStatus, Status, StoreStatus, Traffic};
 use crate::engine::ShardStats;
+use crate::network::Network;
 use crate::socket::TrainSizes;
+use crate::store::StoreReport;
 
 pub(super) fn of(shared: &Shared) -> Status {
     let engine = &shared.engine;
     let reports = engine.io_reports();
+    let network = engine.network();
+    let record = network.as_ref().and_then(Network::record);
     let shards = engine.stats().shards.into_iter().enumerate();
     Status {
         id: engine.id().to_string(),
@@ -21,10 +25,18 @@ pub(super) fn of(shared: &Shared) -> Status {
         process: std::process::id(),
         uptime_ms: u64::try_from(shared.clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         listen: engine.local_addr().to_string(),
+        known_nodes: network.map(|network| network.table().len()),
+        advertised: record.iter().flat_map(|own| own.endpoints.iter().map(ToString::to_string)).collect(),
+        store: engine.store_report().map(store),
         shards: shards
             .map(|(index, stats)| shard(&stats, reports.get(index).map(ToString::to_string)))
             .collect(),
     }
+}
+
+fn store(report: StoreReport) -> StoreStatus {
+    let StoreReport { commits, batches, rows, refused, trouble, .. } = report;
+    StoreStatus { commits, batches, rows, refused, trouble: trouble.map(|error| error.to_string()) }
 }
 
 fn shard(stats: &ShardStats, io: Option<String>) -> ShardStatus {

@@ -380,6 +380,20 @@ impl Network {
         }
     }
 
+    /// Waits a while for the engine's end; whether it has come.
+    pub(crate) fn wait_for_end(&self, wait: Duration) -> bool {
+        let listener = self.shared.ended.listen();
+        if !self.is_ended() {
+            listener.wait_timeout(wait);
+        }
+        self.is_ended()
+    }
+
+    /// Whether the engine has stopped.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.shared.is_stopped()
+    }
+
     /// The drivers are gone.
     pub(crate) fn on_stopped(&self) {
         self.shared.on_stopped();

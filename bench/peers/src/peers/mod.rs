@@ -9,6 +9,7 @@ mod dunlin;
 mod dunlin_callers;
 mod libp2p;
 mod quinn;
+mod quinn_socket;
 mod raw;
 mod rusty_enet;
 mod s2n_quic;

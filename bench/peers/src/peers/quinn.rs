@@ -9,6 +9,7 @@ use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, TokioRuntime, Tran
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::quinn_socket::Trained;
 use super::{About, WINDOW, connections, not_done, runtime, socket};
 use crate::Fault;
 use crate::certificate::{NAME, Own, introduced};
@@ -37,8 +38,9 @@ pub(super) fn about() -> About {
         encryption: "TLS 1.3, AES-256-GCM (rustls with ring, as it ships), the server authenticated",
         settings: "current_thread tokio; stream and connection windows and send window of 16 MiB or more (send window of 64 KiB \
                    for small writes to one stream, where it is best); socket buffers of 4 MiB; initial_mtu and min_mtu as the \
-                   table says, max_udp_payload_size too where it is larger than the default, MTU discovery off; GSO and GRO on; CUBIC; 1,024 streams where each message has one; chunks are taken and given without a \
-                   copy; no resumption",
+                   table says, MTU discovery off; where datagrams are longer than 1,472 bytes max_udp_payload_size as well, and \
+                   trains cut to what a send takes; GSO and GRO on; CUBIC; 1,024 streams where each message has one; chunks are \
+                   taken and given without a copy; no resumption",
     }
 }
 
@@ -63,13 +65,16 @@ fn transport(job: &Job) -> Result<TransportConfig, Fault> {
     Ok(transport)
 }
 
-/// Datagrams as long as the table says are taken.
-fn endpoint_config(job: &Job) -> Result<EndpointConfig, Fault> {
+/// Datagrams as long as the table says are taken, and sent in trains that the kernel takes.
+fn endpoint(job: &Job, server: Option<quinn::ServerConfig>) -> Result<Endpoint, Fault> {
     let mut config = EndpointConfig::default();
-    if job.datagram_len() > DATAGRAM_LEN_DEFAULT {
-        config.max_udp_payload_size(job.datagram_len())?;
+    let runtime = Arc::new(TokioRuntime);
+    if job.datagram_len() <= DATAGRAM_LEN_DEFAULT {
+        return Ok(Endpoint::new(config, server, socket()?, runtime)?);
     }
-    Ok(config)
+    config.max_udp_payload_size(job.datagram_len())?;
+    let socket = Trained::new(socket()?, job.datagram_len())?;
+    Ok(Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }
 
 fn server_config(job: &Job, own: &Own) -> Result<quinn::ServerConfig, Fault> {
@@ -103,8 +108,7 @@ pub(super) fn serve(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     runtime()?.block_on(async {
         let own = Own::new()?;
         let config = server_config(job, &own)?;
-        let runtime = Arc::new(TokioRuntime);
-        let endpoint = Endpoint::new(endpoint_config(job)?, Some(config), socket()?, runtime)?;
+        let endpoint = endpoint(job, Some(config))?;
         gauge.ready(own.introduce(endpoint.local_addr()?));
         while let Some(incoming) = endpoint.accept().await {
             let job = job.clone();
@@ -159,7 +163,7 @@ async fn drain(mut stream: RecvStream, mut take: impl FnMut(&[u8])) -> Result<()
 pub(super) fn call(job: &Job, gauge: &'static Gauge) -> Result<(), Fault> {
     let (address, certificate) = introduced(&job.address)?;
     runtime()?.block_on(async {
-        let mut endpoint = Endpoint::new(endpoint_config(job)?, None, socket()?, Arc::new(TokioRuntime))?;
+        let mut endpoint = endpoint(job, None)?;
         endpoint.set_default_client_config(client_config(job, &certificate)?);
         match job.work {
             Work::Handshakes { parallel } => {

@@ -18,7 +18,10 @@ pub(crate) struct AdminFlags {
     /// The folder of the node that is asked
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// The node's configuration, which names its admin socket when --state does not
+    /// Its key, where it was started with --key
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    key: Option<PathBuf>,
+    /// Its configuration, which names its admin socket when nothing else does
     #[arg(long, value_name = "FILE", env = "DUNLIN_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -26,8 +29,8 @@ pub(crate) struct AdminFlags {
 impl AdminFlags {
     /// Asks the node.
     pub(crate) fn call(&self, command: &Command) -> Result<Answers, Failure> {
-        let flags =
-            NodeFlags { state: self.state.clone(), config: self.config.clone(), ..NodeFlags::default() };
+        let (state, key, config) = (self.state.clone(), self.key.clone(), self.config.clone());
+        let flags = NodeFlags { state, key, config, ..NodeFlags::default() };
         Ok(call(&flags.load()?.socket_path()?, command)?)
     }
 

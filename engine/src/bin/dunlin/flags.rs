@@ -34,7 +34,7 @@ pub(crate) struct NodeFlags {
     /// The node's own folder: its key, its store and its admin socket
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-    /// The file with the secret key
+    /// The file with the secret key; store and admin socket are beside it unless --state says otherwise
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Cores to use, one shard on each; 0 is all
@@ -70,14 +70,22 @@ impl NodeFlags {
     /// The same, with the nodes to begin with.
     pub(crate) fn load_with_seeds(&self, seeds: &[String]) -> Result<Settings, Failure> {
         let seeds = Some(seeds.join(",")).filter(|seeds| !seeds.is_empty());
+        let state_is_free = self.state.is_none();
         let state = |name: &str| path_text("--state", self.state.as_ref().map(|state| state.join(name)));
-        let (own_key, socket) = (state("key")?, state("socket")?);
+        let (own_key, store, socket) = (state("key")?, state("store")?, state("socket")?);
         let key = path_text("--key", self.key.clone())?;
+        // A node with a key of its own has everything else beside it.
+        let beside =
+            |ending: &str| key.as_ref().filter(|_| state_is_free).map(|key| format!("{key}.{ending}"));
+        let (key_store, key_socket) = (beside("store"), beside("socket"));
         let given = [
             ("--listen", "node.listen", &self.listen),
             ("--state", "node.key", &own_key),
+            ("--state", "store.path", &store),
             ("--state", "admin.socket", &socket),
             ("--key", "node.key", &key),
+            ("--key", "store.path", &key_store),
+            ("--key", "admin.socket", &key_socket),
             ("--cores", "node.cores", &self.cores),
             ("--io", "io.backend", &self.io),
             ("--network", "node.network", &self.network),

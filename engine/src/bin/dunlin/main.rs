@@ -6,22 +6,27 @@
 
 mod admin;
 mod configuration;
+mod dht;
 mod failure;
 mod flags;
 mod journal;
 mod key;
+mod listen;
 mod node;
 mod output;
 mod ping;
 mod progress;
 mod receive;
+mod say;
 mod send;
 mod signals;
 mod status;
+mod words;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dunlin::control::Command as Asked;
 
 use crate::failure::Failure;
 
@@ -42,6 +47,15 @@ enum Command {
     Node(node::Arguments),
     /// Says how a running node is
     Status(status::Arguments),
+    /// Says something to a node, through the running one
+    Speak(say::Arguments),
+    /// Says something to a node alone, through the running one
+    Whisper(say::Arguments),
+    /// Shows what others say to the running node
+    Listen(listen::Arguments),
+    /// Finds and lists nodes of the network, through the running one
+    #[command(subcommand)]
+    Dht(dht::Command),
     /// Makes or shows the key that is a node's address
     #[command(subcommand)]
     Key(key::Command),
@@ -63,6 +77,10 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Node(arguments) => node::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Speak(arguments) => say::run(&arguments, Asked::Speak),
+        Command::Whisper(arguments) => say::run(&arguments, Asked::Whisper),
+        Command::Listen(arguments) => listen::run(&arguments),
+        Command::Dht(command) => dht::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Ping(arguments) => ping::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),

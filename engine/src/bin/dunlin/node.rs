@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// A node of the network to begin with: dunlin://ID@host:port; may be given several times
     #[arg(long = "seed", value_name = "URI")]
     seeds: Vec<String>,
+    /// With a throw-away key, and leaving nothing behind
+    #[arg(long, conflicts_with = "key")]
+    ephemeral: bool,
 }
 
 /// Takes messages and does nothing with them: nobody would read them.
@@ -37,7 +40,12 @@ impl Handler for Ignore {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let settings = arguments.node.load_with_seeds(&arguments.seeds)?.for_node().in_network();
-    let engine = settings.start(|config| Engine::builder(config).on_message(|| Ignore).start())?;
+    let is_ephemeral = arguments.ephemeral;
+    let engine = settings.start(|config| {
+        let builder = Engine::builder(config);
+        let builder = if is_ephemeral { builder.ephemeral() } else { builder };
+        builder.on_message(|| Ignore).start()
+    })?;
     let control = open_control(&settings, &engine)?;
     let (sender, stopped) = mpsc::channel();
     signals::on_stop(move || {
@@ -58,14 +66,19 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Ok(())
 }
 
-/// The socket through which commands reach this node.
+/// The socket through which commands reach this node, unless it is to have none. What others say is for those who listen there.
 fn open_control(settings: &Settings, engine: &Engine) -> Result<Option<Control>, Failure> {
-    if !settings.config().admin.enabled {
-        return Ok(None);
+    let control = if settings.config().admin.enabled {
+        let about = About { uris: uris(engine), network: settings.config().node.network.clone() };
+        Some(Control::start(engine.clone(), about, &settings.socket_path()?)?)
+    } else {
+        None
+    };
+    if let Some(network) = engine.network() {
+        // Nobody else asks for events here: they would wait in memory. A question is refused by being dropped.
+        network.on_event(|_| None).map_err(Failure::new)?;
     }
-    let about = About { uris: uris(engine), network: settings.config().node.network.clone() };
-    let control = Control::start(engine.clone(), about, &settings.socket_path()?)?;
-    Ok(Some(control))
+    Ok(control)
 }
 
 /// Logs how the node runs.

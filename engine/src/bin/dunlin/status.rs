@@ -34,6 +34,21 @@ fn show(status: &Status) {
     }
     output::line(format_args!("network    {}", status.network));
     output::line(format_args!("listening  {}", status.listen));
+    if let Some(known) = status.known_nodes {
+        let advertised = if status.advertised.is_empty() {
+            "cannot call it".to_owned()
+        } else {
+            format!("call it at {}", status.advertised.join(", "))
+        };
+        output::line(format_args!("nodes      {known} known; others {advertised}"));
+    }
+    if let Some(store) = &status.store {
+        let (rows, refused) = (store.rows, store.refused);
+        output::line(format_args!("store      {rows} rows kept, {refused} batches refused"));
+        if let Some(trouble) = &store.trouble {
+            output::line(format_args!("           {trouble}"));
+        }
+    }
     let (running, process) = (uptime(status.uptime_ms), status.process);
     output::line(format_args!("running    for {running} as process {process}, release {}", status.release));
     for (index, shard) in status.shards.iter().enumerate() {

@@ -210,6 +210,15 @@ impl Lookup {
     pub fn closest(&self) -> impl Iterator<Item = &Heard> {
         self.answered.iter().take(self.plan.replication).map(|(_, heard)| heard)
     }
+
+    /// The same nodes, each with the number of the path that asked it: whoever is to be believed by agreement is found over
+    /// several.
+    pub fn closest_by_path(&self) -> impl Iterator<Item = (NodeId, usize)> {
+        self.closest().filter_map(|heard| {
+            let id = heard.id();
+            Some((id, self.paths.iter().position(|path| path.has_answered(&id))?))
+        })
+    }
 }
 
 #[cfg(test)]

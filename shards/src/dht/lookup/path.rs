@@ -114,6 +114,11 @@ impl Path {
         Some((entry.distance, entry.heard.clone(), entry.answers))
     }
 
+    /// Whether a node that this path asked has answered. Such a node is never forgotten.
+    pub(super) fn has_answered(&self, id: &NodeId) -> bool {
+        self.entries.iter().any(|entry| entry.standing == Standing::Answered && entry.heard.id() == *id)
+    }
+
     pub(super) const fn asked(&self) -> usize {
         self.asked
     }

@@ -180,7 +180,7 @@ fn drawn_place(rng: &mut Rng) -> Address {
 fn a_thousand_honest_nodes_find_each_other() {
     let (net, mut rng, manners) = (net(), Rng::from_number(2), vec![Manner::Honest; NODES]);
     let (mut sum, mut most, mut asked) = (0, 0, 0);
-    let mut missing = 0;
+    let (mut missing, mut spread) = (0, 0);
     for from in 0..NODES {
         let to = (from + 1 + rng.below(NODES as u64 - 1) as usize) % NODES;
         let place = Space::place(&net.nodes[to].contact.id());
@@ -191,6 +191,10 @@ fn a_thousand_honest_nodes_find_each_other() {
         let place = drawn_place(&mut rng);
         let (lookup, rounds) = net.look_up(from, place, &manners);
         let found: Vec<NodeId> = lookup.closest().map(Heard::id).collect();
+        let (by_path, paths): (Vec<NodeId>, BTreeSet<usize>) = lookup.closest_by_path().unzip();
+        assert_eq!(by_path, found, "each was asked on a path");
+        assert!(paths.iter().all(|path| *path < LOOKUP_PATHS));
+        spread += usize::from(paths.len() >= crate::limits::AGREEMENT_PATHS);
         let holders = net.closest_of_all(&place, from);
         missing += holders.iter().filter(|id| !found.contains(id)).count();
         assert_eq!(found[0], holders[0], "{from} looks for a place");
@@ -198,11 +202,13 @@ fn a_thousand_honest_nodes_find_each_other() {
     }
     let lookups = 2 * NODES;
     println!(
-        "{lookups} lookups: rounds {sum} in all, {most} at most, questions {asked} in all, holders missing {missing}"
+        "{lookups} lookups: rounds {sum} in all, {most} at most, questions {asked} in all, holders missing {missing}, \
+         {spread} of {NODES} results over three paths or more"
     );
     assert!(10 * sum <= 35 * lookups, "3.5 rounds on average at most");
     assert!(most <= 6);
     assert!(missing * 1_000 <= NODES * REPLICATION, "one holder in a thousand");
+    assert!(spread * 100 >= NODES * 99, "what is read from a result can be agreed on over three paths");
 }
 
 /// With a fifth of the nodes dishonest, drawn, each in one of three manners, 99 of 100 honest nodes are found.

@@ -79,7 +79,7 @@ pub struct Get {
 }
 
 impl Get {
-    /// Reads from these holders, each with the number of the path on which it was found.
+    /// Reads from these holders, each with the number of the path on which it was found: `Lookup::closest_by_path`.
     ///
     /// # Panics
     /// When the plan's key is none.

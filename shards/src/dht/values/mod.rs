@@ -115,8 +115,12 @@ const fn majority(count: usize) -> usize {
     count / 2 + 1
 }
 
-/// Bytes of an answer without a value at most: a record, a lease, ballots.
-const SMALL_LEN_MAX: usize = 2_048;
+/// Bytes of a question or an answer without a value at most: a key, a record with its key, a lease, ballots, a grant.
+const SMALL_LEN_MAX: usize = 4_096;
+
+const _: () = assert!(
+    dunlin_codec::record::KEY_LEN_MAX + dunlin_codec::record::VALUE_RECORD_LEN_MAX + 512 <= SMALL_LEN_MAX
+);
 
 /// Bytes of an answer with a value at most.
 const VALUED_LEN_MAX: usize = SMALL_LEN_MAX + dunlin_codec::record::KEY_LEN_MAX + VALUE_LEN_MAX;

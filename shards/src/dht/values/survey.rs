@@ -2,7 +2,7 @@
 //!
 //! In:    the holders, what they tell.
 //! Out:   questions; the newest state, and whether a majority has accepted it.
-//! Holds: a state that a majority accepted under one ballot is decided: a survey that ends with it is a read that no later
+//! Holds: what nobody signed is not counted. A state that a majority accepted under one ballot is decided: a survey that ends with it is a read that no later
 //!        read contradicts. A holder that is not settled takes the newest state that a majority of the others tell.
 //!
 //! spec: p2p/survey
@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 
 use dunlin_codec::args::{Ack, Ballot, Promise, Request, Store, StoreOptions};
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::Key;
 
 use super::asking::Asking;
+use super::check::check_signed;
 use super::register::NO_BALLOT;
 use super::state::{Cell, State, read_state};
 use super::{Answer, Question, SMALL_LEN_MAX, address, encode, majority};
@@ -36,6 +38,21 @@ pub(super) fn read_promise(answer: &Answer) -> Option<Told> {
             Some(Told { promised, accepted, is_settled, state: read_state(&rows) })
         }
         _ => None,
+    }
+}
+
+impl Told {
+    /// Whether every record in it was signed. What another has told as well was looked at before.
+    pub(super) fn is_signed<'a>(
+        &self,
+        network: &Network,
+        others: impl Iterator<Item = &'a Told> + Clone,
+    ) -> bool {
+        self.state.iter().all(|(key, cell)| {
+            let is_same = |told: &Told| told.state.get(key).is_some_and(|other| other.is_same(cell));
+            let signed = |record| check_signed(&record, cell.value(), network).is_ok();
+            others.clone().any(is_same) || cell.record().is_none_or(signed)
+        })
     }
 }
 
@@ -69,6 +86,7 @@ pub struct Surveyed {
 #[derive(Debug)]
 pub struct Survey {
     arguments: Vec<u8>,
+    network: Network,
     asking: Asking,
     told: BTreeMap<NodeId, Told>,
     quorum: usize,
@@ -81,27 +99,31 @@ impl Survey {
     /// # Panics
     /// When `key` is none.
     #[must_use]
-    pub fn new(key: &[u8], holders: impl IntoIterator<Item = NodeId>) -> Self {
+    pub fn new((key, network): (&[u8], Network), holders: impl IntoIterator<Item = NodeId>) -> Self {
         let asking = Asking::new(holders);
         let quorum = majority(asking.left());
-        Self::with_quorum(key, asking, (quorum, quorum))
+        Self::with_quorum((key, network), asking, (quorum, quorum))
     }
 
     /// Asks all holders but `own`, which is not settled, for [`super::Holder::on_settled`]; `key` as `Action::Settle` says.
     #[must_use]
-    pub fn to_settle(key: &[u8], own: &NodeId, holders: &[NodeId]) -> Self {
+    pub fn to_settle((key, network): (&[u8], Network), own: &NodeId, holders: &[NodeId]) -> Self {
         let asking = Asking::new(holders.iter().filter(|holder| *holder != own).copied());
         let majority = majority(asking.left() + 1);
         let quorum = majority.min(asking.left());
-        Self::with_quorum(key, asking, (quorum, majority))
+        Self::with_quorum((key, network), asking, (quorum, majority))
     }
 
-    fn with_quorum(key: &[u8], asking: Asking, (quorum, majority): (usize, usize)) -> Self {
+    fn with_quorum(
+        (key, network): (&[u8], Network),
+        asking: Asking,
+        (quorum, majority): (usize, usize),
+    ) -> Self {
         let key = Key::parse(key).ok().flatten().expect("the caller has a key");
         let options = StoreOptions { prepare: Some(NO_BALLOT), ..StoreOptions::default() };
         let store = Store { address: address(&key), key, value: Encoded::NIL, options };
         let arguments = encode(SMALL_LEN_MAX, |out| Request::Store(store).write(out));
-        Self { arguments, asking, told: BTreeMap::new(), quorum, majority }
+        Self { arguments, network, asking, told: BTreeMap::new(), quorum, majority }
     }
 
     /// The next holder to be asked.
@@ -114,6 +136,7 @@ impl Survey {
     pub fn on_answer(&mut self, number: u64, answer: &Answer) {
         if let Some(from) = self.asking.end(number)
             && let Some(told) = read_promise(answer)
+            && told.is_signed(&self.network, self.told.values())
         {
             self.told.insert(from, told);
         }

@@ -54,11 +54,11 @@ impl Hub {
         self.sessions.get(peer).into_iter().flatten().any(|open| open.session == session)
     }
 
-    /// Whoever greets us is asked for its own record, unless we have it.
+    /// Whoever greets us is asked for its own record, unless we have it: one who comes from elsewhere than it says may have moved.
     pub(super) fn on_met(&mut self, session: SessionId, peer: NodeId) {
         let open = self.sessions.get(&peer).into_iter().flatten().find(|open| open.session == session);
         let Some(remote) = open.map(|open| open.remote) else { return };
-        if !self.table.is_member(&peer) {
+        if self.table.endpoint_of(&peer) != Some(remote) {
             self.begin_errand(peer, Some(remote), Purpose::Introduce(None));
         }
     }

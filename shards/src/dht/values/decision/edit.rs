@@ -140,7 +140,8 @@ pub(super) fn apply(state: &mut State, edits: &[Edit], author: &Author<'_>) -> R
     let is_wished = |key: &Vec<u8>| edits.iter().any(|edit| edit.key == *key);
     let is_left = |cell: &Cell| {
         let skew = VALUE_RECORD_SKEW.as_millis() as u64;
-        let is_live = cell.record().is_some_and(|record| record.fields.expiry_ms + skew > wall.0);
+        let is_live =
+            cell.record().is_some_and(|record| record.fields.expiry_ms.saturating_add(skew) > wall.0);
         is_live || cell.left_ms > 0
     };
     state.retain(|key, cell| is_wished(key) || is_left(cell));

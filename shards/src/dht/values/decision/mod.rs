@@ -30,7 +30,7 @@ use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::Key;
 
 use super::state::{Cell, State, has_room, write_state, written_len_max};
-use super::survey::{newest, read_promise};
+use super::survey::{Told, newest, read_promise};
 use super::{Answer, GivenLeave, Question, SMALL_LEN_MAX, address, encode, majority};
 use crate::identity::Identity;
 use crate::limits::{DECISION_ATTEMPTS_MAX, DECISION_PAUSE};
@@ -250,7 +250,7 @@ impl Decision {
         self.now = now;
         let Some(from) = self.round.end(number) else { return };
         match self.phase {
-            Phase::Preparing => match read_promise(answer).filter(|told| told.promised == self.ballot) {
+            Phase::Preparing => match self.read_promise(answer) {
                 Some(told) => self.round.on_promise(from, told),
                 None => self.round.on_refusal(answer),
             },
@@ -260,6 +260,14 @@ impl Decision {
         }
         self.highest = self.highest.max(self.round.highest());
         self.go_on();
+    }
+
+    /// What was promised to this ballot, with nothing in it that nobody signed.
+    fn read_promise(&self, answer: &Answer) -> Option<Told> {
+        let network = &self.proposer.network;
+        let is_good =
+            |told: &Told| told.promised == self.ballot && told.is_signed(network, self.round.promises());
+        read_promise(answer).filter(is_good)
     }
 
     /// A holder did not answer.

@@ -208,13 +208,13 @@ impl Cluster {
 
     pub(super) fn survey(&mut self, client: &Identity, key: &[u8]) -> u64 {
         let holders = self.holders();
-        self.begin(Task::Survey(Survey::new(key, holders)), (client.id(), None), 1_000)
+        self.begin(Task::Survey(Survey::new((key, NETWORK), holders)), (client.id(), None), 1_000)
     }
 
     fn settle(&mut self, node: usize, (scope, key): (Vec<u8>, &[u8])) {
         let ids: Vec<NodeId> = self.members.iter().map(|member| self.nodes[*member].identity.id()).collect();
         let own = self.nodes[node].identity.id();
-        let survey = Survey::to_settle(key, &own, &ids);
+        let survey = Survey::to_settle((key, NETWORK), &own, &ids);
         self.begin(Task::Survey(survey), (own, Some((node, scope))), 1_000);
     }
 

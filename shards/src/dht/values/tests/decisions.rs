@@ -3,18 +3,19 @@
 use core::time::Duration;
 
 use dunlin_codec::args::{
-    Ballot, Diff, DiffOperation, LeaseAction, Leave, Nack, Path, Reason, Row, Rows, StoreOptions,
+    Ack, Ballot, Diff, DiffOperation, Found, LeaseAction, Leave, Metadata, Nack, Path, Promise, Reason, Row,
+    Rows, StoreOptions,
 };
 use dunlin_codec::ids::NodeId;
-use dunlin_codec::msgpack::Encoded;
-use dunlin_codec::record::{NOBODY, ValueRecord};
+use dunlin_codec::msgpack::{Encoded, write};
+use dunlin_codec::record::{KEY_LEN_MAX, NOBODY, ValueRecord};
 
 use super::super::decision::{Decided, Decision, Edit, Expectation, Proposer, What};
 use super::super::survey::{Survey, Surveyed};
 use super::super::*;
 use super::kit::*;
 use crate::identity::Identity;
-use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX};
+use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, VALUE_LEN_MAX};
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -54,7 +55,7 @@ impl Trio {
             owner: self.owner,
             leave: self.leave,
             token: self.token,
-            life: Duration::from_secs(1_800),
+            life: Duration::from_secs(7_200),
         };
         let (holders, rng) = (self.ids(), Rng::from_number(7));
         let mut decision = Decision::new(proposer, holders, (key, edits), (now, rng));
@@ -421,7 +422,7 @@ fn a_new_holder_reads_the_others() {
     assert_eq!(newcomer.settles, [(key.clone(), key.clone())]);
     trio.homes.insert(0, newcomer);
     let ids = trio.ids();
-    let mut survey = Survey::to_settle(&key, &ids[0], &ids);
+    let mut survey = Survey::to_settle((&key, NETWORK), &ids[0], &ids);
     assert_eq!(survey.outcome(), None);
     while let Some(question) = survey.poll_question() {
         let answer = trio.ask(at(5_000), (ids[0], &question));
@@ -464,6 +465,77 @@ fn too_few_holders_decide_nothing() {
         decision.handle_timeout(now);
     }
     assert_eq!(decision.outcome(), Some(&Decided::Unreached));
+}
+
+/// The longest keys there are, in every question and answer.
+/// spec: p2p/decisions
+#[test]
+fn the_longest_keys_have_room() {
+    let mut trio = Trio::new();
+    let owner = identity(1);
+    trio.owner = owner.id();
+    let alone = name(&"n".repeat(KEY_LEN_MAX - 3));
+    assert_eq!(alone.len(), KEY_LEN_MAX);
+    let long = encoded(|out| write::bin(out, &vec![7; VALUE_LEN_MAX - 5]));
+    let leave = sign_grant(&owner, &NETWORK, (&super::kit::key(&alone), identity(2).id()), START + HOUR);
+    let record = Says { owner: owner.id(), ..Says::nobodys(&alone, 1) };
+    let record = record.granted(&identity(2), &long, Some(&leave));
+    for home in &mut trio.homes {
+        assert_eq!(home.reason(at(0), peer(2), &store(&alone, &long, with_record(&record))), None);
+        assert_eq!(home.value(at(0), &alone), Some(long.clone()));
+        home.tick(at(HOUR - 1_000));
+    }
+    trio.leave = Some(leave);
+    assert_eq!(refused(&trio.set(at(1), &identity(2), (&alone, &long))), None);
+    assert_eq!(refused(&trio.lease(at(2), &identity(2), (&alone, LeaseAction::Acquire, 0))), None);
+    trio.leave = None;
+    let keys: Vec<Vec<u8>> =
+        (10..26).map(|number| grouped(&"g".repeat(500), &format!("{number}{}", "n".repeat(515)))).collect();
+    assert_eq!(keys[0].len(), KEY_LEN_MAX);
+    let edits = keys.iter().map(|key| edit(key, What::Set(number(1)))).collect();
+    assert_eq!(refused(&trio.decide(at(3), &owner, edits)), None);
+    for home in &mut trio.homes {
+        home.tick(at(HOUR + 1_000));
+        assert!(home.again.len() >= 16);
+        let disk = home.disk.clone();
+        assert!(disk.iter().all(|(key, value)| read_row(key, value).is_ok()));
+    }
+}
+
+/// What a holder tells that nobody signed is no promise.
+/// spec: p2p/survey
+#[test]
+fn a_lying_holder_is_not_counted() {
+    let (key, near) = (name("k"), identity(1));
+    let mut trio = Trio::new();
+    assert_eq!(refused(&trio.set(at(0), &near, (&key, &number(1)))), None);
+    let mut survey = Survey::new((&key, NETWORK), trio.ids());
+    let forged = Says::nobodys(&key, 99).granted(&identity(9), &number(9), None);
+    let mut forged = forged;
+    dunlin_codec::record::set_signature(&mut forged, &[3; 64]).unwrap();
+    let nine = number(9);
+    while let Some(question) = survey.poll_question() {
+        let honest = trio.ask(at(0), (near.id(), &question));
+        let is_liar = question.to == trio.ids()[0];
+        let row = Row {
+            key: super::kit::key(&key),
+            value: value(&nine),
+            record: ValueRecord::parse(&forged).ok(),
+            lease: None,
+            left_ms: 0,
+        };
+        let rows = encoded(|out| Rows::write_new(out, &[row]));
+        let rows = Rows::parse(Encoded::parse(&rows).unwrap()).unwrap();
+        let high = Ballot { counter: u64::MAX, proposer: near.id() };
+        let promise = Promise { promised: high, accepted: Some(high), is_settled: true, rows };
+        let found = Found { key: row.key, value: Encoded::NIL, metadata: Metadata::default() };
+        let lie = encoded(|out| Ack::Stored(found, Some(promise)).write(out));
+        let lie = Answer { is_ack: true, payload: lie };
+        survey.on_answer(question.number, if is_liar { &lie } else { &honest });
+    }
+    let Some(Surveyed { state, is_decided, .. }) = survey.outcome() else { panic!() };
+    assert!(is_decided);
+    assert_eq!(state[&key].value().as_unsigned(), Some(1));
 }
 
 /// A leave's bytes are what the codec carries.

@@ -1,0 +1,148 @@
+//! What a node remembers of its network between runs: the rows that the network wants kept, in the store.
+//!
+//! In:    the network's rows, every other second; at the start those of the store.
+//! Out:   the same, the other way round.
+//! Holds: only what changed is written, and again when the store could not take it. A node that knows nobody for a while forgets
+//!        nobody: more often it is its own line that is cut.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::network::{Network, NetworkError, Row};
+use crate::store::{Batch, Desk, OpenError, Opened, Store, StoreReport, Table, Write};
+
+/// The network's rows, as it gave them.
+const NODES: Table = Table("nodes");
+/// How often it is asked for them.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The store of a running node, and the thread that remembers. Dropped, it ends both, the last changes kept.
+pub(crate) struct Recall {
+    store: Store<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why nothing is remembered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecallError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The network does not take what was remembered.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// There is no thread.
+    #[error(transparent)]
+    Thread(#[from] io::Error),
+}
+
+impl Recall {
+    /// Tells the network what it knew, and remembers what it knows from now on.
+    pub(crate) fn start(opened: Opened, network: Network) -> Result<Self, RecallError> {
+        let mut kept = Kept::default();
+        opened.each(NODES, |key, value| drop(kept.rows.insert(key.to_vec(), value.to_vec())))?;
+        if !kept.rows.is_empty() {
+            tracing::info!("{} rows of the network are remembered", kept.rows.len());
+            network.remember(kept.rows.clone())?;
+        }
+        let is_lost = kept.is_lost.clone();
+        let store = opened.start(move |done| {
+            let is_refused = done.iter().any(|one| one.result.is_err());
+            is_lost.fetch_or(is_refused, Ordering::SeqCst);
+        })?;
+        let desk = store.desk().clone();
+        let thread = thread::Builder::new().name("dunlin-recall".to_owned());
+        let thread = thread.spawn(move || remember(&network, &desk, kept))?;
+        Ok(Self { store, thread: Some(thread) })
+    }
+
+    /// What the store did so far.
+    pub(crate) fn report(&self) -> StoreReport {
+        self.store.report()
+    }
+}
+
+impl Drop for Recall {
+    /// The network has ended before. The store is dropped behind this, and keeps what was handed in.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Its panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Hands changes in until the network ends, and once more then.
+fn remember(network: &Network, desk: &Desk<()>, mut kept: Kept) {
+    let mut is_running = true;
+    while is_running {
+        is_running = !network.wait_for_end(LOOK_EVERY);
+        let writes = kept.changes(network.rows());
+        if !writes.is_empty() && desk.submit(Batch { ticket: (), writes }).is_err() {
+            kept.is_lost.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What the store has, as far as it has not said otherwise.
+#[derive(Default)]
+struct Kept {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Something was not kept.
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Kept {
+    /// What makes the store's rows these.
+    fn changes(&mut self, rows: Vec<Row>) -> Vec<Write> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
+        let is_lost = self.is_lost.swap(false, Ordering::SeqCst);
+        let mut writes = Vec::new();
+        for (key, value) in &rows {
+            if is_lost || self.rows.get(key) != Some(value) {
+                writes.push(Write::put(NODES, &key[..], &value[..]));
+            }
+        }
+        // A row that could not be deleted stays until the next start, where it is only one more node that may not be there.
+        let gone = self.rows.keys().filter(|key| !rows.contains_key(*key));
+        writes.extend(gone.map(|key| Write::delete(NODES, &key[..])));
+        self.rows = rows;
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(of: &[(&str, &str)]) -> Vec<Row> {
+        of.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    }
+
+    fn put(key: &str, value: &str) -> Write {
+        Write::put(NODES, key.as_bytes(), value.as_bytes())
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let mut kept = Kept::default();
+        assert_eq!(kept.changes(rows(&[("a", "1"), ("b", "2")])), [put("a", "1"), put("b", "2")]);
+        assert_eq!(kept.changes(rows(&[("b", "2"), ("a", "1")])), []);
+        assert_eq!(
+            kept.changes(rows(&[("a", "3"), ("c", "4")])),
+            [put("a", "3"), put("c", "4"), Write::delete(NODES, *b"b")]
+        );
+        assert_eq!(kept.changes(Vec::new()), [], "nobody is forgotten");
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), []);
+        kept.is_lost.store(true, Ordering::SeqCst);
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), [put("a", "3"), put("c", "4")]);
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), []);
+    }
+}
