@@ -56,10 +56,8 @@ pub struct Acknowledgements {
     received: RangeSet,
     /// When the largest number arrived; the delay counts from here.
     largest_at: Instant,
-    /// When the oldest ack-eliciting packet arrived that no acknowledgement followed yet.
-    waiting_since: Option<Instant>,
-    /// The same for those that can wait.
-    patient_since: Option<Instant>,
+    /// When the first ack-eliciting packet that no acknowledgement followed yet has waited long enough.
+    waits_until: Option<Instant>,
     waiting_bytes: u64,
     bytes_max: u64,
     /// The newest ACK_FREQUENCY that was heard.
@@ -85,8 +83,7 @@ impl Acknowledgements {
         Self {
             received: RangeSet::new(),
             largest_at: Instant::ZERO,
-            waiting_since: None,
-            patient_since: None,
+            waits_until: None,
             waiting_bytes: 0,
             bytes_max: ACK_BYTES_DEFAULT,
             frequency: None,
@@ -117,8 +114,8 @@ impl Acknowledgements {
             Ecn::NotEct | Ecn::Ect1 => {}
         }
         if packet.ack_eliciting {
-            let since = if packet.is_patient { &mut self.patient_since } else { &mut self.waiting_since };
-            since.get_or_insert(now);
+            let until = now + if packet.is_patient { ACK_DELAY_PATIENT } else { ACK_DELAY_MAX };
+            self.waits_until = Some(self.waits_until.map_or(until, |earlier| earlier.min(until)));
             self.waiting_bytes += packet.bytes as u64;
             self.is_urgent |= placed != Placed::Next || number <= self.haste_through || packet.ecn == Ecn::Ce;
         }
@@ -140,33 +137,23 @@ impl Acknowledgements {
     /// Whether an acknowledgement should leave now. Ask at the end of a drain, not within it.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
-        self.is_wanted() && (self.is_pressing() || self.waited_until().is_some_and(|at| now >= at))
+        self.waits_until.is_some_and(|until| self.is_pressing() || now >= until)
     }
 
     const fn is_pressing(&self) -> bool {
         self.is_urgent || self.waiting_bytes >= self.bytes_max
     }
 
-    /// When the longest wait is over.
-    fn waited_until(&self) -> Option<Instant> {
-        let pressing = self.waiting_since.map(|since| since + ACK_DELAY_MAX);
-        let patient = self.patient_since.map(|since| since + ACK_DELAY_PATIENT);
-        pressing.into_iter().chain(patient).min()
-    }
-
     /// Whether an acknowledgement would tell the peer of an ack-eliciting packet: worth adding to a packet that leaves anyway.
     #[must_use]
     pub const fn is_wanted(&self) -> bool {
-        self.waiting_since.is_some() || self.patient_since.is_some()
+        self.waits_until.is_some()
     }
 
     /// When the next acknowledgement is due; in the past when it is due already.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        if self.is_pressing() {
-            return self.waiting_since.or(self.patient_since);
-        }
-        self.waited_until()
+        self.waits_until.map(|until| if self.is_pressing() { self.largest_at.min(until) } else { until })
     }
 
     /// How long the largest number has been here: the frame's delay field.
@@ -195,7 +182,7 @@ impl Acknowledgements {
     /// An acknowledgement left. Remember `largest` with that packet, for `on_acknowledged`.
     pub fn on_sent(&mut self) {
         self.received.on_told();
-        (self.waiting_since, self.patient_since) = (None, None);
+        self.waits_until = None;
         self.waiting_bytes = 0;
         self.is_urgent = false;
         self.acks_unanswered = self.acks_unanswered.saturating_add(1);

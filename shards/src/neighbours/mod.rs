@@ -6,7 +6,7 @@
 //!        the table answered a question of ours at the endpoint of its own checked record.
 //!
 //! One stands beside each shard as an application does: events in, mail out. Each answers by itself what its sessions are
-//! asked, FIND_NODE from what is known as of a moment. One of them has the [`hub`]: the table, searches, and the errands
+//! asked, FIND_NODE from what is known as of a moment. One of them has the hub: the table, searches, and the errands
 //! that they need; the others tell it facts, and it has them ask, all by notes, which travel as mail.
 //!
 //! A session that others opened talks as soon as its peer does; nothing is said on it before. We ask whoever greets us for

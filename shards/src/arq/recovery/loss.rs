@@ -46,7 +46,7 @@ impl<T: Copy> Recovery<T> {
     pub(super) fn lose(&mut self, now: Instant, sink: &mut impl FnMut(Outcome<T>)) -> u32 {
         self.loss_at = None;
         let Some(largest) = self.largest_acked else { return 0 };
-        let delay = self.rtt.loss_delay(self.time_threshold_eighths);
+        let delay = self.rtt.loss_delay(self.time_threshold_eighths.into());
         let mut losses = Losses::default();
         let mut number = self.ring.first_open();
         while number < largest {
@@ -147,7 +147,7 @@ impl<T: Copy> Recovery<T> {
         let packets = tally.late_packets.saturating_add(1).max(self.packet_threshold);
         self.packet_threshold = packets.min(PACKET_THRESHOLD_MAX);
         let eighths = nanos_of(tally.late_time).saturating_mul(8) / nanos_of(self.rtt.smoothed()).max(1) + 1;
-        let eighths = u32::try_from(eighths).unwrap_or(u32::MAX).min(TIME_THRESHOLD_EIGHTHS_MAX);
+        let eighths = u8::try_from(eighths).unwrap_or(u8::MAX).min(TIME_THRESHOLD_EIGHTHS_MAX);
         self.time_threshold_eighths = self.time_threshold_eighths.max(eighths);
 
         self.episode.returned += tally.returned;

@@ -55,9 +55,9 @@ pub const PACKET_THRESHOLD: u32 = 3;
 /// The same at most, after losses that were none: no more than a large window holds, so that time decides.
 pub const PACKET_THRESHOLD_MAX: u32 = 1 << 16;
 /// Eighths of a round trip after which a missing packet is lost, at first (RFC 9002 section 6.1.2).
-pub const TIME_THRESHOLD_EIGHTHS: u32 = 9;
+pub const TIME_THRESHOLD_EIGHTHS: u8 = 9;
 /// The same at most.
-pub const TIME_THRESHOLD_EIGHTHS_MAX: u32 = 16;
+pub const TIME_THRESHOLD_EIGHTHS_MAX: u8 = 16;
 /// Episodes of losses, all of them true, after which the thresholds fall back (RFC 8985 section 7.2 has the same).
 const TRUE_EPISODES: u8 = 16;
 /// Packets of one probe burst.
@@ -94,7 +94,7 @@ pub struct Recovery<T> {
     round_end: u64,
 
     packet_threshold: u32,
-    time_threshold_eighths: u32,
+    time_threshold_eighths: u8,
     /// Episodes of losses since one was none: after so many the thresholds fall back.
     true_episodes: u8,
     episode: Episode,
@@ -103,9 +103,9 @@ pub struct Recovery<T> {
     quiet_since: Instant,
     /// The last packet that asks for an answer asked for it at once.
     is_prompt: bool,
-    /// Numbers from here on are of packets whose answer takes its time.
-    patient_from: u64,
-    probe_count: u32,
+    /// How many packets were sent before the last one whose answer does not take its time, modulo 2^32.
+    pressing: u32,
+    probe_count: u16,
     probes_owed: u8,
 
     told: AckFrequency,
@@ -142,7 +142,7 @@ impl<T: Copy> Recovery<T> {
             loss_at: None,
             quiet_since: Instant::ZERO,
             is_prompt: false,
-            patient_from: 0,
+            pressing: 0,
             probe_count: 0,
             probes_owed: 0,
             told: AckFrequency { sequence: 0, bytes: ACK_BYTES_DEFAULT },
@@ -179,7 +179,7 @@ impl<T: Copy> Recovery<T> {
             self.controller.controller_mut().on_idle_end(now);
         }
         if packet.kind != SentKind::Patient {
-            self.patient_from = packet.number.0 + 1;
+            self.pressing = self.ring.get(packet.number.0).ordinal;
         }
         if packet.kind == SentKind::MtuProbe {
             self.mtu.on_probe_sent(packet.bytes);
@@ -219,9 +219,9 @@ impl<T: Copy> Recovery<T> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let probe_at = || {
             let wait = if self.is_prompt {
-                self.rtt.prompt_probe_timeout(self.probe_count)
+                self.rtt.prompt_probe_timeout(self.probe_count.into())
             } else {
-                self.rtt.probe_timeout(self.probe_count)
+                self.rtt.probe_timeout(self.probe_count.into())
             };
             let patience = if self.is_patient() { ACK_DELAY_PATIENT - ACK_DELAY_MAX } else { Duration::ZERO };
             self.quiet_since + wait + patience
@@ -231,7 +231,7 @@ impl<T: Copy> Recovery<T> {
 
     /// Whatever is under way may be answered late: the last packet that may not was answered, or a later one.
     fn is_patient(&self) -> bool {
-        self.largest_acked.map_or(0, |largest| largest + 1) >= self.patient_from
+        self.largest_acked.is_some() && self.largest_acked_ordinal.wrapping_sub(self.pressing) as i32 >= 0
     }
 
     /// Time has passed. Packets that are lost by now go to `sink`. However late it is called, it makes one probe burst at most.
@@ -252,7 +252,7 @@ impl<T: Copy> Recovery<T> {
         self.probes_owed = PROBES;
         self.quiet_since = if planted(Mutant::ProbeForEachMissedTimeout) { due } else { now };
         self.stats.probe_timeouts += 1;
-        self.marks.on_probe_timeout(self.probe_count);
+        self.marks.on_probe_timeout(self.probe_count.into());
         TimeoutKind::Probe(PROBES)
     }
 
@@ -306,7 +306,7 @@ impl<T: Copy> Recovery<T> {
     /// Probe timeouts in a row with no answer.
     #[must_use]
     pub const fn probe_count(&self) -> u32 {
-        self.probe_count
+        self.probe_count as u32
     }
 
     /// Whether more packets are kept than any live peer leaves unanswered: the session should end.
