@@ -42,6 +42,8 @@ const READY_MAX: usize = 256;
 const NETWORK: &str = "dunlin";
 /// The datagrams of calls.
 const DATAGRAM_LEN: usize = 1_200;
+/// Sessions of one caller at most, lingering ones among them.
+const SESSIONS_MAX: usize = 8_192;
 /// Memory of a caller for messages.
 const POOL: usize = 1 << 20;
 
@@ -185,8 +187,15 @@ impl Caller {
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
         let identity = Identity::from_seed(OsEntropy.array());
-        // A caller has one session, and few that linger.
-        let limits = Limits { half_open: 1, memory: POOL, strikes: 16, identities: 16, ..Limits::small() };
+        // A caller has one session, and each that it closed lingers for 3 s: one that calls again at once has hundreds.
+        let limits = Limits {
+            sessions: SESSIONS_MAX,
+            half_open: 1,
+            memory: POOL,
+            strikes: 16,
+            identities: 16,
+            ..Limits::small()
+        };
         let config = config(calls.suite);
         let idle_timeout = calls.stay.unwrap_or(config.settings.idle_timeout);
         let config = ShardConfig { settings: Settings { idle_timeout, ..config.settings }, ..config };
