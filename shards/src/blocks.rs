@@ -30,6 +30,8 @@ const _: () = assert!(REGULAR_LEN_MAX == (1 << 20) + STEP_LEN);
 pub struct Block {
     room: Box<[u8]>,
     len: u32,
+    /// It counts in the pool of the shard that has it.
+    is_lent: bool,
 }
 
 impl Block {
@@ -139,7 +141,26 @@ impl BlockPool {
             Some(room) => room,
             None => self.allocate(class)?,
         };
-        Some(Block { room, len: u32::try_from(len).ok()? })
+        Some(Block { room, len: u32::try_from(len).ok()?, is_lent: false })
+    }
+
+    /// As [`Self::take`], for whoever works on this pool's core: it counts here until it comes back by [`Self::receive`], or goes
+    /// elsewhere by [`Self::let_go`].
+    pub fn lend(&mut self, len: usize) -> Option<Block> {
+        let block = self.take(len)?;
+        Some(Block { is_lent: true, ..block })
+    }
+
+    /// A block that was lent goes to another pool's core: it counts here no more. Others are not this pool's affair.
+    pub fn let_go(&mut self, block: &mut Block) {
+        if core::mem::take(&mut block.is_lent) {
+            self.disown(block.capacity());
+        }
+    }
+
+    /// Takes a block in that was lent, here or elsewhere.
+    pub fn receive(&mut self, block: Block) {
+        if block.is_lent { self.give(block) } else { self.adopt(block) }
     }
 
     /// Takes a block home that came from `take`, wherever it has been since.
@@ -316,6 +337,24 @@ mod tests {
         assert!(pool.allocated_bytes() <= 3_000 / KEPT_PART + STEP_LEN, "few free blocks are kept");
         assert_eq!(pool.take(2_304).unwrap().capacity(), 2_304);
         assert!(pool.allocated_bytes() <= 3_000);
+    }
+
+    /// What is lent uses up the budget until it is back, wherever it comes back.
+    #[test]
+    fn lent_blocks_count_where_they_are() {
+        let (mut near, mut far) = (pool(1_024), pool(1_024));
+        let mut lent: Vec<_> = core::iter::from_fn(|| near.lend(100)).collect();
+        assert_eq!((lent.len(), near.allocated_bytes()), (4, 1_024), "no more than the budget");
+        let mut moved = lent.split_off(2);
+        moved.iter_mut().for_each(|block| near.let_go(block));
+        assert_eq!(near.allocated_bytes(), 512);
+        moved.into_iter().for_each(|block| far.receive(block));
+        lent.into_iter().for_each(|block| near.receive(block));
+        for pool in [&mut near, &mut far] {
+            assert!(pool.allocated_bytes() == pool.free_bytes() && pool.allocated_bytes() <= 512);
+            pool.shrink();
+            assert_eq!(pool.allocated_bytes(), 0);
+        }
     }
 
     #[test]

@@ -287,3 +287,14 @@ pub enum Mail {
         hops: u8,
     },
 }
+
+impl Mail {
+    /// Each block of a message to be sent: it goes where the letter goes.
+    pub(crate) fn each_message_block(&mut self, act: &mut impl FnMut(&mut Block)) {
+        match self {
+            Self::Send { message, .. } | Self::Inherit { message, .. } => act(&mut message.block),
+            Self::Opened(opened) => opened.sender.each_block(act),
+            _ => {}
+        }
+    }
+}

@@ -237,17 +237,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.around.pool.allocated_bytes() - self.around.pool.free_bytes()
     }
 
-    /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core. It does not count there until
-    /// it comes back: its session may take it to another shard, and it comes back there.
+    /// A block of at least `len` bytes from the shard's own pool, for an answer made on this core; none: its memory is used up.
     pub fn take_block(&mut self, len: usize) -> Option<Block> {
-        let block = self.around.pool.take(len)?;
-        self.around.pool.disown(block.capacity());
-        Some(block)
+        self.around.pool.lend(len)
     }
 
     /// A block that is no longer needed.
     pub fn give_block(&mut self, block: Block) {
-        self.around.pool.adopt(block);
+        self.around.pool.receive(block);
     }
 
     /// Takes in a train: datagrams of `arrival.segment_len` bytes each, the last perhaps shorter, from one address.
@@ -506,8 +503,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The next letter.
     pub fn poll_mail(&mut self) -> Option<(Destination, Mail)> {
         loop {
-            let (to, mail) = self.around.mail.pop_front()?;
+            let (to, mut mail) = self.around.mail.pop_front()?;
             if !self.waits_behind(to, &mail) {
+                let pool = &mut self.around.pool;
+                mail.each_message_block(&mut |block| pool.let_go(block));
                 return Some((to, mail));
             }
             self.postponed.push_back((to, mail));

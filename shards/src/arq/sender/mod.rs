@@ -405,6 +405,13 @@ impl Sender {
         state.shrink();
     }
 
+    /// Each block that waits here.
+    pub fn each_block(&mut self, act: &mut impl FnMut(&mut Block)) {
+        if let Some(state) = &mut self.state {
+            state.each_block(act);
+        }
+    }
+
     /// The session is over: what was not acknowledged, each channel's messages in order, reliable before unreliable. Poll what was released before.
     #[must_use]
     pub fn into_undelivered(self) -> Vec<Undelivered> {

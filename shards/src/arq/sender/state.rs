@@ -252,6 +252,14 @@ impl State {
         self.channels.iter_mut().for_each(Channel::shrink);
     }
 
+    pub(super) fn each_block(&mut self, act: &mut impl FnMut(&mut Block)) {
+        for channel in &mut self.channels {
+            channel.messages.iter_mut().for_each(|message| act(&mut message.block));
+            channel.unreliable.iter_mut().for_each(|datagram| act(&mut datagram.block));
+        }
+        self.shared.released.iter_mut().for_each(|released| act(&mut released.block));
+    }
+
     pub(super) fn into_undelivered(self) -> Vec<Undelivered> {
         let mut undelivered = Vec::new();
         for channel in self.channels {
