@@ -218,8 +218,7 @@ impl<H: Handler> Driver<H> {
     fn part<S: Socket>(&mut self, socket: &mut S) {
         let now = self.clock.now();
         let mut turns = PARTING_TURNS;
-        while turns > 0 && self.read_letters(now) {
-            self.transmit(now, socket);
+        while turns > 0 && self.read_letters(now) | self.transmit(now, socket) {
             turns -= 1;
         }
         self.shard.close_all(now);
@@ -257,8 +256,10 @@ impl<H: Handler> Driver<H> {
         let said_more = self.talk(now);
         self.write_letters(now);
         self.wakes.ring(&self.engine);
-        // A fence that came with this turn's events is posted in the next, and what neighbours said last is sent then.
-        received || letters || due || sent || said || said_more || !self.fences.is_empty()
+        // A fence that came with this turn's events is posted in the next, and what neighbours said last is sent then. Letters that
+        // found too many sessions ready are read as soon as those are not: nobody rings for them again.
+        let is_unread = !self.desk.letters.is_empty() && self.shard.ready() < TRAINS_PER_TURN;
+        received || letters || due || sent || said || said_more || is_unread || !self.fences.is_empty()
     }
 
     /// The neighbours do what is due. False: nothing was.
