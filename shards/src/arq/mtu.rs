@@ -8,8 +8,9 @@
 //! few probes; the size where the search ends is tried a second time, so that one probe lost by chance misleads nobody.
 //! A *black hole* is a path that swallows large packets while smaller ones arrive (RFC 8899 section 4.3). It is suspected, and left
 //! at once, when three of more than [`DATAGRAM_MIN`] were lost and none as long as the shortest of them, sent since, arrived: on a path
-//! of 8,900 bytes that shrank to 1,500 the last 3,500 of a message are sent again for ever if only full ones count. An overflowing queue can look the same for a
-//! moment; so the size that is left is the first one probed again, and the error costs a round trip of smaller packets.
+//! of 8,900 bytes that shrank to 1,500 the last 3,500 of a message are sent again for ever if only full ones count. An overflowing
+//! queue can look the same for a moment; so the size that is left is the first one probed again, and the error costs a round trip of
+//! smaller packets.
 //! spec: atp/path-mtu
 
 use core::time::Duration;
@@ -56,9 +57,9 @@ pub struct Mtu {
     probes_left: u8,
     /// When to search again; `None` while searching.
     resume_at: Option<Instant>,
-    /// The largest number of a full-size packet that arrived, and how many were lost that were sent later.
+    /// The largest number of a full-size packet that arrived, and how many large ones were lost that were sent later.
     full_arrived: Option<u64>,
-    full_lost: u8,
+    large_lost: u8,
     /// The shortest of those lost; `u16::MAX` when there is none.
     shortest_lost: u16,
     doubt: Option<Doubt>,
@@ -78,7 +79,7 @@ impl Mtu {
             probes_left: SEARCH_PROBES_MAX,
             resume_at: None,
             full_arrived: None,
-            full_lost: 0,
+            large_lost: 0,
             shortest_lost: u16::MAX,
             doubt: None,
         }
@@ -163,7 +164,7 @@ impl Mtu {
     pub fn on_full_acked(&mut self, number: u64) {
         if Some(number) > self.full_arrived {
             self.full_arrived = Some(number);
-            (self.full_lost, self.shortest_lost) = (0, u16::MAX);
+            (self.large_lost, self.shortest_lost) = (0, u16::MAX);
         }
     }
 
@@ -173,9 +174,9 @@ impl Mtu {
         if bytes <= DATAGRAM_MIN || bytes > self.current || Some(number) <= self.full_arrived {
             return false;
         }
-        self.full_lost += 1;
+        self.large_lost += 1;
         self.shortest_lost = self.shortest_lost.min(bytes as u16);
-        if self.full_lost < BLACK_HOLE_LOSSES {
+        if self.large_lost < BLACK_HOLE_LOSSES {
             return false;
         }
         let doubt = Doubt { size: self.current, too_big: self.too_big };
@@ -196,7 +197,7 @@ impl Mtu {
     /// Back to what every path carries, and up again from there.
     fn fall(&mut self) {
         self.current = DATAGRAM_MIN;
-        (self.full_lost, self.shortest_lost, self.doubt) = (0, u16::MAX, None);
+        (self.large_lost, self.shortest_lost, self.doubt) = (0, u16::MAX, None);
         self.search(self.too_big);
     }
 
