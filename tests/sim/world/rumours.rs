@@ -65,7 +65,7 @@ impl<C: Crypto> WorldOf<C> {
     ///
     /// # Panics
     /// When the bytes are no message at all.
-    pub fn carry(&mut self, node: NodeIndex, message: &[u8]) {
+    pub fn have_carry(&mut self, node: NodeIndex, message: &[u8]) {
         assert!(Signed::parse(&mut Reader::new(message)).is_ok(), "a message that can be read");
         let mut id = SignedMessageId([0; 16]);
         id.0[..8].copy_from_slice(&self.chance.next_u64().to_be_bytes());
