@@ -178,6 +178,7 @@ impl Court {
         self.spend(now)?;
         self.counts.verified += 1;
         check_signature(&self.network, message).map_err(|_| Refusal::Forged)?;
+        // spec: p2p/equivocation
         if standing == Standing::Used {
             // We took another under this number. Were that forgotten, this could be it: then nobody is to blame.
             if !seen.is_whole(now.instant) {
