@@ -4,6 +4,8 @@
 //! Out:   the change, with both signatures; what a node that starts says of its key's past.
 //! Holds: it happens whole or not at all, wherever it stops: KEY.rotation has all of it and is put in place first, and whoever
 //!        opens the key next goes on from there.
+//!
+//! spec: p2p/key-rotation
 
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! A key that changes on disk, stopped at every step.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

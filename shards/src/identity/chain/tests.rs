@@ -1,3 +1,5 @@
+//! Whoever follows a chain: what counts, what waits, what freezes.
+
 use dunlin_codec::record::INCEPTION_LEN;
 
 use super::*;
