@@ -6,6 +6,7 @@ use dunlin_codec::message::SignedMessageId;
 use crate::dht::contact::Heard;
 use crate::dht::lookup::Effort;
 use crate::event::{CloseReason, Ticket};
+use crate::identity::chain::News;
 use crate::messages::conversation::Fact;
 use crate::outcome::{Farewell, Outcome};
 
@@ -14,6 +15,8 @@ use crate::outcome::{Farewell, Outcome};
 pub enum Notice {
     /// A peer of our network talks to us.
     Met(NodeId),
+    /// A node changed its key, or two have it.
+    Key(News),
     /// The conversation ended for a reason, and its session with it.
     Parted(NodeId, Farewell),
     /// A peer asks by CUSTOM what only the application can answer, by `Note::Reply`.
