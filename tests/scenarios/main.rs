@@ -22,6 +22,7 @@ mod rumours;
 mod sessions;
 mod shards;
 mod unsteered;
+mod whispers;
 mod world;
 
 use core::time::Duration;
