@@ -4,6 +4,7 @@
 
 mod bbr;
 mod bulk;
+mod decisions;
 mod delivery;
 mod early_data;
 mod flood;
