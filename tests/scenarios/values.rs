@@ -294,6 +294,7 @@ fn full_rings_end_no_wish() {
         let key = text(&format!("key {ticket}"));
         world.put(nodes[1], ticket, put_wish(&key, &text("kept")));
         world.get(nodes[2], ticket, get_wish(&key));
+        let key = text(&format!("register {ticket}"));
         let edit = Edit { key: key.clone(), expected: None, what: What::Set(text("decided")) };
         world.decide(nodes[3], ticket, decide_wish(&key, vec![edit]));
         world.run_for(millis(200));
@@ -307,7 +308,7 @@ fn full_rings_end_no_wish() {
     // What was decided is what every reader that decides sees.
     for ticket in 0..30 {
         if matches!(told.decided[&(nodes[3].0, ticket)], Ok(Decided::Done { .. })) {
-            world.decide(nodes[4], ticket, decide_wish(&text(&format!("key {ticket}")), Vec::new()));
+            world.decide(nodes[4], ticket, decide_wish(&text(&format!("register {ticket}")), Vec::new()));
         }
     }
     world.run_for(VALUE_JOB_WAIT + seconds(30));
@@ -316,7 +317,7 @@ fn full_rings_end_no_wish() {
     let mut seen = 0;
     for ((_, ticket), decided) in reads {
         if let Ok(Decided::Done { state, .. }) = decided {
-            assert_eq!(*state[&text(&format!("key {ticket}"))].value, text("decided")[..]);
+            assert_eq!(*state[&text(&format!("register {ticket}"))].value, text("decided")[..]);
             seen += 1;
         }
     }
