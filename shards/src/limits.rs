@@ -369,3 +369,45 @@ pub const KEY_CHANGE_INTERVAL_MIN: Duration = Duration::from_secs(3600);
 
 const _: () = assert!(KEY_CHANGE_SKEW.as_secs() < KEY_CHANGE_INTERVAL_MIN.as_secs());
 const _: () = assert!(KEY_CHANGE_INTERVAL_MIN.as_secs() < KEY_CHANGE_LIFE.as_secs());
+/// Bytes of a rumour's payload at most (T7).
+pub const RUMOUR_LEN_MAX: usize = 8 << 10;
+/// How far a rumour's time may be from ours (T7).
+pub const RUMOUR_AGE_MAX: Duration = Duration::from_secs(120);
+/// How far clocks may be apart besides (T7).
+pub const RUMOUR_SKEW: Duration = Duration::from_secs(30);
+/// How long the id of a rumour is known at least (T7).
+pub const SEEN_LIFE: Duration = Duration::from_secs(300);
+/// Ids of one generation at most; there are two (T7).
+pub const SEEN_COUNT_MAX: usize = 1 << 20;
+/// Origins of rumours of which a shard knows what they said at most (T7).
+pub const ORIGINS_MAX: usize = 65_536;
+/// Starts of one origin that are told apart (T7).
+pub const INSTANCES_ORIGIN_MAX: usize = 4;
+/// Rumours of one origin a second (T7).
+pub const RUMOURS_PER_SECOND_ORIGIN: u64 = 1;
+/// Rumours of one origin at once (T7).
+pub const RUMOURS_BURST_ORIGIN: u64 = 10;
+/// What a node says itself is so far below its burst: on the way, words come closer together.
+pub const RUMOURS_BURST_MARGIN: u64 = 2;
+/// Rumours of one link a second that are verified: eight links fill half of the core's share.
+pub const RUMOURS_PER_SECOND_LINK: u64 = 500;
+/// Rumours of one link at once that are verified.
+pub const RUMOURS_BURST_LINK: u64 = 500;
+/// Rumours that a forged one counts for: whoever keeps to the protocol never carries one.
+pub const RUMOUR_FORGED_COST: u64 = 16;
+/// The share of each core for verifying rumours, in percent (T7).
+pub const RUMOUR_CPU_PERCENT: u32 = 25;
+/// What verifying one is reckoned to cost.
+pub const RUMOUR_COST: Duration = Duration::from_micros(30);
+/// What verifying may be ahead of its share, as time in which it is made good: a quarter of that is work.
+pub const RUMOUR_BURST: Duration = Duration::from_millis(400);
+/// How long an origin is not heard that said two things under one number.
+pub const EQUIVOCATION_PENALTY: Duration = Duration::from_secs(600);
+/// Broadcasts of our own of which it is not known yet how many links they left on, at most.
+pub const BROADCASTS_OPEN_MAX: usize = 256;
+/// Bytes that a conversation gives to its session before it waits for some of them to be acknowledged.
+pub const UNRELEASED_LEN_MAX: usize = 1 << 20;
+
+const _: () = assert!(2 * (RUMOUR_AGE_MAX.as_secs() + RUMOUR_SKEW.as_secs()) <= SEEN_LIFE.as_secs());
+const _: () = assert!(RUMOURS_BURST_MARGIN < RUMOURS_BURST_ORIGIN);
+const _: () = assert!(RUMOUR_LEN_MAX < OUTBOX_LEN_MAX);

@@ -18,6 +18,7 @@ mod rekey;
 mod replay;
 mod restart;
 mod roaming;
+mod rumours;
 mod sessions;
 mod shards;
 mod unsteered;

@@ -35,6 +35,7 @@ fn obey(shared: &Shared, command: Command) -> Result<Answer, String> {
         Command::Status => Ok(Answer::Status(Box::new(status::of(shared)))),
         Command::Speak(words) => network::speak(shared, &words),
         Command::Whisper(words) => network::whisper(shared, &words),
+        Command::Shout { value } => network::shout(shared, &value),
         Command::Find { node } => network::find(shared, &node),
         Command::Table => network::table(shared),
         Command::Listen => Err("listening has answers of its own".to_owned()),

@@ -46,6 +46,9 @@ pub enum NetworkError {
     /// It is longer than any message.
     #[error("this is longer than a message can be")]
     TooLong,
+    /// Nobody would carry it to everybody.
+    #[error("this is longer than the 8 KiB that others carry on")]
+    NotSayable,
     /// The engine has stopped, or was started by another process than this one.
     #[error("the engine is stopped")]
     Stopped,
@@ -79,6 +82,7 @@ impl From<Failure> for NetworkError {
             Failure::NotReached(reason) => Self::NotReached(reason),
             Failure::Parted(farewell) => Self::Parted(farewell.reason),
             Failure::Busy => Self::Busy,
+            Failure::NotSayable => Self::NotSayable,
         }
     }
 }

@@ -10,7 +10,7 @@ use dunlin_shards::dht::contact::Heard;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::messages::conversation::Constants;
-use dunlin_shards::neighbours::Failure;
+use dunlin_shards::neighbours::{Failure, Said};
 use dunlin_shards::outcome::Outcome;
 
 use super::event::NetworkEvent;
@@ -24,6 +24,7 @@ const EVENTS_MAX: usize = 4_096;
 pub(super) enum Answered {
     Outcome(Result<Outcome, Failure>),
     Nodes(Option<Vec<Heard>>),
+    Said(Result<Said, Failure>),
     Stopped,
 }
 

@@ -17,6 +17,7 @@
 mod beside;
 mod hub;
 mod notice;
+mod rumours;
 mod talk;
 
 use core::net::SocketAddr;
@@ -31,6 +32,8 @@ use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::table::Table;
 use crate::event::{Event, Ticket};
+use crate::gossip::Court;
+use crate::hash::HashKey;
 use crate::identity::Identity;
 use crate::identity::change::Past;
 use crate::mail::{Connect, Mail};
@@ -41,9 +44,10 @@ use crate::rng::Rng;
 use crate::time::{Instant, Now, WallMillis};
 use dunlin_codec::msgpack::Encoded;
 use hub::Hub;
+use rumours::Rumours;
 use talk::{Place, Talk};
 
-pub use notice::{Failure, Notice};
+pub use notice::{Failure, Notice, Said};
 pub use talk::Received;
 
 /// Tickets of ours have this bit; the application's do not.
@@ -91,6 +95,7 @@ pub struct Seat {
 #[derive(Debug)]
 pub struct Neighbours {
     bench: Bench,
+    wall: WallMillis,
     shard: u8,
     places: BTreeMap<SessionId, Place>,
     talks: BTreeMap<SessionId, Talk>,
@@ -99,6 +104,7 @@ pub struct Neighbours {
     hub: Option<Box<Hub>>,
     /// Notes of this shard for the hub beside it.
     inward: VecDeque<Note>,
+    rumours: Rumours,
     tick_at: Instant,
     letters: VecDeque<Letter>,
     /// Memory of transmissions that left, for those that come.
@@ -114,8 +120,12 @@ pub struct Neighbours {
 impl Neighbours {
     /// A node that knows nobody.
     #[must_use]
-    pub fn new(identity: &Identity, terms: Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+    pub fn new(identity: &Identity, terms: Terms, seat: &Seat, (now, mut rng): (Now, Rng)) -> Self {
         let space = Space::new(terms.constants.address_bits);
+        let mut draw = || HashKey([rng.next_u64(), rng.next_u64()]);
+        let (seen_key, origins_key) = (draw(), draw());
+        let court = Court::new(terms.network, terms.rumours, origins_key);
+        let rumours = Rumours::new(identity.id(), seat.placement, (court, terms.rumours.link));
         let hub = (seat.shard == HUB).then(|| Box::new(Hub::new(identity, &terms, seat, (now, rng))));
         let mut this = Self {
             shard: seat.shard,
@@ -124,6 +134,8 @@ impl Neighbours {
             heirs: VecDeque::new(),
             hub,
             inward: VecDeque::new(),
+            rumours,
+            wall: now.wall,
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
             spare: Vec::new(),
@@ -131,7 +143,7 @@ impl Neighbours {
             events: VecDeque::new(),
             unread: 0,
             tell_until: WallMillis(0),
-            bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))),
+            bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))).with_key(seen_key),
         };
         this.settle();
         this
@@ -168,9 +180,14 @@ impl Neighbours {
 
     fn begin(&mut self, now: Now) {
         self.bench.now = now.instant;
+        self.wall = now.wall;
         if let Some(hub) = &mut self.hub {
             hub.begin(now);
         }
+    }
+
+    const fn now(&self) -> Now {
+        Now { instant: self.bench.now, wall: self.wall }
     }
 
     /// A note came.
@@ -195,6 +212,9 @@ impl Neighbours {
             Note::Reply { session, request, is_ack, value } => {
                 self.reply(session, request, is_ack, &value);
             }
+            Note::Judge(brought) => self.judge(*brought),
+            Note::Forged(session) => self.on_forged(session),
+            Note::Rumour(rumour) => self.on_rumour(&rumour),
             note => self.tell(note),
         }
     }
@@ -226,6 +246,7 @@ impl Neighbours {
         if let Some(hub) = &mut self.hub {
             self.notices.extend(core::iter::from_fn(|| hub.poll_notice()));
         }
+        self.send_rumours();
     }
 
     fn call(&mut self, ticket: Ticket, peer: NodeId, endpoint: SocketAddr) {

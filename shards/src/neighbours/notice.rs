@@ -1,6 +1,7 @@
 //! What the application is told, and why what it asked did not come about.
 
 use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::message::SignedMessageId;
 
 use crate::dht::contact::Heard;
 use crate::dht::lookup::Effort;
@@ -29,12 +30,30 @@ pub enum Notice {
         /// A value in msgpack.
         value: Box<[u8]>,
     },
-    /// SPEAK or WHISPER, or a signed message on its way.
+    /// SPEAK or WHISPER.
     Heard {
         /// From whom it came.
         peer: NodeId,
         /// It.
         fact: Fact,
+    },
+    /// A SHOUT, once, after it was carried on.
+    Rumour {
+        /// Its name.
+        id: SignedMessageId,
+        /// Who said it.
+        from: NodeId,
+        /// Links that it came over.
+        hops: u8,
+        /// Its value, in msgpack.
+        value: Box<[u8]>,
+    },
+    /// What the application said to everybody has left, or has not.
+    Broadcast {
+        /// Its name for it.
+        ticket: Ticket,
+        /// How.
+        result: Result<Said, Failure>,
     },
     /// A question of the application's is done with, or its joining.
     Answered {
@@ -54,6 +73,15 @@ pub enum Notice {
     },
 }
 
+/// What was said to everybody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Said {
+    /// Its name.
+    pub id: SignedMessageId,
+    /// Links that it left on: with none, nobody has heard it.
+    pub links: usize,
+}
+
 /// Why a node was not asked. Nothing was changed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Failure {
@@ -69,4 +97,7 @@ pub enum Failure {
     /// It does not read what it was asked before, or we ask too much at once.
     #[error("too many questions wait for an answer")]
     Busy,
+    /// It is no value, or longer than others carry on.
+    #[error("nobody carries that on: it is no value, or longer than 8 KiB")]
+    NotSayable,
 }

@@ -195,7 +195,9 @@ impl<C: Crypto> WorldOf<C> {
         let of = |neighbours: &mut Neighbours| -> Vec<Notice> {
             core::iter::from_fn(|| neighbours.poll_notice()).collect()
         };
-        cores.filter_map(|core| core.neighbours.as_mut()).flat_map(of).collect()
+        let notices = cores.filter_map(|core| core.neighbours.as_mut()).flat_map(of).collect();
+        self.check_rumours(node, &notices);
+        notices
     }
 
     pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Vec<Event> {

@@ -10,6 +10,7 @@ mod key_change;
 mod links;
 mod search;
 mod sessions;
+mod voice;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -39,6 +40,7 @@ use errand::{Call, Errand, Purpose};
 use links::Links;
 use search::{Goal, Search};
 use sessions::Open;
+use voice::Voice;
 
 /// How often it looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -67,6 +69,7 @@ pub(super) struct Hub {
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
     links: Links,
+    voice: Voice,
     calls: BTreeMap<Ticket, Call>,
     errands: BTreeMap<Ticket, Errand>,
     searches: BTreeMap<u64, Search>,
@@ -82,10 +85,11 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(identity: &Identity, terms: &Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+    pub(super) fn new(identity: &Identity, terms: &Terms, seat: &Seat, (now, mut rng): (Now, Rng)) -> Self {
         let constants = terms.constants;
         let space = Space::new(constants.address_bits);
         let replication = constants.replication as usize;
+        let voice = Voice::new(terms.rumours.origin, &mut rng);
         Self {
             now,
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
@@ -102,6 +106,7 @@ impl Hub {
             rng,
             sessions: BTreeMap::new(),
             links: Links::default(),
+            voice,
             calls: BTreeMap::new(),
             errands: BTreeMap::new(),
             searches: BTreeMap::new(),
@@ -165,8 +170,14 @@ impl Hub {
                 self.on_key_change_told((session, peer), request, &payload);
             }
             Note::OwnSequence(last) => self.on_own_sequence(last),
+            Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
+            Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
+            Note::Arrived(rumour) => self.on_arrived(&rumour),
             Note::KeyChangeJudged { .. }
             | Note::AskOn { .. }
+            | Note::Judge(_)
+            | Note::Forged(_)
+            | Note::Rumour(_)
             | Note::Call { .. }
             | Note::Known(_)
             | Note::LinkDecided { .. }
@@ -190,6 +201,7 @@ impl Hub {
             self.acquaint_again(count);
         }
         self.work_links();
+        self.work_voice();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
