@@ -166,13 +166,13 @@ impl Hub {
             Note::LinkAsked { session, peer, request, is_link } => {
                 self.decide_link((session, peer), request, is_link);
             }
+            Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
+            Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
+            Note::Arrived(rumour) => self.on_arrived(&rumour),
             Note::KeyChangeTold { session, peer, request, payload } => {
                 self.on_key_change_told((session, peer), request, &payload);
             }
             Note::OwnSequence(last) => self.on_own_sequence(last),
-            Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
-            Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
-            Note::Arrived(rumour) => self.on_arrived(&rumour),
             Note::KeyChangeJudged { .. }
             | Note::AskOn { .. }
             | Note::Judge(_)

@@ -179,7 +179,7 @@ impl Hub {
                 self.on_heard(&Heard::new(&record), source);
             }
             Ok(Request::ChangeKey(_)) => {
-                // Whoever carried it on could not know whether it counts.
+                // What does not count changes nothing; a fork is told as news.
                 let _ = self.on_key_change(message.payload(), Word::Rumour);
             }
             _ => {}
