@@ -12,11 +12,7 @@ use std::sync::Arc;
 use dunlin_codec::args::{Reason, Request};
 use dunlin_codec::bytes::Reader;
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
-<<<<<<< HEAD
-use dunlin_codec::message::{Carried, Signed};
-=======
-use dunlin_codec::message::Operation;
->>>>>>> main
+use dunlin_codec::message::{Carried, Operation, Signed};
 
 use super::{Letter, Neighbours, Notice, TICK, is_ours};
 use crate::blocks::Block;

@@ -92,18 +92,13 @@ impl Purpose {
         match self {
             Self::Introduce(ticket) => *ticket,
             Self::Application(ticket, _) => Some(*ticket),
-<<<<<<< HEAD
-            Self::Ping | Self::Search(_) | Self::Link | Self::KeepLink | Self::KeyChange | Self::Carry(_) => {
-                None
-            }
-=======
             Self::Ping
             | Self::Search(_)
             | Self::Link
             | Self::KeepLink
             | Self::KeyChange
+            | Self::Carry(_)
             | Self::Value { .. } => None,
->>>>>>> main
         }
     }
 }
@@ -158,14 +153,10 @@ impl Hub {
             Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
             Purpose::KeyChange => return self.own_key_change(),
-<<<<<<< HEAD
             Purpose::Carry(_) => return None,
-            Purpose::Application(_, question) => return Some(question.clone()),
-=======
             Purpose::Application(_, question) | Purpose::Value { question, .. } => {
                 return Some(question.clone());
             }
->>>>>>> main
         };
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);
