@@ -111,7 +111,7 @@ impl<H> EngineBuilder<H> {
         }
         let local = group.local_addr();
         let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
-        let circle = start::circle(&self.config, &keys.identity, (placement, local), clock)?;
+        let circle = start::circle(&self.config, &keys, (placement, local), clock)?;
         let joined =
             circle.as_ref().map(|circle| Arc::new(NetworkShared::new(circle.constants(), circle.nobody())));
         let steering = group.steering().clone();
@@ -120,7 +120,7 @@ impl<H> EngineBuilder<H> {
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
         let runtime = runtime_options(&self.config);
-        let mut parts = start::Parts { template, limits, identity: keys.identity };
+        let mut parts = start::Parts::new(template, limits, keys, clock.now());
         let spin = self.config.io.spin;
         let engine = shared.clone();
         let running = runtime::start(group, clock, &runtime, |index| {

@@ -10,6 +10,7 @@ mod control;
 mod files;
 mod flood;
 mod hardening;
+mod key;
 mod loss;
 mod names;
 mod network;
