@@ -309,6 +309,8 @@ pub const VALUES_COUNT_IDENTITY_MAX: u32 = 1_000;
 pub const VALUES_LEN_PREFIX_MAX: u64 = 4 << 20;
 /// Bytes of values in a shard at most (T11).
 pub const VALUES_LEN_MAX: u64 = 64 << 20;
+/// By how much holders differ in when they store again: whoever is first has done it for the others.
+pub const REPUBLISH_SPREAD: Duration = Duration::from_secs(600);
 /// Stores that wait for the write of another to the same key or group at most (T12).
 pub const STORES_WAITING_KEY_MAX: usize = 32;
 /// Bytes of stores that wait for such a write at most, in all.
@@ -320,7 +322,7 @@ pub const SWEEP_COUNT_MAX: usize = 1_024;
 /// How often it does.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-const _: () = assert!(REPUBLISH_INTERVAL.as_secs() < VALUE_LIFE.as_secs());
+const _: () = assert!(REPUBLISH_INTERVAL.as_secs() + REPUBLISH_SPREAD.as_secs() < VALUE_LIFE.as_secs());
 const _: () = assert!(CACHE_LIFE_MAX.as_secs() < VALUE_LIFE.as_secs());
 const _: () =
     assert!(VALUES_LEN_IDENTITY_MAX < VALUES_LEN_PREFIX_MAX && VALUES_LEN_PREFIX_MAX < VALUES_LEN_MAX);
@@ -346,10 +348,30 @@ pub const LEASES_MAX: usize = 4_096;
 const _: () = assert!(LEASE_DEFAULT.as_secs() < LEASE_MAX.as_secs());
 const _: () = assert!(VALUE_LEN_MAX < REGISTER_LEN_MAX);
 const _: () = assert!(REGISTER_LEN_MAX + 64 * 4_096 < dunlin_codec::message::PAYLOAD_LEN_MAX);
+/// Decisions that a peer may begin at a holder a second. Each costs a write (T12).
+pub const PREPARES_PER_SECOND: u64 = 100;
+/// How many of them may come at once.
+pub const PREPARES_AT_ONCE: u32 = 200;
+/// Peers that begin decisions at a holder at the same time at most.
+pub const PREPARING_PEERS_MAX: usize = 4_096;
 /// Times that a decision is tried at most.
 pub const DECISION_ATTEMPTS_MAX: u32 = 12;
 /// What a proposer waits at most before it tries again, the first time; doubles five times.
 pub const DECISION_PAUSE: Duration = Duration::from_millis(50);
+/// What an application wishes of values and holders have still to do, at once at most.
+pub const VALUE_JOBS_MAX: usize = 128;
+/// How many of them holders may have begun: values stored again, registers settled.
+pub const CHORES_MAX: usize = 32;
+/// What holders have still to do and that has not begun, at most.
+pub const CHORES_WAITING_MAX: usize = 4_096;
+/// Bytes of that at most. What finds no room is stored again an hour later.
+pub const CHORES_LEN_MAX: usize = 16 << 20;
+/// When a wish is given up.
+pub const VALUE_JOB_WAIT: Duration = Duration::from_secs(60);
+/// Times that a value of ours is stored with a higher sequence because another was there.
+pub const PUT_TRIES_MAX: u32 = 3;
+
+const _: () = assert!(CHORES_MAX < VALUE_JOBS_MAX && CHORES_MAX < SEARCHES_MAX);
 /// Paths over which those who agree on a value must have been found (T9).
 pub const AGREEMENT_PATHS: usize = 3;
 

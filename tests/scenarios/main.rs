@@ -4,6 +4,7 @@
 
 mod bbr;
 mod bulk;
+mod decisions;
 mod delivery;
 mod early_data;
 mod flood;
@@ -22,6 +23,7 @@ mod rumours;
 mod sessions;
 mod shards;
 mod unsteered;
+mod values;
 mod world;
 
 use core::time::Duration;

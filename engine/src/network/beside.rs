@@ -101,8 +101,13 @@ impl Beside {
             Notice::Heard { peer, fact: Fact::Told { operation, payload } } => {
                 NetworkEvent::Told(Told { from: peer, operation, value: payload })
             }
-            // A conversation tells the application nothing else.
-            Notice::Heard { .. } => return,
+            // A conversation tells the application nothing else; values have no reader yet.
+            Notice::Heard { .. }
+            | Notice::Stored { .. }
+            | Notice::Read { .. }
+            | Notice::Decided { .. }
+            | Notice::Write { .. }
+            | Notice::Changed { .. } => return,
             Notice::Rumour { from, value, .. } => {
                 NetworkEvent::Told(Told { from, operation: Operation::Shout, value })
             }

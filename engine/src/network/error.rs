@@ -82,6 +82,7 @@ impl From<Failure> for NetworkError {
             Failure::NotReached(reason) => Self::NotReached(reason),
             Failure::Parted(farewell) => Self::Parted(farewell.reason),
             Failure::Busy => Self::Busy,
+            Failure::BadWish => Self::TooLong,
             Failure::NotSayable => Self::NotSayable,
         }
     }

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use dunlin_codec::args::{Reason, Request};
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
+use dunlin_codec::message::Operation;
 
-use super::{Letter, Neighbours, Notice, is_ours};
+use super::{Letter, Neighbours, Notice, TICK, is_ours};
 use crate::blocks::Block;
 use crate::budget::Budget;
 use crate::dht::contact::is_public;
@@ -67,6 +68,15 @@ pub(super) struct Talk {
     is_link: bool,
     /// What came and waits for the peer's share of this core.
     inbox: VecDeque<Received>,
+    is_watched: bool,
+}
+
+impl Talk {
+    /// Time may bring something about: a question runs out, what waits is read, a session of ours was unused for long.
+    fn needs_time(&self, is_ours: bool) -> bool {
+        let may_end = is_ours && !self.is_leaving && !self.conversation.is_link();
+        may_end || self.conversation.open_count() > 0 || !self.inbox.is_empty()
+    }
 }
 
 impl Neighbours {
@@ -114,6 +124,7 @@ impl Neighbours {
         // The hub first: whatever is asked again must not be asked there.
         self.tell_gone(session);
         self.places.remove(&session);
+        self.watched.remove(&session);
         self.rumours.on_link(session, false);
         self.tell_parted(session);
         if let Some(talk) = self.talks.remove(&session) {
@@ -252,6 +263,7 @@ impl Neighbours {
             brought: Budget::default(),
             is_link: false,
             inbox: VecDeque::new(),
+            is_watched: false,
         };
         self.talks.insert(session, talk);
         self.pump(session);
@@ -320,6 +332,34 @@ impl Neighbours {
             self.rumours.on_link(session, talk.is_link);
         }
         self.send(session);
+        self.watch(session);
+    }
+
+    /// A session on which nothing is under way costs nothing, however many there are.
+    fn watch(&mut self, session: SessionId) {
+        let is_ours = self.is_errand(session);
+        let Some(talk) = self.talks.get_mut(&session).filter(|talk| !talk.is_watched) else { return };
+        if talk.needs_time(is_ours) {
+            talk.is_watched = true;
+            if self.watched.is_empty() {
+                self.tick_at = self.bench.now + TICK;
+            }
+            self.watched.insert(session);
+        }
+    }
+
+    /// A second has passed.
+    pub(super) fn tick_watched(&mut self) {
+        let sessions: Vec<SessionId> = self.watched.iter().copied().collect();
+        for session in sessions {
+            self.on_tick_of(session);
+            let is_ours = self.is_errand(session);
+            let Some(talk) = self.talks.get_mut(&session) else { continue };
+            if !talk.needs_time(is_ours) {
+                talk.is_watched = false;
+                self.watched.remove(&session);
+            }
+        }
     }
 
     /// The application is told why, once; the peer may have closed first.
@@ -396,9 +436,10 @@ impl Neighbours {
         let Some(talk) = self.talks.get_mut(&session) else { return };
         let peer = talk.conversation.peer();
         match what {
-            Asked::FindValue(_) | Asked::Store(_) => {
-                talk.conversation.refuse(&mut self.bench, request, Reason::Unsupported);
+            Asked::FindValue(payload) => {
+                self.on_value_asked((session, request), Operation::FindValue, payload);
             }
+            Asked::Store(payload) => self.on_value_asked((session, request), Operation::Store, payload),
             Asked::ChangeKey(payload) => self.tell(Note::KeyChangeTold { session, peer, request, payload }),
             Asked::Link(is_link) => self.tell(Note::LinkAsked { session, peer, request, is_link }),
             // An application that does not read is asked no more.
@@ -437,8 +478,7 @@ impl Neighbours {
         }
     }
 
-    /// A second has passed.
-    pub(super) fn on_tick_of(&mut self, session: SessionId) {
+    fn on_tick_of(&mut self, session: SessionId) {
         let now = self.bench.now;
         let is_ours = self.is_errand(session);
         let Some(talk) = self.talks.get_mut(&session) else { return };

@@ -10,6 +10,7 @@ mod neighbours;
 mod rumours;
 mod run;
 mod story;
+mod values;
 mod weather;
 mod wire;
 
@@ -71,6 +72,7 @@ pub(crate) enum Next<C: Crypto> {
     Letter { node: NodeIndex, start: u32, from: u8, to: u8, mail: Mail },
     Timer { node: NodeIndex, start: u32, shard: u8 },
     Application { node: NodeIndex },
+    Disk { node: NodeIndex, start: u32 },
     Script(Script<C>),
 }
 
@@ -157,6 +159,8 @@ pub struct WorldOf<C: Crypto> {
     received: BTreeMap<NodeIndex, Vec<Vec<u8>>>,
     /// Delivered messages are kept for `received`.
     pub keeps_received: bool,
+    /// Applications of nodes that talk read what they are told.
+    pub reads_notices: bool,
     /// Chance in a thousand that a letter between shards finds its ring full.
     pub full_ring_permille: u32,
 }
@@ -201,6 +205,7 @@ impl<C: Crypto> WorldOf<C> {
             has_texts: false,
             received: BTreeMap::new(),
             keeps_received: true,
+            reads_notices: true,
             full_ring_permille: 0,
         }
     }

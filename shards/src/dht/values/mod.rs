@@ -49,6 +49,7 @@ mod register;
 mod sign;
 mod state;
 pub mod survey;
+mod wish;
 
 use core::net::IpAddr;
 
@@ -61,11 +62,12 @@ use dunlin_codec::message::Operation;
 use crate::limits::VALUE_LEN_MAX;
 
 pub use check::{BadRecord, address, value_hash};
-pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, read_row};
+pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, place_of_row, read_row};
 pub use holder::{Action, Event, Finding, Holder, Restored, Setup};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};
 pub use state::{Cell, State};
+pub use wish::{DecideWish, GetWish, PutWish};
 
 /// Who asks a holder, and what its answer is given with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -33,6 +33,7 @@ use dunlin_codec::transmission::Compression;
 
 use crate::budget::Budget;
 use crate::dht::known::{Closest, Known};
+use crate::dht::values::Finding;
 use crate::event::Ticket;
 use crate::gossip::Seen;
 use crate::hash::HashKey;
@@ -248,16 +249,17 @@ impl Conversation {
         Ok(())
     }
 
-    /// Answers what was `Asked`.
-    pub fn answer_with(
-        &mut self,
-        bench: &mut Bench,
-        request: u64,
-        words: Words,
-        write: impl Fn(&mut Writer<'_>) -> Result<(), NoRoom>,
-    ) {
-        if self.settle(request).is_some() {
-            self.answer(bench, Operation::Ack, request, (words, write));
+    /// Answers `Asked::FindValue` and `Asked::Store` with what a holder says.
+    pub fn answer_value(&mut self, bench: &mut Bench, request: u64, finding: &Finding) {
+        let Some(operation) = self.settle(request) else { return };
+        let answer = match finding {
+            Finding::Nowhere(place) => return self.tell_nodes(bench, request, place),
+            Finding::Answer(answer) => answer,
+        };
+        let said = if answer.is_ack { Operation::Ack } else { Operation::Nack };
+        let message = Direct { operation: said, is_sealed: false, request, payload: &answer.payload };
+        if self.outbox.push_direct(&message, Words::Other).is_err() {
+            self.refuse_at_once(bench, operation, request, Reason::Busy);
         }
     }
 
@@ -279,11 +281,13 @@ impl Conversation {
 
     /// Answers `Asked::ChangeKey`.
     pub fn answer_key_change(&mut self, bench: &mut Bench, request: u64, is_taken: bool) {
-        if is_taken {
+        if !is_taken {
+            return self.refuse(bench, request, Reason::NotAllowed);
+        }
+        if self.settle(request).is_some() {
             let ack = Ack::Plain(Operation::ChangeKey);
-            self.answer_with(bench, request, Words::Own, |out| ack.write(out));
-        } else {
-            self.refuse(bench, request, Reason::NotAllowed);
+            let write = |out: &mut Writer<'_>| ack.write(out);
+            self.answer(bench, Operation::Ack, request, (Words::Own, write));
         }
     }
 

@@ -9,6 +9,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 use dunlin_codec::transmission::Compression;
 
+use crate::dht::values::Quotas;
 use crate::gossip::RumourLimits;
 use crate::limits::{REQUESTS_PER_SECOND_PEER, TRANSMISSION_LEN_CEILING, TRANSMISSION_LEN_MAX};
 
@@ -147,6 +148,8 @@ pub struct Terms {
     pub transmission_len_max: usize,
     /// Requests of one peer a second.
     pub requests_per_second: u64,
+    /// How much it keeps of what others store; what an identity or a prefix may have is divided among its shards.
+    pub quotas: Quotas,
     /// How much of rumours it takes.
     pub rumours: RumourLimits,
 }
@@ -172,6 +175,7 @@ impl Terms {
             prefers: None,
             transmission_len_max: TRANSMISSION_LEN_MAX,
             requests_per_second: REQUESTS_PER_SECOND_PEER,
+            quotas: Quotas::default(),
             rumours: RumourLimits::default(),
         })
     }

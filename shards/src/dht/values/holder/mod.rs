@@ -12,12 +12,13 @@
 mod decide;
 mod leases;
 mod line;
+mod pace;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_codec::args::{Ack, FindValue, Found, Metadata, Nack, Reason, Request, Store, StoreNack};
-use dunlin_codec::ids::NodeId;
+use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
@@ -28,13 +29,14 @@ use super::durable::{DiskRow, ReadRow, ValueRow, read_row};
 use super::plain::{Entry, Kept, Ruling, charged, rule};
 use super::quota::{Charge, Ledger, Quotas};
 use super::state::scope_of;
-use super::{Answer, Asker, SMALL_LEN_MAX, VALUED_LEN_MAX};
+use super::{Answer, Asker, SMALL_LEN_MAX};
 use crate::dht::space::{Distance, Space};
-use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL};
+use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
 use crate::time::{Instant, Now, WallMillis};
 use decide::{KeptRegister, StagedRegister};
 use leases::Leases;
 use line::Lines;
+use pace::Pace;
 
 /// What a holder goes by.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +106,8 @@ pub enum Action {
 pub enum Finding {
     /// This.
     Answer(Answer),
-    /// It has no such value: the closest nodes are the answer.
-    Nowhere,
+    /// It has no such value: the nodes closest to this place are the answer.
+    Nowhere(Address),
 }
 
 /// What was found on disk at start.
@@ -157,6 +159,7 @@ pub struct Holder {
     caches_len: usize,
     ledger: Ledger,
     lines: Lines,
+    pace: Pace,
     open: BTreeMap<u64, Open>,
     tickets: u64,
     sweep_at: Instant,
@@ -187,6 +190,7 @@ impl Holder {
             caches_len: 0,
             ledger: Ledger::new(setup.quotas),
             lines: Lines::default(),
+            pace: Pace::default(),
             open: BTreeMap::new(),
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
@@ -260,12 +264,12 @@ impl Holder {
         }
         if let Some(cell) = self.decided(now, &key) {
             let found = Found { key, value: cell.value(), metadata: cell.metadata() };
-            return Finding::Answer(Answer::ack(&Ack::Value(found), VALUED_LEN_MAX));
+            return Finding::Answer(Answer::ack(&Ack::Value(found), SMALL_LEN_MAX + cell.value.len()));
         }
         let entry = self.plain.get(key.bytes()).filter(|entry| entry.is_live(now.wall));
-        entry.map_or(Finding::Nowhere, |entry| {
+        entry.map_or(Finding::Nowhere(address), |entry| {
             let found = Found { key, value: entry.value(), metadata: entry.metadata() };
-            Finding::Answer(Answer::ack(&Ack::Value(found), VALUED_LEN_MAX))
+            Finding::Answer(Answer::ack(&Ack::Value(found), SMALL_LEN_MAX + entry.value.len()))
         })
     }
 
@@ -308,8 +312,13 @@ impl Holder {
         self.actions.push_back(Action::Write { ticket: self.tickets, rows });
     }
 
+    /// The disk is behind by as much as it may be.
+    fn is_behind(&self) -> bool {
+        self.open.len() >= WRITES_OPEN_MAX
+    }
+
     fn step(&mut self, now: Now, asker: Asker, store: &Store<'_>) -> Step {
-        if self.open.len() >= crate::limits::WRITES_OPEN_MAX {
+        if self.is_behind() {
             return Step::Answer(refusal(Reason::Busy, None));
         }
         match (store.options.prepare, store.options.accept) {
@@ -451,8 +460,8 @@ impl Holder {
 
     /// When `handle_timeout` is to be called.
     #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.sweep_at)
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.is_empty() || !self.pace.is_empty()).then_some(self.sweep_at)
     }
 }
 
