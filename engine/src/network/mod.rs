@@ -15,6 +15,7 @@ mod event;
 mod seeds;
 mod service;
 mod shared;
+pub mod values;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -200,7 +201,7 @@ impl Network {
                 Ok(nodes.iter().map(|heard| Node::of(heard.id(), heard.bytes())).collect())
             }
             Answered::Nodes(None) => Err(NetworkError::Busy),
-            Answered::Outcome(_) | Answered::Stopped => Err(NetworkError::Stopped),
+            _ => Err(NetworkError::Stopped),
         }
     }
 
@@ -404,7 +405,7 @@ impl Network {
 fn outcome(answer: Answered) -> Result<Box<[u8]>, NetworkError> {
     match answer {
         Answered::Outcome(result) => error::answer_of(result),
-        Answered::Nodes(_) | Answered::Stopped => Err(NetworkError::Stopped),
+        _ => Err(NetworkError::Stopped),
     }
 }
 
