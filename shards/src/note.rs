@@ -11,6 +11,7 @@ use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
 use crate::dht::known::Known;
+use crate::dht::values::{DecideWish, GetWish, PutWish};
 use crate::event::{CloseReason, Ticket};
 use crate::outcome::{AskError, Farewell, Outcome};
 
@@ -70,6 +71,34 @@ pub enum Note {
         is_ack: bool,
         /// What it says, one value in msgpack.
         value: Box<[u8]>,
+    },
+    /// Application: have a value kept.
+    Put {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// What.
+        wish: Box<PutWish>,
+    },
+    /// Application: read a value.
+    Get {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// What.
+        wish: Box<GetWish>,
+    },
+    /// Application: have the holders of a register decide.
+    Decide {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// What.
+        wish: Box<DecideWish>,
+    },
+    /// Application: the disk's word on what a shard wanted written. To that shard.
+    Written {
+        /// The shard's name for it.
+        ticket: u64,
+        /// It is on disk; else nothing of it is, and never will be.
+        is_durable: bool,
     },
     /// Hub: ask on a session of yours.
     AskOn {

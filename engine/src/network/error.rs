@@ -79,6 +79,7 @@ impl From<Failure> for NetworkError {
             Failure::NotReached(reason) => Self::NotReached(reason),
             Failure::Parted(farewell) => Self::Parted(farewell.reason),
             Failure::Busy => Self::Busy,
+            Failure::BadWish => Self::TooLong,
         }
     }
 }

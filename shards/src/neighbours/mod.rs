@@ -30,6 +30,7 @@ use crate::blocks::Block;
 use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::table::Table;
+use crate::dht::values::Restored;
 use crate::event::{Event, Ticket};
 use crate::identity::Identity;
 use crate::mail::{Connect, Mail};
@@ -156,6 +157,18 @@ impl Neighbours {
         if let Some(hub) = &mut self.hub {
             hub.begin(now);
         }
+    }
+
+    /// Takes what was on disk at start, before anything else; rows of keys that are another shard's are passed over.
+    pub fn restore<'r>(
+        &mut self,
+        now: Now,
+        rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Restored {
+        self.begin(now);
+        let mut restored = Restored::default();
+        restored.bad += rows.into_iter().count();
+        restored
     }
 
     /// A note came.

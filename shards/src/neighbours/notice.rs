@@ -4,6 +4,10 @@ use dunlin_codec::ids::{NodeId, SessionId};
 
 use crate::dht::contact::Heard;
 use crate::dht::lookup::Effort;
+use crate::dht::values::decision::Decided;
+use crate::dht::values::get::Got;
+use crate::dht::values::put::Stored;
+use crate::dht::values::{DiskRow, Event};
 use crate::event::{CloseReason, Ticket};
 use crate::messages::conversation::Fact;
 use crate::outcome::{Farewell, Outcome};
@@ -49,6 +53,41 @@ pub enum Notice {
         /// What it took.
         effort: Effort,
     },
+    /// A value was put.
+    Stored {
+        /// The application's name for it.
+        ticket: Ticket,
+        /// How that went.
+        result: Result<Stored, Failure>,
+    },
+    /// A value was read.
+    Read {
+        /// The application's name for it.
+        ticket: Ticket,
+        /// What.
+        result: Result<Got, Failure>,
+    },
+    /// The holders of a register have decided.
+    Decided {
+        /// The application's name for it.
+        ticket: Ticket,
+        /// What.
+        result: Result<Decided, Failure>,
+    },
+    /// Write these rows, all or none, after those of lower tickets of this shard; `Note::Written` to it when they are durable.
+    Write {
+        /// What its end is told with.
+        ticket: u64,
+        /// The rows.
+        rows: Vec<DiskRow>,
+    },
+    /// A value that this node keeps has changed.
+    Changed {
+        /// The key's bytes.
+        key: Vec<u8>,
+        /// How.
+        event: Event,
+    },
 }
 
 /// Why a node was not asked. Nothing was changed.
@@ -66,4 +105,7 @@ pub enum Failure {
     /// It does not read what it was asked before, or we ask too much at once.
     #[error("too many questions wait for an answer")]
     Busy,
+    /// A key or a value is no msgpack, or too long. The application's fault.
+    #[error("a key or a value is none, or too long")]
+    BadWish,
 }

@@ -49,6 +49,7 @@ mod register;
 mod sign;
 mod state;
 pub mod survey;
+mod wish;
 
 use core::net::IpAddr;
 
@@ -66,6 +67,7 @@ pub use holder::{Action, Event, Finding, Holder, Restored, Setup};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};
 pub use state::{Cell, State};
+pub use wish::{DecideWish, GetWish, PutWish};
 
 /// Who asks a holder, and what its answer is given with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,6 +9,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 use dunlin_codec::transmission::Compression;
 
+use crate::dht::values::Quotas;
 use crate::limits::{REQUESTS_PER_SECOND_PEER, TRANSMISSION_LEN_CEILING, TRANSMISSION_LEN_MAX};
 
 /// The numbers that make a network what it is.
@@ -146,6 +147,8 @@ pub struct Terms {
     pub transmission_len_max: usize,
     /// Requests of one peer a second.
     pub requests_per_second: u64,
+    /// How much it keeps of what others store; what an identity or a prefix may have is divided among its shards.
+    pub quotas: Quotas,
 }
 
 impl Terms {
@@ -169,6 +172,7 @@ impl Terms {
             prefers: None,
             transmission_len_max: TRANSMISSION_LEN_MAX,
             requests_per_second: REQUESTS_PER_SECOND_PEER,
+            quotas: Quotas::default(),
         })
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 
-use super::{Notice, OURS, Seat};
+use super::{Failure, Notice, OURS, Seat};
 use crate::dht::contact::Contact;
 use crate::dht::known::Known;
 use crate::dht::lookup::{Effort, Plan};
@@ -137,6 +137,15 @@ impl Hub {
             Note::Ask { ticket, peer, question } => {
                 self.begin_errand(peer, None, Purpose::Application(ticket, question));
             }
+            Note::Put { ticket, .. } => {
+                self.notices.push_back(Notice::Stored { ticket, result: Err(Failure::Busy) });
+            }
+            Note::Get { ticket, .. } => {
+                self.notices.push_back(Notice::Read { ticket, result: Err(Failure::Busy) });
+            }
+            Note::Decide { ticket, .. } => {
+                self.notices.push_back(Notice::Decided { ticket, result: Err(Failure::Busy) });
+            }
             Note::Up { session, peer, remote, ticket } => self.on_up(session, (peer, remote), ticket),
             Note::Met { session, peer } => self.on_met(session, peer),
             Note::Gone { session, peer } => self.on_gone(session, &peer),
@@ -154,6 +163,7 @@ impl Hub {
             | Note::Known(_)
             | Note::LinkDecided { .. }
             | Note::CarriesOn(_)
+            | Note::Written { .. }
             | Note::Reply { .. } => {}
         }
     }
