@@ -112,13 +112,8 @@ impl Beside {
             Notice::Heard { peer, fact: Fact::Told { operation, payload } } => {
                 NetworkEvent::Told(Told { from: peer, operation, value: payload })
             }
-            // Signed messages on their way and values have no reader yet.
-            Notice::Heard { .. }
-            | Notice::Stored { .. }
-            | Notice::Read { .. }
-            | Notice::Decided { .. }
-            | Notice::Write { .. }
-            | Notice::Changed { .. } => return,
+            // Signed messages on their way have no reader yet.
+            Notice::Heard { .. } => return,
             Notice::Asked { peer, session, request, value } => {
                 let engine = Arc::clone(&self.engine);
                 let question = Question { engine, from: peer, session, request, value, is_answered: false };

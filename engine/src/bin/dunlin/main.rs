@@ -7,6 +7,7 @@
 mod admin;
 mod configuration;
 mod dht;
+mod durations;
 mod failure;
 mod flags;
 mod journal;
@@ -53,7 +54,7 @@ enum Command {
     Whisper(say::Arguments),
     /// Shows what others say to the running node
     Listen(listen::Arguments),
-    /// Finds and lists nodes of the network, through the running one
+    /// Keeps, reads, changes and locks values of the network, and finds its nodes, through the running one
     #[command(subcommand)]
     Dht(dht::Command),
     /// Makes or shows the key that is a node's address
@@ -72,9 +73,14 @@ enum Command {
 
 fn main() -> ExitCode {
     dunlin::runtime::prepare();
-    // Without it everything works; secrets may then end up in core files.
-    let guarded = dunlin::keyfile::guard_process();
-    let done = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // Without it everything works; secrets may then end up in core files. What asks a running node has none, and may run a command
+    // whose core files are not ours to forbid.
+    let guarded = match command {
+        Command::Dht(_) => Ok(()),
+        _ => dunlin::keyfile::guard_process(),
+    };
+    let done = match command {
         Command::Node(arguments) => node::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Speak(arguments) => say::run(&arguments, Asked::Speak),
