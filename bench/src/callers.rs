@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use dunlin::clock::Clock;
 use dunlin::entropy::OsEntropy;
 use dunlin::{CloseReason, EarlyData};
-use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_codec::suite::Suite;
 use dunlin_shards::arq::congestion::Algorithm;
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::BlockPool;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
@@ -215,16 +215,7 @@ impl Caller {
         let early = calls.early.as_ref().and_then(|bytes| {
             let mut block = self.pool.take(bytes.len())?;
             block.fill_from(bytes);
-            Some(Outgoing {
-                ticket: 0,
-                block,
-                channel: ChannelId::APPLICATION,
-                ordered: true,
-                reliable: true,
-                priority: PRIORITY_DEFAULT,
-                once: false,
-                idempotent: true,
-            })
+            Some(Outgoing { idempotent: true, ..Outgoing::new(block) })
         });
         let connect = Connect {
             ticket: Ticket(self.calls),

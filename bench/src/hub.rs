@@ -10,9 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use dunlin_codec::ids::{ChannelId, InstanceId, SessionId};
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
-use dunlin_shards::blocks::Block;
+use dunlin_codec::ids::{InstanceId, SessionId};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::Limits;
@@ -187,7 +186,7 @@ impl Hub {
                 let mut block =
                     caller.shard.take_block(MESSAGE_LEN).expect("a caller has room for a message");
                 block.fill_from(&[5; MESSAGE_LEN]);
-                let mail = Mail::Send { session, message: outgoing(block) };
+                let mail = Mail::Send { session, message: Outgoing::new(block) };
                 caller.shard.handle_mail(now, mail::From::Application, mail);
             }
             (0..MESSAGE_EVERY).for_each(|_| self.round());
@@ -284,19 +283,6 @@ fn arrival(train: &Transmit, from: SocketAddr, to: IpAddr) -> Arrival {
     }
 }
 
-fn outgoing(block: Block) -> Outgoing {
-    Outgoing {
-        ticket: 0,
-        block,
-        channel: ChannelId::APPLICATION,
-        ordered: true,
-        reliable: true,
-        priority: PRIORITY_DEFAULT,
-        once: false,
-        idempotent: false,
-    }
-}
-
 impl Core {
     fn new(index: usize, placement: Placement) -> Self {
         let limits = Limits { sessions: 1 << 14, ..Limits::small() };
@@ -353,7 +339,7 @@ impl Core {
                 Event::Message { session, channel, block, charge } => {
                     if let Some(mut copy) = self.shard.take_block(block.len()) {
                         copy.fill_from(&block);
-                        let mail = Mail::Send { session, message: outgoing(copy) };
+                        let mail = Mail::Send { session, message: Outgoing::new(copy) };
                         self.shard.handle_mail(now, mail::From::Application, mail);
                     }
                     let mail = Mail::Consumed { session, channel, charge, block };

@@ -11,11 +11,11 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant as Stopwatch};
 
-use dunlin_codec::ids::{ChannelId, InstanceId, SessionId};
+use dunlin_codec::ids::{InstanceId, SessionId};
 use dunlin_codec::suite::Suite;
 use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::arq::receiver::charge;
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::BlockPool;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
@@ -147,16 +147,7 @@ impl<C: Crypto> Node<C> {
             let Some(mut block) = self.pool.take(message.len()) else { return };
             block.fill_from(message);
             self.queued += charge(message.len()) as usize;
-            let message = Outgoing {
-                ticket: 0,
-                block,
-                channel: ChannelId(16),
-                ordered: true,
-                reliable: shape.is_reliable,
-                priority: PRIORITY_DEFAULT,
-                once: false,
-                idempotent: false,
-            };
+            let message = Outgoing { reliable: shape.is_reliable, ..Outgoing::new(block) };
             self.shard.handle_mail(now, mail::From::Application, Mail::Send { session, message });
         }
     }

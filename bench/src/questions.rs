@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as Stopwatch};
 use dunlin_codec::args::{Ack, Request};
 use dunlin_codec::ids::{Address, InstanceId, NodeId, SessionId};
 use dunlin_codec::label::Network;
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::dht::contact::Contact;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::space::Space;
@@ -252,16 +252,7 @@ fn say(side: &mut Side, session: SessionId, talk: &mut Conversation, now: Now) {
     while let Some(channel) = talk.poll_transmission(&mut bytes) {
         let mut block = side.shard.take_block(bytes.len()).expect("the asker has memory");
         block.fill_from(&bytes);
-        let message = Outgoing {
-            ticket: 0,
-            block,
-            channel,
-            ordered: true,
-            reliable: true,
-            priority: PRIORITY_DEFAULT,
-            once: true,
-            idempotent: false,
-        };
+        let message = Outgoing { channel, once: true, ..Outgoing::new(block) };
         side.shard.handle_mail(now, mail::From::Application, Mail::Send { session, message });
     }
 }

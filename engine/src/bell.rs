@@ -65,6 +65,26 @@ impl Bell {
         fence(Ordering::SeqCst);
         Listener { bell: self, seen, ticket: None }
     }
+
+    /// What `look` finds, at once or after a ring; none: it found nothing for so long. A ring is a hint: another thread may
+    /// have taken what it told of.
+    pub(crate) fn wait_for<T>(&self, wait: Duration, look: impl Fn() -> Option<T>) -> Option<T> {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let clock = Clock::start();
+        loop {
+            let listener = self.listen();
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            let left = wait.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            listener.wait_timeout(left);
+        }
+    }
 }
 
 /// Somebody who listens; a future that is ready once the bell was rung.

@@ -380,22 +380,7 @@ impl Engine {
     /// The next thing that happened to a peer, if it happens in time.
     #[must_use]
     pub fn event_timeout(&self, wait: Duration) -> Option<Event> {
-        if let Some(event) = self.try_event() {
-            return Some(event);
-        }
-        let clock = Clock::start();
-        loop {
-            let listener = self.shared.happened.listen();
-            if let Some(event) = self.try_event() {
-                return Some(event);
-            }
-            let left = wait.saturating_sub(clock.elapsed());
-            if left.is_zero() {
-                return None;
-            }
-            // Being woken is a hint: another thread may have taken what happened.
-            listener.wait_timeout(left);
-        }
+        self.shared.happened.wait_for(wait, || self.try_event())
     }
 
     /// The next thing that happened to a peer, if something did.

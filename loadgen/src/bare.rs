@@ -18,9 +18,9 @@ use dunlin::socket::KernelBuffers;
 use dunlin::socket::Socket;
 use dunlin::socket::group::{Group, GroupOptions};
 use dunlin_bench::callers;
-use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
+use dunlin_codec::ids::{InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::Limits;
@@ -347,16 +347,7 @@ impl<C: Crypto> Side<C> {
         let Some(mut block) = self.shard.take_block(self.load.len()) else { return false };
         block.fill_from(&self.load);
         self.queued += charge(block.len()) as usize;
-        let message = Outgoing {
-            ticket: 0,
-            block,
-            channel: ChannelId::APPLICATION,
-            ordered: true,
-            reliable: true,
-            priority: PRIORITY_DEFAULT,
-            once: false,
-            idempotent: false,
-        };
+        let message = Outgoing::new(block);
         self.shard.handle_mail(now, mail::From::Application, Mail::Send { session, message });
         true
     }

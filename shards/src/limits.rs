@@ -259,6 +259,8 @@ pub const FEELER_INTERVAL: Duration = Duration::from_secs(120);
 pub const LOOKUP_PATHS: usize = 4;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Nodes of one public /24 or /48 that a lookup asks before all others (T9).
+pub const LOOKUP_PREFIX_QUESTIONS: usize = 4;
 /// Nodes that a path of a lookup remembers at most.
 pub const PATH_HEARD_MAX: usize = 48;
 /// Searches of a node at once at most.

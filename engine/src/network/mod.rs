@@ -36,7 +36,6 @@ use crate::api::connect;
 use crate::api::shared::EngineShared;
 use crate::api::{ConnectError, ConnectOptions};
 use crate::bell::block_on;
-use crate::clock::Clock;
 use shared::Answered;
 
 pub use error::{NetworkError, Refusal};
@@ -298,18 +297,7 @@ impl Network {
     /// The next thing that happened, if it happens in time.
     #[must_use]
     pub fn event_timeout(&self, wait: Duration) -> Option<NetworkEvent> {
-        let clock = Clock::start();
-        loop {
-            let listener = self.shared.happened().listen();
-            if let Some(event) = self.try_event() {
-                return Some(event);
-            }
-            let left = wait.saturating_sub(clock.elapsed());
-            if left.is_zero() {
-                return None;
-            }
-            listener.wait_timeout(left);
-        }
+        self.shared.happened().wait_for(wait, || self.try_event())
     }
 
     /// The next thing that happened, if something did.

@@ -12,14 +12,16 @@
 use dunlin_codec::ids::{Address, NodeId};
 
 use super::contact::Contact;
+use super::diverse::Choice;
 use super::space::{Distance, Space};
-use super::table::Table;
+use super::table::{Prefix, Table};
 
 /// A node that may be told.
 #[derive(Clone, Debug)]
 struct Row {
     contact: Contact,
     is_public: bool,
+    prefix: Option<Prefix>,
 }
 
 /// Members of a table as of a moment.
@@ -74,9 +76,10 @@ impl Known {
         &self.links
     }
 
-    /// Puts the `count` nodes closest to `place` that `asker` may be told of into `out`, the closest first.
+    /// Puts the `count` nodes closest to `place` that `asker` may be told of into `out`, the closest first; of a public
+    /// network one alone, as long as there are others (T9).
     pub fn closest(&self, place: &Address, (count, asker): (usize, Asker), out: &mut Closest) {
-        out.rows.clear();
+        out.choice.clear();
         let own_place = Space::place(&self.own);
         let bits = self.space.bits();
         let at = self.space.bucket(&self.space.distance(&own_place, place)).unwrap_or(bits);
@@ -84,38 +87,41 @@ impl Known {
         let groups =
             [(at, at + 1), (at + 1, bits + 1)].into_iter().filter(|(from, to)| from < to).chain(before);
         for (from, to) in groups {
-            if out.rows.len() >= count {
-                break;
-            }
-            let start = out.rows.len();
+            out.group.clear();
             let (first, end) = (self.starts[from] as usize, self.starts[to] as usize);
             for (index, row) in self.rows[first..end].iter().enumerate() {
                 let id = row.contact.id();
                 if id != asker.id && (row.is_public || !asker.is_public) {
-                    out.rows.push((self.space.distance(place, &Space::place(&id)), (first + index) as u32));
+                    out.group.push((self.space.distance(place, &Space::place(&id)), (first + index) as u32));
                 }
             }
-            out.rows[start..].sort_unstable();
+            out.group.sort_unstable();
+            let mut group = out.group.iter();
+            if group.any(|row| out.choice.offer(*row, self.rows[row.1 as usize].prefix, count)) {
+                break;
+            }
         }
-        out.rows.truncate(count);
+        out.choice.finish(count);
     }
 
     /// The records that were put there by [`Self::closest`].
     #[must_use]
     pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> {
-        closest.rows.iter().map(|(_, row)| self.rows[*row as usize].contact.bytes())
+        closest.choice.chosen().iter().map(|(_, row)| self.rows[*row as usize].contact.bytes())
     }
 }
 
 /// Room for an answer, kept so that it is not asked for again.
 #[derive(Clone, Debug, Default)]
 pub struct Closest {
-    rows: Vec<(Distance, u32)>,
+    choice: Choice<(Distance, u32)>,
+    group: Vec<(Distance, u32)>,
 }
 
 impl Row {
     fn new(contact: &Contact) -> Self {
-        Self { contact: contact.clone(), is_public: contact.is_public() }
+        let prefix = contact.endpoint().and_then(|endpoint| Prefix::of(endpoint.ip()));
+        Self { contact: contact.clone(), is_public: contact.is_public(), prefix }
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod contact;
 pub mod diff;
+mod diverse;
 pub mod known;
 pub mod lookup;
 pub mod space;

@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use dunlin_codec::ids::{ChannelId, InstanceId, SessionId};
-use dunlin_shards::arq::sender::{Outgoing, PRIORITY_DEFAULT};
+use dunlin_shards::arq::sender::Outgoing;
 use dunlin_shards::blocks::BlockPool;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::limits::MESSAGE_LEN_MAX;
@@ -126,13 +126,12 @@ impl<C: Crypto> Network<C> {
         });
         Outgoing {
             ticket: number as u64,
-            block,
             channel: ChannelId(16 + manner.channel),
             ordered: manner.ordered(),
             reliable: manner.reliable(),
-            priority: PRIORITY_DEFAULT,
             once: manner.once,
             idempotent,
+            ..Outgoing::new(block)
         }
     }
 

@@ -18,10 +18,7 @@ where
         let visit = visit.clone();
         tasks.spawn(async move {
             loop {
-                let visited: Result<(), Fault> = visit().await;
-                if visited.is_err() {
-                    return visited;
-                }
+                visit().await?;
             }
         });
     }

@@ -89,6 +89,23 @@ pub struct Outgoing {
     pub idempotent: bool,
 }
 
+impl Outgoing {
+    /// A message on the application's first channel, reliable and in order; without a ticket, so nobody asks for it again.
+    #[must_use]
+    pub const fn new(block: Block) -> Self {
+        Self {
+            ticket: 0,
+            block,
+            channel: ChannelId::APPLICATION,
+            ordered: true,
+            reliable: true,
+            priority: PRIORITY_DEFAULT,
+            once: false,
+            idempotent: false,
+        }
+    }
+}
+
 /// Why a message was not taken. It comes back with this; nothing was changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PushError {

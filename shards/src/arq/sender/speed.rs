@@ -58,16 +58,7 @@ impl Bench {
             let mut block = self.near.take(len).unwrap();
             block.copy_from_slice(&bytes[..len]);
             self.ticket += 1;
-            let message = Outgoing {
-                ticket: self.ticket,
-                block,
-                channel: ChannelId::APPLICATION,
-                ordered: true,
-                reliable: true,
-                priority: PRIORITY_DEFAULT,
-                once: false,
-                idempotent: false,
-            };
+            let message = Outgoing { ticket: self.ticket, ..Outgoing::new(block) };
             assert!(self.sender.push(message).is_ok());
         }
         let pushed = Clock::now();

@@ -39,16 +39,8 @@ impl Bench {
         self.tickets += 1;
         let byte = self.tickets as u8;
         block.fill(byte);
-        Outgoing {
-            ticket: self.tickets,
-            block,
-            channel: ChannelId(channel),
-            ordered: channel < 100,
-            reliable: true,
-            priority: PRIORITY_DEFAULT,
-            once: false,
-            idempotent: false,
-        }
+        let (ticket, channel, ordered) = (self.tickets, ChannelId(channel), channel < 100);
+        Outgoing { ticket, channel, ordered, ..Outgoing::new(block) }
     }
 
     fn push(&mut self, channel: u32, len: usize) -> u64 {

@@ -12,18 +12,24 @@
 //!
 //! We let α count for each path: three questions at once on each of four paths.
 //!
+//! Keys can be ground until they are closer to a place than anybody's, addresses cannot: of a result one node of a public
+//! /24 or /48 counts, as long as there are others, and a network of which [`LOOKUP_PREFIX_QUESTIONS`] were asked waits until
+//! nobody else is left (T9, [`super::diverse`]).
+//!
 //! spec: p2p/lookup
 
 mod path;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_codec::args::NODES_MAX;
 use dunlin_codec::ids::{Address, NodeId};
 
 use super::contact::{Contact, Heard};
+use super::diverse::Choice;
 use super::space::{Distance, Space};
-use crate::limits::{LOOKUP_PATHS, LOOKUP_QUESTIONS_MAX};
+use super::table::Prefix;
+use crate::limits::{LOOKUP_PATHS, LOOKUP_PREFIX_QUESTIONS, LOOKUP_QUESTIONS_MAX};
 use path::Path;
 
 /// What a lookup goes by.
@@ -60,6 +66,14 @@ pub struct Effort {
     pub rounds: usize,
 }
 
+/// A node that answered.
+#[derive(Clone, Debug)]
+struct Answered {
+    distance: Distance,
+    prefix: Option<Prefix>,
+    heard: Heard,
+}
+
 /// A lookup under way.
 #[derive(Clone, Debug)]
 pub struct Lookup {
@@ -69,7 +83,9 @@ pub struct Lookup {
     paths: Vec<Path>,
     /// Every node that any path has asked.
     taken: BTreeSet<NodeId>,
-    answered: Vec<(Distance, Heard)>,
+    answered: Vec<Answered>,
+    /// How often each network was asked.
+    prefixes: BTreeMap<Prefix, usize>,
     is_closing: bool,
     is_done: bool,
     effort: Effort,
@@ -93,6 +109,7 @@ impl Lookup {
             paths,
             taken: BTreeSet::from([own]),
             answered: Vec::new(),
+            prefixes: BTreeMap::new(),
             is_closing: false,
             is_done: false,
             effort: Effort::default(),
@@ -135,6 +152,9 @@ impl Lookup {
             return None;
         };
         self.taken.insert(heard.id());
+        if let Some(prefix) = prefix_of(&heard) {
+            *self.prefixes.entry(prefix).or_default() += 1;
+        }
         self.effort.asked += 1;
         Some(heard)
     }
@@ -157,22 +177,75 @@ impl Lookup {
         self.next_of_all()
     }
 
-    /// Every path has ended: the closest of all that were heard of and that no path has asked, as long as it is closer than
-    /// what is a result already.
+    /// Every path has ended: the closest of all that were heard of, that no path has asked, and that would be a result.
     fn next_of_all(&mut self) -> Option<Heard> {
         if self.under_way() >= self.plan.parallel * self.plan.paths {
             return None;
         }
-        let bound = self.answered.get(self.plan.replication - 1).map(|(distance, _)| *distance);
-        let left = |(at, path): (usize, &Path)| Some((path.closest_left(&self.taken, bound)?, at));
-        let ((_, id), at) = self.paths.iter().enumerate().filter_map(left).min()?;
+        let bar = self.bar();
+        let paths = self.paths.iter().enumerate();
+        let left = paths.flat_map(|(at, path)| path.left(&self.taken).map(move |node| (node, at)));
+        let useful = left.filter(|((distance, prefix, _), _)| self.is_useful(*distance, *prefix, bar));
+        let (.., id, at) = useful
+            .map(|((distance, prefix, id), at)| (self.is_asked_enough(prefix), distance, id, at))
+            .min()?;
         self.paths[at].ask(&id)
+    }
+
+    fn is_asked_enough(&self, prefix: Option<Prefix>) -> bool {
+        prefix
+            .and_then(|prefix| self.prefixes.get(&prefix))
+            .is_some_and(|count| *count >= LOOKUP_PREFIX_QUESTIONS)
+    }
+
+    /// Nobody of that network has answered from closer.
+    fn is_first(&self, distance: Distance, prefix: Option<Prefix>) -> bool {
+        let mut closer = self.answered.iter().take_while(|result| result.distance < distance);
+        prefix.is_none() || closer.all(|result| result.prefix != prefix)
+    }
+
+    /// How far the farthest result is that is the first of its network, and the farthest that is not; none: there is room.
+    fn bar(&self) -> Option<(Option<Distance>, Option<Distance>)> {
+        let results = self.results();
+        let farthest = |is_first: bool| {
+            let mut results = results.iter().rev().map(|at| &self.answered[*at]);
+            results.find(|one| self.is_first(one.distance, one.prefix) == is_first).map(|one| one.distance)
+        };
+        (results.len() >= self.plan.replication).then(|| (farthest(true), farthest(false)))
+    }
+
+    /// Whether a node would be a result if it answered.
+    fn is_useful(
+        &self,
+        distance: Distance,
+        prefix: Option<Prefix>,
+        bar: Option<(Option<Distance>, Option<Distance>)>,
+    ) -> bool {
+        let Some((first, other)) = bar else { return true };
+        if self.is_first(distance, prefix) {
+            other.is_some() || first.is_some_and(|first| distance < first)
+        } else {
+            other.is_some_and(|other| distance < other)
+        }
+    }
+
+    /// Which of those that answered are the result, the closest first.
+    fn results(&self) -> Vec<usize> {
+        let mut choice = Choice::default();
+        let count = self.plan.replication;
+        for (at, result) in self.answered.iter().enumerate() {
+            if choice.offer(at, result.prefix, count) {
+                break;
+            }
+        }
+        choice.finish(count);
+        choice.chosen().to_vec()
     }
 
     /// The node whose place was looked for has answered: there is nothing closer.
     #[must_use]
     pub fn is_found(&self) -> bool {
-        self.answered.first().is_some_and(|(_, heard)| Space::place(&heard.id()) == self.place)
+        self.answered.first().is_some_and(|result| Space::place(&result.heard.id()) == self.place)
     }
 
     /// A node answered, as itself: `told` are the nodes that it knows, sixteen at most (T9).
@@ -181,8 +254,9 @@ impl Lookup {
         let rounds = answers + 1;
         self.effort.answered += 1;
         self.effort.rounds = self.effort.rounds.max(rounds);
-        let at = self.answered.partition_point(|(other, _)| *other < distance);
-        self.answered.insert(at, (distance, heard));
+        let at = self.answered.partition_point(|other| other.distance < distance);
+        let prefix = prefix_of(&heard);
+        self.answered.insert(at, Answered { distance, prefix, heard });
         for heard in told.into_iter().take(NODES_MAX) {
             self.hear(path, heard, rounds);
         }
@@ -206,9 +280,10 @@ impl Lookup {
         self.is_done
     }
 
-    /// The closest nodes that answered, the closest first; k at most.
+    /// The closest nodes that answered, the closest first; k at most, and of a public network one alone as long as there are
+    /// others.
     pub fn closest(&self) -> impl Iterator<Item = &Heard> {
-        self.answered.iter().take(self.plan.replication).map(|(_, heard)| heard)
+        self.results().into_iter().map(|at| &self.answered[at].heard)
     }
 
     /// The same nodes, each with the number of the path that asked it: whoever is to be believed by agreement is found over
@@ -219,6 +294,10 @@ impl Lookup {
             Some((id, self.paths.iter().position(|path| path.has_answered(&id))?))
         })
     }
+}
+
+fn prefix_of(heard: &Heard) -> Option<Prefix> {
+    heard.endpoint().and_then(|endpoint| Prefix::of(endpoint.ip()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! In:    nodes that it is told of, answers, failures.
 //! Out:   its next question.
 //! Holds: at most [`PATH_HEARD_MAX`] nodes, the closest; nobody is asked twice.
+//!
+//! The closest of each network come first: a path ends when its share of those has answered. Only where there are too few
+//! of them do the others count (T9).
 
 use std::collections::BTreeSet;
 
@@ -10,6 +13,7 @@ use dunlin_codec::ids::NodeId;
 
 use crate::dht::contact::Heard;
 use crate::dht::space::Distance;
+use crate::dht::table::Prefix;
 use crate::limits::PATH_HEARD_MAX;
 
 /// What became of a node on its path.
@@ -25,6 +29,7 @@ enum Standing {
 struct Entry {
     distance: Distance,
     heard: Heard,
+    prefix: Option<Prefix>,
     /// Answers that led here, one after the other.
     answers: usize,
     standing: Standing,
@@ -44,7 +49,8 @@ impl Path {
         Self { entries: Vec::new(), share, asked: 0 }
     }
 
-    /// The path is told of a node; the first record of it counts. The farthest that nobody asked makes room.
+    /// The path is told of a node; the first record of it counts. The farthest that nobody asked makes room, of a network
+    /// with several before others.
     pub(super) fn hear(&mut self, distance: Distance, heard: Heard, answers: usize) {
         let at = self.entries.partition_point(|entry| entry.distance < distance);
         if self.entries.get(at).is_some_and(|entry| entry.distance == distance) {
@@ -52,12 +58,24 @@ impl Path {
         }
         if self.entries.len() >= PATH_HEARD_MAX {
             let farthest = self.entries.iter().rposition(|entry| entry.standing == Standing::Heard);
-            match farthest {
-                Some(farthest) if farthest >= at => drop(self.entries.remove(farthest)),
+            let doubled = (0..self.entries.len())
+                .rev()
+                .find(|at| self.entries[*at].standing == Standing::Heard && !self.is_first(*at));
+            match (doubled, farthest) {
+                (Some(doubled), _) => drop(self.entries.remove(doubled)),
+                (None, Some(farthest)) if farthest >= at => drop(self.entries.remove(farthest)),
                 _ => return,
             }
         }
-        self.entries.insert(at, Entry { distance, heard, answers, standing: Standing::Heard });
+        let at = self.entries.partition_point(|entry| entry.distance < distance);
+        let prefix = heard.endpoint().and_then(|endpoint| Prefix::of(endpoint.ip()));
+        self.entries.insert(at, Entry { distance, heard, prefix, answers, standing: Standing::Heard });
+    }
+
+    /// Nobody of its network is closer.
+    fn is_first(&self, at: usize) -> bool {
+        let prefix = self.entries[at].prefix;
+        prefix.is_none() || self.entries[..at].iter().all(|entry| entry.prefix != prefix)
     }
 
     /// The next node to ask among those that no path has asked; none while enough are asked, and none once the path's
@@ -66,35 +84,38 @@ impl Path {
         if self.asked >= parallel {
             return None;
         }
-        let mut answered = 0;
-        for entry in &mut self.entries {
-            match entry.standing {
-                Standing::Heard if !taken.contains(&entry.heard.id()) => {
-                    entry.standing = Standing::Asked;
-                    self.asked += 1;
-                    return Some(entry.heard.clone());
+        for has_all in [false, true] {
+            let mut answered = 0;
+            for at in 0..self.entries.len() {
+                if !has_all && !self.is_first(at) {
+                    continue;
                 }
-                Standing::Answered => answered += 1,
-                Standing::Heard | Standing::Asked | Standing::Failed => {}
-            }
-            if answered >= self.share {
-                return None;
+                let entry = &mut self.entries[at];
+                match entry.standing {
+                    Standing::Heard if !taken.contains(&entry.heard.id()) => {
+                        entry.standing = Standing::Asked;
+                        self.asked += 1;
+                        return Some(entry.heard.clone());
+                    }
+                    Standing::Answered => answered += 1,
+                    Standing::Heard | Standing::Asked | Standing::Failed => {}
+                }
+                if answered >= self.share {
+                    return None;
+                }
             }
         }
         None
     }
 
-    /// The closest node that no path has asked, if it is closer than `bound`.
-    pub(super) fn closest_left(
+    /// The nodes that no path has asked, the closest first.
+    pub(super) fn left(
         &self,
         taken: &BTreeSet<NodeId>,
-        bound: Option<Distance>,
-    ) -> Option<(Distance, NodeId)> {
+    ) -> impl Iterator<Item = (Distance, Option<Prefix>, NodeId)> {
         let is_left =
             |entry: &&Entry| entry.standing == Standing::Heard && !taken.contains(&entry.heard.id());
-        let entry = self.entries.iter().find(is_left)?;
-        let is_closer = bound.is_none_or(|bound| entry.distance < bound);
-        is_closer.then(|| (entry.distance, entry.heard.id()))
+        self.entries.iter().filter(is_left).map(|entry| (entry.distance, entry.prefix, entry.heard.id()))
     }
 
     /// The node is asked whatever the path's share.

@@ -20,6 +20,7 @@ use core::net::SocketAddr;
 use dunlin_codec::ids::{Address, NodeId};
 
 use super::contact::{Contact, Heard};
+use super::diverse::Choice;
 use super::space::{Distance, Space};
 use crate::limits::{BUCKET_REFRESH_AFTER, FEELER_INTERVAL, NODE_SILENCES_MAX};
 use crate::rng::Rng;
@@ -248,7 +249,8 @@ impl Table {
         }
     }
 
-    /// Puts the members closest to `place` into `out`, the closest first, `count` at most.
+    /// Puts the members closest to `place` into `out`, the closest first, `count` at most; of a public network one alone, as
+    /// long as there are others (T9).
     pub fn closest<'t>(
         &'t self,
         place: &Address,
@@ -260,19 +262,22 @@ impl Table {
         // All of the place's own bucket are closer to it than all of those behind, and those than each one before.
         let (before, behind) = self.buckets.split_at(at);
         let mut groups = [&behind[..1], &behind[1..]].into_iter().chain(before.rchunks(1));
-        while out.len() < count
-            && let Some(group) = groups.next()
-        {
-            let start = out.len();
+        let mut choice = Choice::default();
+        let mut all: Vec<&Member> = Vec::new();
+        let mut is_full = false;
+        while !is_full && let Some(group) = groups.next() {
+            let start = all.len();
             let is_told = |member: &&Member| match audience {
                 Audience::Own => true,
                 audience => diversity::is_told(member, audience == Audience::Public),
             };
-            let members = group.iter().flat_map(|bucket| &bucket.members).filter(is_told);
-            out.extend(members.map(|member| &member.contact));
-            out[start..].sort_by_key(|contact| self.space.distance(place, &Space::place(&contact.id())));
+            all.extend(group.iter().flat_map(|bucket| &bucket.members).filter(is_told));
+            all[start..]
+                .sort_by_key(|member| self.space.distance(place, &Space::place(&member.contact.id())));
+            is_full = (start..all.len()).any(|at| choice.offer(at, Prefix::of(all[at].endpoint.ip()), count));
         }
-        out.truncate(count);
+        choice.finish(count);
+        out.extend(choice.chosen().iter().map(|at| &all[*at].contact));
     }
 }
 

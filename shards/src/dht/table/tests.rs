@@ -305,7 +305,16 @@ proptest! {
             table.buckets.iter().flat_map(|bucket| &bucket.members).map(|member| &member.contact).collect();
         prop_assert!(all.iter().all(|contact| answered.contains(&contact.id())));
         all.sort_by_key(|contact| table.space.distance(&place, &Space::place(&contact.id())));
-        all.truncate(K);
+        // One of each public network, then the others.
+        let mut seen = Vec::new();
+        let (firsts, others): (Vec<&Contact>, Vec<&Contact>) = all.iter().partition(|contact| {
+            let prefix = Prefix::of(contact.endpoint().unwrap().ip());
+            let is_first = prefix.is_none() || !seen.contains(&prefix);
+            seen.push(prefix);
+            is_first
+        });
+        let chosen: Vec<&Contact> = firsts.into_iter().chain(others).take(K).collect();
+        all.retain(|contact| chosen.contains(contact));
         let mut out = Vec::new();
         table.closest(&place, (K, Audience::Own), &mut out);
         prop_assert_eq!(out, all);
