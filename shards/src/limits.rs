@@ -350,6 +350,20 @@ const _: () = assert!(REGISTER_LEN_MAX + 64 * 4_096 < dunlin_codec::message::PAY
 pub const DECISION_ATTEMPTS_MAX: u32 = 12;
 /// What a proposer waits at most before it tries again, the first time; doubles five times.
 pub const DECISION_PAUSE: Duration = Duration::from_millis(50);
+/// What an application wishes of values and holders have still to do, at once at most.
+pub const VALUE_JOBS_MAX: usize = 128;
+/// How many of them holders may have begun: values stored again, registers settled.
+pub const CHORES_MAX: usize = 32;
+/// What holders have still to do and that has not begun, at most.
+pub const CHORES_WAITING_MAX: usize = 4_096;
+/// Bytes of that at most. What finds no room is stored again an hour later.
+pub const CHORES_LEN_MAX: usize = 16 << 20;
+/// When a wish is given up.
+pub const VALUE_JOB_WAIT: Duration = Duration::from_secs(60);
+/// Times that a value of ours is stored with a higher sequence because another was there.
+pub const PUT_TRIES_MAX: u32 = 3;
+
+const _: () = assert!(CHORES_MAX < VALUE_JOBS_MAX && CHORES_MAX < SEARCHES_MAX);
 /// Paths over which those who agree on a value must have been found (T9).
 pub const AGREEMENT_PATHS: usize = 3;
 

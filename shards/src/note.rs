@@ -3,15 +3,16 @@
 //! Holds: plain data. A note that is lost with a full ring costs a question its answer, never more: whoever waits for one
 //!        has a deadline, and whoever is told of a session that is gone says so.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
+use dunlin_codec::args::Ballot;
 use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
 use crate::dht::known::Known;
-use crate::dht::values::{DecideWish, GetWish, PutWish};
+use crate::dht::values::{DecideWish, Finding, GetWish, PutWish, State};
 use crate::event::{CloseReason, Ticket};
 use crate::outcome::{AskError, Farewell, Outcome};
 
@@ -24,6 +25,20 @@ pub struct Question {
     pub payload: Box<[u8]>,
     /// How long an answer is waited for.
     pub wait: Duration,
+}
+
+/// Who is told what a holder says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The peer of a session.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Its question.
+        request: u64,
+    },
+    /// The hub, by its own name for the question.
+    Hub(Ticket),
 }
 
 /// A note.
@@ -99,6 +114,51 @@ pub enum Note {
         ticket: u64,
         /// It is on disk; else nothing of it is, and never will be.
         is_durable: bool,
+    },
+    /// A shard or the hub: say what the holder beside you says to this.
+    Keep {
+        /// Who is told.
+        origin: Origin,
+        /// Who asks.
+        peer: NodeId,
+        /// Where that is.
+        from: IpAddr,
+        /// FIND_VALUE or STORE.
+        operation: Operation,
+        /// Its arguments.
+        payload: Box<[u8]>,
+    },
+    /// Shard: what the holder beside it says.
+    Kept {
+        /// To whom.
+        origin: Origin,
+        /// What.
+        finding: Finding,
+    },
+    /// Shard: a value that is to be stored again at the holders that are closest by now.
+    Republish {
+        /// The key's bytes.
+        key: Vec<u8>,
+        /// The arguments of STORE.
+        store: Vec<u8>,
+    },
+    /// Shard: its holder has to know what others have decided of a register.
+    Settle {
+        /// The shard.
+        shard: u8,
+        /// The register.
+        scope: Vec<u8>,
+        /// A key of it.
+        key: Vec<u8>,
+    },
+    /// Hub: what they have.
+    Settled {
+        /// The register.
+        scope: Vec<u8>,
+        /// Under which ballot; none: nothing.
+        accepted: Option<Ballot>,
+        /// What.
+        state: State,
     },
     /// Hub: ask on a session of yours.
     AskOn {

@@ -21,6 +21,7 @@ mod roaming;
 mod sessions;
 mod shards;
 mod unsteered;
+mod values;
 mod world;
 
 use core::time::Duration;

@@ -1,10 +1,8 @@
 //! Nodes talk: every operation over a real session, and a network that finds itself from one address.
 
-use dunlin_codec::args::{Ack, FindValue, Nack, Reason, Request, Store, StoreOptions};
-use dunlin_codec::ids::Address;
+use dunlin_codec::args::{Ack, Request};
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
-use dunlin_codec::record::Key;
 use dunlin_codec::transmission::Compression;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::event::Ticket;
@@ -190,32 +188,6 @@ fn a_crowd_joins_at_once() {
     }
 }
 
-/// Values come later: until then whoever asks for one or would store one is told so, and asks elsewhere.
-/// spec: p2p/operations
-#[test]
-fn values_are_refused_for_now() {
-    let mut world = World::from_seed(seed());
-    let (near, far) = talking_pair(&mut world);
-    let name = [0xa3, b'k', b'e', b'y'];
-    let key = Key::new(Encoded::parse(&name).expect("a str")).expect("short enough");
-    let address = Address([1; 32]);
-    ask(&mut world, (near, far), 1, &Request::FindValue(FindValue { address, key }));
-    let value = Encoded::NIL;
-    let options = StoreOptions::default();
-    ask(&mut world, (near, far), 2, &Request::Store(Store { address, key, value, options }));
-    world.run_for(seconds(1));
-    let outcomes = outcomes(&mut world, near);
-    let reasons: Vec<Reason> = outcomes
-        .iter()
-        .map(|(_, outcome)| match outcome.nack() {
-            Some(Nack::Plain(Operation::FindValue, reason)) => reason,
-            Some(Nack::Store(nack)) => nack.reason,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(reasons, [Reason::Unsupported; 2]);
-}
-
 /// A peer that restarts is met again, and asked again.
 /// spec: p2p/neighbours
 #[test]
@@ -246,6 +218,7 @@ fn words_that_nobody_reads_are_bounded() {
     let mut world = World::from_seed(seed());
     let (near, far) = talking_pair(&mut world);
     world.notices(far);
+    world.reads_notices = false;
     let word = Encoded::parse(&[0xa1, b'w']).expect("a str");
     let count = NOTICES_WAITING_MAX + 904;
     for ticket in 0..count as u64 {

@@ -28,7 +28,7 @@ fn word() -> Encoded<'static> {
 }
 
 /// Nodes of so many shards, each of which joins by the first, one after the other.
-fn crowd(world: &mut World, count: usize, settings: &NodeSettings) -> Vec<NodeIndex> {
+pub(crate) fn crowd(world: &mut World, count: usize, settings: &NodeSettings) -> Vec<NodeIndex> {
     let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node_with(settings.clone())).collect();
     nodes.iter().for_each(|node| world.talk(*node, |_| {}));
     for node in &nodes[1..] {

@@ -10,6 +10,7 @@ pub mod byzantine;
 #[path = "../capability.rs"]
 pub mod capability;
 mod contact;
+pub mod disk;
 pub mod epochs;
 pub mod glass;
 #[path = "../impair/mod.rs"]

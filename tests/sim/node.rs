@@ -4,14 +4,13 @@
 //! Out:   shards that are driven as the engine drives them.
 //! Holds: key, reset secret and address survive a restart; everything else is new.
 //!
-//! There is no disk yet: the transport writes nothing while it runs. What it keeps, key and reset secret, is written once,
-//! whole, before the first start; the one accident that it can have there is that the reset secret's file is torn or gone, and
-//! then the node makes another (`lose_reset_secret`). Full disks, failing and torn writes come with the first protocol that
-//! promises durability.
+//! The transport writes nothing while it runs: key and reset secret are written once, whole, before the first start; the one
+//! accident that they can have is that the reset secret's file is torn or gone, and then the node makes another
+//! (`lose_reset_secret`). What its holders of values write goes to a disk of rows (`world/disk.rs`).
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use dunlin_codec::ids::{InstanceId, NodeId};
@@ -19,7 +18,7 @@ use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
-use dunlin_shards::neighbours::Neighbours;
+use dunlin_shards::neighbours::{Neighbours, Notice};
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 use dunlin_shards::rng::{Rng, SeededEntropy};
 use dunlin_shards::session::crypto::{Crypto, Suite};
@@ -31,6 +30,7 @@ use dunlin_shards::time::{Instant, Now, WallMillis};
 
 use crate::application::Application;
 use crate::byzantine::Byzantine;
+use crate::disk::Disk;
 use crate::glass::Glass;
 use crate::lies::Lie;
 
@@ -153,6 +153,8 @@ pub struct Core<C: Crypto> {
     pub shard: Shard<Glass<C>, SeededEntropy>,
     /// The node among its neighbours, when a story has it talk.
     pub neighbours: Option<Neighbours>,
+    /// What the neighbours told and no story has asked for.
+    pub notices: VecDeque<Notice>,
     /// When the world will look at its timers.
     pub timer_at: Option<u64>,
     /// Something came in since its polls were drained.
@@ -196,6 +198,8 @@ pub struct Node<C: Crypto> {
     pub paused_until: u64,
     /// What runs on it.
     pub application: Application,
+    /// What its holders have written.
+    pub disk: Disk,
     /// Numbers of earlier starts.
     pub past_stats: Stats,
     reset_secret: [u8; 32],
@@ -227,6 +231,7 @@ impl<C: Crypto> Node<C> {
             start: 0,
             paused_until: 0,
             application: Application::new(settings.limits.message_len_max),
+            disk: Disk::default(),
             past_stats: Stats::default(),
             reset_secret,
             cookie_root: [0; 32],
@@ -266,6 +271,7 @@ impl<C: Crypto> Node<C> {
         Core {
             shard,
             neighbours: None,
+            notices: VecDeque::new(),
             timer_at: None,
             is_dirty: false,
             letters_out: BTreeMap::new(),

@@ -51,6 +51,12 @@ impl Space {
         Address(node.0)
     }
 
+    /// The place with the bits that do not count at zero.
+    #[must_use]
+    pub fn counted(self, place: &Address) -> Address {
+        Address(self.distance(place, &Address([0; 32])).0)
+    }
+
     /// How far two places are from each other.
     #[must_use]
     pub fn distance(self, one: &Address, other: &Address) -> Distance {

@@ -16,12 +16,13 @@
 
 mod beside;
 mod hub;
+mod keeping;
 mod notice;
 mod talk;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
@@ -30,17 +31,17 @@ use crate::blocks::Block;
 use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::table::Table;
-use crate::dht::values::Restored;
 use crate::event::{Event, Ticket};
 use crate::identity::Identity;
 use crate::mail::{Connect, Mail};
 use crate::messages::conversation::{Bench, Reply, Terms};
-use crate::note::Note;
+use crate::note::{Note, Origin};
 use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use dunlin_codec::msgpack::Encoded;
 use hub::Hub;
+use keeping::{Bid, Keeping};
 use talk::{Place, Talk};
 
 pub use notice::{Failure, Notice};
@@ -91,7 +92,14 @@ pub struct Seat {
 #[derive(Debug)]
 pub struct Neighbours {
     bench: Bench,
+    now: Now,
     shard: u8,
+    placement: Placement,
+    keeping: Keeping,
+    /// Sessions with answers of holders that wait to leave.
+    unsent: Vec<SessionId>,
+    /// Sessions on which time may bring something about.
+    watched: BTreeSet<SessionId>,
     places: BTreeMap<SessionId, Place>,
     talks: BTreeMap<SessionId, Talk>,
     /// Sessions that became one with another, and with which: the last few. Answers still come there.
@@ -116,7 +124,12 @@ impl Neighbours {
         let space = Space::new(terms.constants.address_bits);
         let hub = (seat.shard == HUB).then(|| Box::new(Hub::new(identity, &terms, seat, (now, rng))));
         let mut this = Self {
+            now,
             shard: seat.shard,
+            placement: seat.placement,
+            keeping: Keeping::new(&terms, seat.placement.shard_count(), now),
+            unsent: Vec::new(),
+            watched: BTreeSet::new(),
             places: BTreeMap::new(),
             talks: BTreeMap::new(),
             heirs: VecDeque::new(),
@@ -153,22 +166,11 @@ impl Neighbours {
     }
 
     fn begin(&mut self, now: Now) {
+        self.now = now;
         self.bench.now = now.instant;
         if let Some(hub) = &mut self.hub {
             hub.begin(now);
         }
-    }
-
-    /// Takes what was on disk at start, before anything else; rows of keys that are another shard's are passed over.
-    pub fn restore<'r>(
-        &mut self,
-        now: Now,
-        rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
-    ) -> Restored {
-        self.begin(now);
-        let mut restored = Restored::default();
-        restored.bad += rows.into_iter().count();
-        restored
     }
 
     /// A note came.
@@ -190,6 +192,14 @@ impl Neighbours {
             Note::Reply { session, request, is_ack, value } => {
                 self.reply(session, request, is_ack, &value);
             }
+            Note::Keep { origin, peer, from, operation, payload } => {
+                self.keep(Bid { origin, peer, from, operation, payload });
+            }
+            Note::Kept { origin: Origin::Session { session, request }, finding } => {
+                self.on_kept((session, request), &finding);
+            }
+            Note::Settled { .. } => self.on_settled(note),
+            Note::Written { ticket, is_durable } => self.on_written(ticket, is_durable),
             note => self.tell(note),
         }
     }
@@ -221,6 +231,7 @@ impl Neighbours {
         if let Some(hub) = &mut self.hub {
             self.notices.extend(core::iter::from_fn(|| hub.poll_notice()));
         }
+        self.send_kept();
     }
 
     fn call(&mut self, ticket: Ticket, peer: NodeId, endpoint: SocketAddr) {
@@ -253,11 +264,9 @@ impl Neighbours {
         self.begin(now);
         if self.tick_at <= now.instant {
             self.tick_at = now.instant + TICK;
-            let sessions: Vec<SessionId> = self.talks.keys().copied().collect();
-            for session in sessions {
-                self.on_tick_of(session);
-            }
+            self.tick_watched();
         }
+        self.tick_holder();
         if let Some(hub) = &mut self.hub {
             hub.on_time();
         }
@@ -268,7 +277,8 @@ impl Neighbours {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let hub = self.hub.as_ref().map(|hub| hub.due_at());
-        hub.into_iter().chain([self.tick_at]).min()
+        let tick = (!self.watched.is_empty()).then_some(self.tick_at);
+        hub.into_iter().chain(tick).chain(self.keeping.poll_timeout()).min()
     }
 
     /// Letters wait.

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use dunlin_codec::args::{Reason, Request};
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
+use dunlin_codec::message::Operation;
 
-use super::{Letter, Neighbours, Notice, is_ours};
+use super::{Letter, Neighbours, Notice, TICK, is_ours};
 use crate::blocks::Block;
 use crate::dht::contact::is_public;
 use crate::event::Ticket;
@@ -60,6 +61,15 @@ pub(super) struct Talk {
     unreleased: usize,
     /// What came and waits for the peer's share of this core.
     inbox: VecDeque<Received>,
+    is_watched: bool,
+}
+
+impl Talk {
+    /// Time may bring something about: a question runs out, what waits is read, a session of ours was unused for long.
+    fn needs_time(&self, is_ours: bool) -> bool {
+        let may_end = is_ours && !self.is_leaving && !self.conversation.is_link();
+        may_end || self.conversation.open_count() > 0 || !self.inbox.is_empty()
+    }
 }
 
 impl Neighbours {
@@ -106,6 +116,7 @@ impl Neighbours {
         // The hub first: whatever is asked again must not be asked there.
         self.tell_gone(session);
         self.places.remove(&session);
+        self.watched.remove(&session);
         self.tell_parted(session);
         if let Some(talk) = self.talks.remove(&session) {
             self.wind_up(talk);
@@ -240,6 +251,7 @@ impl Neighbours {
             used_at: self.bench.now,
             unreleased: 0,
             inbox: VecDeque::new(),
+            is_watched: false,
         };
         self.talks.insert(session, talk);
         self.pump(session);
@@ -301,6 +313,34 @@ impl Neighbours {
             self.on_fact(session, fact);
         }
         self.send(session);
+        self.watch(session);
+    }
+
+    /// A session on which nothing is under way costs nothing, however many there are.
+    fn watch(&mut self, session: SessionId) {
+        let is_ours = self.is_errand(session);
+        let Some(talk) = self.talks.get_mut(&session).filter(|talk| !talk.is_watched) else { return };
+        if talk.needs_time(is_ours) {
+            talk.is_watched = true;
+            if self.watched.is_empty() {
+                self.tick_at = self.bench.now + TICK;
+            }
+            self.watched.insert(session);
+        }
+    }
+
+    /// A second has passed.
+    pub(super) fn tick_watched(&mut self) {
+        let sessions: Vec<SessionId> = self.watched.iter().copied().collect();
+        for session in sessions {
+            self.on_tick_of(session);
+            let is_ours = self.is_errand(session);
+            let Some(talk) = self.talks.get_mut(&session) else { continue };
+            if !talk.needs_time(is_ours) {
+                talk.is_watched = false;
+                self.watched.remove(&session);
+            }
+        }
     }
 
     /// The application is told why, once; the peer may have closed first.
@@ -313,7 +353,7 @@ impl Neighbours {
     }
 
     /// Sends what is ready; a session that is to end closes once its last words were acknowledged.
-    fn send(&mut self, session: SessionId) {
+    pub(super) fn send(&mut self, session: SessionId) {
         let Some(talk) = self.talks.get_mut(&session) else { return };
         let mut bytes = self.spare.pop().unwrap_or_default();
         while let Some(channel) = talk.conversation.poll_transmission(&mut bytes) {
@@ -374,9 +414,10 @@ impl Neighbours {
         let Some(talk) = self.talks.get_mut(&session) else { return };
         let peer = talk.conversation.peer();
         match what {
-            Asked::FindValue(_) | Asked::Store(_) => {
-                talk.conversation.refuse(&mut self.bench, request, Reason::Unsupported);
+            Asked::FindValue(payload) => {
+                self.on_value_asked((session, request), Operation::FindValue, payload);
             }
+            Asked::Store(payload) => self.on_value_asked((session, request), Operation::Store, payload),
             Asked::Link(is_link) => self.tell(Note::LinkAsked { session, peer, request, is_link }),
             // An application that does not read is asked no more.
             Asked::Custom(_) if self.notices.len() >= NOTICES_WAITING_MAX => {
@@ -406,8 +447,7 @@ impl Neighbours {
         }
     }
 
-    /// A second has passed.
-    pub(super) fn on_tick_of(&mut self, session: SessionId) {
+    fn on_tick_of(&mut self, session: SessionId) {
         let now = self.bench.now;
         let is_ours = self.is_errand(session);
         let Some(talk) = self.talks.get_mut(&session) else { return };

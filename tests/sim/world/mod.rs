@@ -9,6 +9,7 @@ mod checks;
 mod neighbours;
 mod run;
 mod story;
+mod values;
 mod weather;
 mod wire;
 
@@ -68,6 +69,7 @@ pub(crate) enum Next<C: Crypto> {
     Letter { node: NodeIndex, start: u32, from: u8, to: u8, mail: Mail },
     Timer { node: NodeIndex, start: u32, shard: u8 },
     Application { node: NodeIndex },
+    Disk { node: NodeIndex, start: u32 },
     Script(Script<C>),
 }
 
@@ -152,6 +154,8 @@ pub struct WorldOf<C: Crypto> {
     received: BTreeMap<NodeIndex, Vec<Vec<u8>>>,
     /// Delivered messages are kept for `received`.
     pub keeps_received: bool,
+    /// Applications of nodes that talk read what they are told.
+    pub reads_notices: bool,
     /// Chance in a thousand that a letter between shards finds its ring full.
     pub full_ring_permille: u32,
 }
@@ -195,6 +199,7 @@ impl<C: Crypto> WorldOf<C> {
             has_texts: false,
             received: BTreeMap::new(),
             keeps_received: true,
+            reads_notices: true,
             full_ring_permille: 0,
         }
     }

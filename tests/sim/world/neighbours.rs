@@ -56,7 +56,9 @@ impl<C: Crypto> WorldOf<C> {
         for shard in 0..owner.cores.len() {
             seat.shard = shard as u8;
             let rng = Rng::from_number(self.chance.next_u64());
-            let neighbours = Neighbours::new(&identity, terms.clone(), &seat, (now, rng));
+            let mut neighbours = Neighbours::new(&identity, terms.clone(), &seat, (now, rng));
+            let rows = self.nodes[node.0].disk.rows().iter().map(|(key, value)| (&key[..], &value[..]));
+            neighbours.restore(now, rows);
             self.nodes[node.0].cores[shard].neighbours = Some(neighbours);
             self.touch(node, shard as u8);
         }
@@ -191,11 +193,10 @@ impl<C: Crypto> WorldOf<C> {
 
     /// What a node was told since it was asked last.
     pub fn notices(&mut self, node: NodeIndex) -> VecDeque<Notice> {
-        let cores = self.nodes[node.0].cores.iter_mut();
-        let of = |neighbours: &mut Neighbours| -> Vec<Notice> {
-            core::iter::from_fn(|| neighbours.poll_notice()).collect()
-        };
-        cores.filter_map(|core| core.neighbours.as_mut()).flat_map(of).collect()
+        for shard in 0..self.nodes[node.0].cores.len() as u8 {
+            self.take_notices(node, shard);
+        }
+        self.nodes[node.0].cores.iter_mut().flat_map(|core| core.notices.drain(..)).collect()
     }
 
     pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Vec<Event> {

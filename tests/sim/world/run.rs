@@ -86,6 +86,7 @@ impl<C: Crypto> WorldOf<C> {
                 self.last_activity = self.now;
                 self.work_application(node);
             }
+            Next::Disk { node, start } => self.on_disk(node, start),
             Next::Script(script) => script(self),
         }
     }
@@ -166,6 +167,9 @@ impl<C: Crypto> WorldOf<C> {
         }
         self.post_letters(node, shard);
         self.deliver_events(node, shard);
+        if self.reads_notices {
+            self.take_notices(node, shard);
+        }
         self.set_timer(node, shard);
         self.check_shard(node, shard);
         self.check_silence(node, shard);

@@ -263,6 +263,7 @@ impl<C: Crypto> WorldOf<C> {
         self.coverage.count("fault", "crash", 1);
         self.dirty.retain(|(dirty, _)| *dirty != node);
         self.nodes[node.0].crash();
+        self.nodes[node.0].disk.crash(&mut self.chance);
         self.nodes[node.0].application.crash();
         self.ledger.void_node(node);
         self.tap.forget(node);

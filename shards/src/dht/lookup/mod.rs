@@ -286,6 +286,12 @@ impl Lookup {
         self.results().into_iter().map(|at| &self.answered[at].heard)
     }
 
+    /// The closest node that answered behind those: a copy there is on the way of whoever looks.
+    #[must_use]
+    pub fn behind(&self) -> Option<&Heard> {
+        self.answered.get(self.plan.replication).map(|(_, heard)| heard)
+    }
+
     /// The same nodes, each with the number of the path that asked it: whoever is to be believed by agreement is found over
     /// several.
     pub fn closest_by_path(&self) -> impl Iterator<Item = (NodeId, usize)> {

@@ -14,11 +14,12 @@
 use dunlin_codec::args::Promise;
 use dunlin_codec::bytes::{Reader, Writer};
 use dunlin_codec::error::WireError;
+use dunlin_codec::ids::Address;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, ValueRecord};
 
-use super::state::scope_of;
-use super::{SMALL_LEN_MAX, encode};
+use super::state::{key_of_scope, scope_of};
+use super::{SMALL_LEN_MAX, address, encode};
 use crate::time::WallMillis;
 
 const VERSION: u8 = 1;
@@ -67,6 +68,18 @@ pub struct ValueRow<'a> {
 
 fn prefixed(kind: u8, key: &[u8]) -> Vec<u8> {
     [&[kind][..], key].concat()
+}
+
+/// Where the key of a row lives; none: it is no row of ours.
+#[must_use]
+pub fn place_of_row(key: &[u8]) -> Option<Address> {
+    let (kind, key) = key.split_first()?;
+    let key = match *kind {
+        VALUE => key.to_vec(),
+        REGISTER => key_of_scope(key),
+        _ => return None,
+    };
+    Key::parse(&key).ok().flatten().map(|key| address(&key))
 }
 
 /// The row by which a value's row goes.

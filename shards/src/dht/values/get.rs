@@ -122,6 +122,14 @@ impl Get {
         }
     }
 
+    /// Nobody waits any longer: what was told so far counts.
+    pub fn give_up(&mut self) {
+        self.asking.restart([]);
+        if self.got.is_none() {
+            self.conclude();
+        }
+    }
+
     /// What an answer says; none: it is not to be believed.
     fn read(&self, answer: &Answer) -> Option<Option<Cell>> {
         let Found { key, value, metadata } =

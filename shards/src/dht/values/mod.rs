@@ -62,7 +62,7 @@ use dunlin_codec::message::Operation;
 use crate::limits::VALUE_LEN_MAX;
 
 pub use check::{BadRecord, address, value_hash};
-pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, read_row};
+pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, place_of_row, read_row};
 pub use holder::{Action, Event, Finding, Holder, Restored, Setup};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};

@@ -69,6 +69,12 @@ impl Put {
         self.stored.failed += usize::from(self.asking.end(number).is_some());
     }
 
+    /// Nobody waits any longer: whoever has not answered has not.
+    pub fn give_up(&mut self) {
+        self.stored.failed += self.asking.left();
+        self.asking.restart([]);
+    }
+
     /// What became of it, once everybody was asked and has answered or not.
     #[must_use]
     pub fn outcome(&self) -> Option<&Stored> {

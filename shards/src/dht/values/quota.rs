@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 
 use dunlin_codec::args::Reason;
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::record::KEY_LEN_MAX;
 
 use crate::dht::table::Prefix;
 use crate::limits::{
-    VALUES_COUNT_IDENTITY_MAX, VALUES_LEN_IDENTITY_MAX, VALUES_LEN_MAX, VALUES_LEN_PREFIX_MAX,
+    REGISTER_LEN_MAX, VALUES_COUNT_IDENTITY_MAX, VALUES_LEN_IDENTITY_MAX, VALUES_LEN_MAX,
+    VALUES_LEN_PREFIX_MAX,
 };
 
 /// How much a holder keeps.
@@ -40,6 +42,25 @@ impl Default for Quotas {
         }
     }
 }
+
+impl Quotas {
+    /// What each of so many shards may keep of one identity and from one prefix: its share, but never less than the largest
+    /// thing that there is. What it may keep in all is said for one shard.
+    #[must_use]
+    pub fn divided(self, shards: usize) -> Self {
+        let shards = shards.max(1) as u64;
+        let share = |len: u64| len.div_ceil(shards).max(len.min(LARGEST_LEN));
+        Self {
+            identity_len_max: share(self.identity_len_max),
+            identity_count_max: self.identity_count_max.div_ceil(shards as u32),
+            prefix_len_max: share(self.prefix_len_max),
+            len_max: self.len_max,
+        }
+    }
+}
+
+/// A register with all that it may hold, or a value with its key.
+const LARGEST_LEN: u64 = (REGISTER_LEN_MAX + 2 * KEY_LEN_MAX) as u64;
 
 /// What something that is kept was charged as.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -160,6 +181,21 @@ mod tests {
             assert_eq!(ledger.take(charge(5, [10, 0, 0, 1], 1), None), Ok(()));
         }
         assert_eq!(ledger.take(charge(5, [10, 0, 0, 1], 1), None), Err(Reason::OverQuota), "how many");
+    }
+
+    /// Each of many shards has its share, and room for the largest thing at least.
+    /// spec: p2p/values
+    #[test]
+    fn shards_share_what_a_writer_may_have() {
+        let all = Quotas::default();
+        let one = all.divided(1);
+        assert_eq!((one.identity_len_max, one.identity_count_max), (1 << 20, 1_000));
+        let three = all.divided(3);
+        assert_eq!((three.identity_len_max, three.identity_count_max), (349_526, 334));
+        assert_eq!((three.prefix_len_max, three.len_max), (1_398_102, all.len_max));
+        let many = all.divided(128);
+        assert_eq!((many.identity_len_max, many.prefix_len_max), (LARGEST_LEN, LARGEST_LEN));
+        assert_eq!(QUOTAS.divided(128).identity_len_max, 100, "what was set lower stays lower");
     }
 
     proptest! {

@@ -13,9 +13,13 @@
 use core::time::Duration;
 
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::msgpack::Encoded;
+use dunlin_codec::record::{Key, NOBODY};
 
 use super::GivenLeave;
 use super::decision::Edit;
+use super::state::scope_of;
+use crate::limits::VALUE_LEN_MAX;
 
 /// A value that holders are to keep.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,4 +62,51 @@ pub struct DecideWish {
     pub token: u64,
     /// How long what is written lasts.
     pub life: Duration,
+}
+
+impl PutWish {
+    /// Whether `own` can wish that.
+    pub(crate) fn is_good(&self, own: &NodeId) -> bool {
+        let is_value = Encoded::parse(&self.value).is_ok() && self.value.len() <= VALUE_LEN_MAX;
+        is_value && scope(&self.key).is_some() && is_own(self.owner, own)
+    }
+
+    /// Whose the value becomes.
+    pub(crate) fn owner(&self) -> NodeId {
+        owner_of(self.owner, self.leave.as_ref())
+    }
+}
+
+impl GetWish {
+    /// Whether anybody can wish that.
+    pub(crate) fn is_good(&self) -> bool {
+        scope(&self.key).is_some()
+    }
+}
+
+impl DecideWish {
+    /// Whether `own` can wish that: all keys are of one register.
+    pub(crate) fn is_good(&self, own: &NodeId) -> bool {
+        let Some(register) = scope(&self.key) else { return false };
+        let is_of_register = |edit: &Edit| scope(&edit.key).as_ref() == Some(&register);
+        self.edits.iter().all(is_of_register) && is_own(self.owner, own)
+    }
+
+    /// Whose a key becomes that is nobody's yet.
+    pub(crate) fn owner(&self) -> NodeId {
+        owner_of(self.owner, self.leave.as_ref())
+    }
+}
+
+fn scope(key: &[u8]) -> Option<Vec<u8>> {
+    Key::parse(key).ok().flatten().map(|key| scope_of(&key))
+}
+
+/// Nobody can sign for others.
+fn is_own(owner: Option<NodeId>, own: &NodeId) -> bool {
+    owner.is_none_or(|owner| owner == *own)
+}
+
+fn owner_of(owner: Option<NodeId>, leave: Option<&GivenLeave>) -> NodeId {
+    leave.map(|leave| leave.owner).or(owner).unwrap_or(NOBODY)
 }

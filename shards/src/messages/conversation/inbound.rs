@@ -143,7 +143,7 @@ impl Conversation {
     }
 
     /// FIND_NODE: ourselves among them, when we can be reached.
-    fn tell_nodes(&mut self, bench: &mut Bench, request: u64, place: &Address) {
+    pub(super) fn tell_nodes(&mut self, bench: &mut Bench, request: u64, place: &Address) {
         let known = Arc::clone(&bench.known);
         let mut closest = core::mem::take(&mut bench.closest);
         let asker = Asker { id: self.peer, is_public: self.is_public };

@@ -32,6 +32,7 @@ use dunlin_codec::message::{Carried, Direct, Operation, PAYLOAD_LEN_MAX};
 use dunlin_codec::transmission::Compression;
 
 use crate::dht::known::{Closest, Known};
+use crate::dht::values::Finding;
 use crate::event::Ticket;
 use crate::limits::{REQUEST_TIMEOUT, REQUESTS_OWED_MAX};
 use crate::outcome::{AskError, Farewell, Outcome};
@@ -228,16 +229,17 @@ impl Conversation {
         Ok(())
     }
 
-    /// Answers what was `Asked`.
-    pub fn answer_with(
-        &mut self,
-        bench: &mut Bench,
-        request: u64,
-        words: Words,
-        write: impl Fn(&mut Writer<'_>) -> Result<(), NoRoom>,
-    ) {
-        if self.settle(request).is_some() {
-            self.answer(bench, Operation::Ack, request, (words, write));
+    /// Answers `Asked::FindValue` and `Asked::Store` with what a holder says.
+    pub fn answer_value(&mut self, bench: &mut Bench, request: u64, finding: &Finding) {
+        let Some(operation) = self.settle(request) else { return };
+        let answer = match finding {
+            Finding::Nowhere(place) => return self.tell_nodes(bench, request, place),
+            Finding::Answer(answer) => answer,
+        };
+        let said = if answer.is_ack { Operation::Ack } else { Operation::Nack };
+        let message = Direct { operation: said, is_sealed: false, request, payload: &answer.payload };
+        if self.outbox.push_direct(&message, Words::Other).is_err() {
+            self.refuse_at_once(bench, operation, request, Reason::Busy);
         }
     }
 

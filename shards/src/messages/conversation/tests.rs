@@ -306,10 +306,8 @@ fn answers_find_their_questions() {
     assert_eq!(asked.len(), 3);
     far.talk.reply(&mut far.bench, asked[1], Reply::Nack(custom));
     far.talk.refuse(&mut far.bench, asked[2], Reason::Busy);
-    let no_nodes = core::iter::empty::<&[u8]>;
-    far.talk.answer_with(&mut far.bench, asked[0], Words::Others, |out| {
-        dunlin_codec::args::write_nodes(out, no_nodes())
-    });
+    let nowhere = Finding::Nowhere(dunlin_codec::ids::Address([1; 32]));
+    far.talk.answer_value(&mut far.bench, asked[0], &nowhere);
     far.talk.refuse(&mut far.bench, asked[0], Reason::Busy);
     run(&mut near, &mut far);
 

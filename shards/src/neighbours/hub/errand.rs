@@ -40,6 +40,15 @@ pub(super) enum Purpose {
     KeepLink,
     /// For the application.
     Application(Ticket, Question),
+    /// For a job with values.
+    Value {
+        /// The job.
+        job: u64,
+        /// Its own number for the question.
+        number: u64,
+        /// STORE or FIND_VALUE.
+        question: Question,
+    },
 }
 
 /// A question to one node.
@@ -78,7 +87,7 @@ impl Purpose {
         match self {
             Self::Introduce(ticket) => *ticket,
             Self::Application(ticket, _) => Some(*ticket),
-            Self::Ping | Self::Search(_) | Self::Link | Self::KeepLink => None,
+            Self::Ping | Self::Search(_) | Self::Link | Self::KeepLink | Self::Value { .. } => None,
         }
     }
 }
@@ -87,7 +96,7 @@ impl Hub {
     pub(super) fn begin_errand(&mut self, peer: NodeId, endpoint: Option<SocketAddr>, purpose: Purpose) {
         let wait = match &purpose {
             Purpose::Introduce(Some(_)) => CALL_WAIT_MAX,
-            Purpose::Application(_, question) => question.wait,
+            Purpose::Application(_, question) | Purpose::Value { question, .. } => question.wait,
             Purpose::Introduce(None)
             | Purpose::Ping
             | Purpose::Search(_)
@@ -127,7 +136,9 @@ impl Hub {
             Purpose::Ping | Purpose::KeepLink => Request::Ping,
             Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
-            Purpose::Application(_, question) => return Some(question.clone()),
+            Purpose::Application(_, question) | Purpose::Value { question, .. } => {
+                return Some(question.clone());
+            }
         };
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);
@@ -221,6 +232,9 @@ impl Hub {
         if let Purpose::Application(ticket, _) = errand.purpose {
             return self.notices.push_back(Notice::Answered { ticket, result: Ok(outcome) });
         }
+        if let Purpose::Value { job, number, .. } = errand.purpose {
+            return self.on_holder_spoke(errand, (job, number), outcome);
+        }
         if matches!(errand.purpose, Purpose::Link) {
             return self.on_link_answered(errand.peer, session, outcome.ack().is_some());
         }
@@ -245,6 +259,17 @@ impl Hub {
             self.acquaint_again(0);
         }
         self.tell_application(errand, Ok(outcome));
+    }
+
+    /// Whoever refuses is there as well.
+    fn on_holder_spoke(&mut self, errand: &Errand, question: (u64, u64), outcome: Outcome) {
+        if !matches!(outcome, Outcome::Ack(_) | Outcome::Nack(_)) {
+            return self.note_failure(errand, outcome == Outcome::TimedOut);
+        }
+        if let Some(endpoint) = errand.endpoint {
+            self.table.on_answer(self.now.instant, &errand.peer, endpoint);
+        }
+        self.on_holder_answered(question, Some(outcome));
     }
 
     fn tell_application(&mut self, errand: &Errand, result: Result<Outcome, Failure>) {
@@ -276,6 +301,7 @@ impl Hub {
         match errand.purpose {
             Purpose::Search(search) => self.on_search_failed(search, &errand.peer),
             Purpose::Link => self.on_link_failed(errand.peer),
+            Purpose::Value { job, number, .. } => self.on_holder_answered((job, number), None),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ mod errand;
 mod links;
 mod search;
 mod sessions;
+mod values;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 
-use super::{Failure, Notice, OURS, Seat};
+use super::{Notice, OURS, Seat};
 use crate::dht::contact::Contact;
 use crate::dht::known::Known;
 use crate::dht::lookup::{Effort, Plan};
@@ -28,7 +29,7 @@ use crate::event::Ticket;
 use crate::identity::Identity;
 use crate::limits::{KNOWN_INTERVAL, NODE_RECORD_RENEW_AFTER};
 use crate::messages::conversation::{Constants, Terms};
-use crate::note::Note;
+use crate::note::{Note, Origin};
 use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -36,6 +37,7 @@ use errand::{Call, Errand, Purpose};
 use links::Links;
 use search::{Goal, Search};
 use sessions::Open;
+use values::{Aim, Jobs};
 
 /// How often it looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -64,6 +66,7 @@ pub(super) struct Hub {
     calls: BTreeMap<Ticket, Call>,
     errands: BTreeMap<Ticket, Errand>,
     searches: BTreeMap<u64, Search>,
+    values: Jobs,
     numbers: u64,
     tick_at: Instant,
     /// When it looks for its own place next, and how often it has.
@@ -97,6 +100,7 @@ impl Hub {
             calls: BTreeMap::new(),
             errands: BTreeMap::new(),
             searches: BTreeMap::new(),
+            values: Jobs::default(),
             numbers: 0,
             tick_at: now.instant + TICK,
             acquaint: None,
@@ -137,15 +141,12 @@ impl Hub {
             Note::Ask { ticket, peer, question } => {
                 self.begin_errand(peer, None, Purpose::Application(ticket, question));
             }
-            Note::Put { ticket, .. } => {
-                self.notices.push_back(Notice::Stored { ticket, result: Err(Failure::Busy) });
-            }
-            Note::Get { ticket, .. } => {
-                self.notices.push_back(Notice::Read { ticket, result: Err(Failure::Busy) });
-            }
-            Note::Decide { ticket, .. } => {
-                self.notices.push_back(Notice::Decided { ticket, result: Err(Failure::Busy) });
-            }
+            Note::Put { ticket, wish } => self.begin_wish(Aim::Put(ticket, wish)),
+            Note::Get { ticket, wish } => self.begin_wish(Aim::Get(ticket, wish)),
+            Note::Decide { ticket, wish } => self.begin_wish(Aim::Decide(ticket, wish)),
+            Note::Republish { key, store } => self.begin_chore(Aim::Again { key, store }),
+            Note::Settle { shard, scope, key } => self.begin_chore(Aim::Settle { shard, scope, key }),
+            Note::Kept { origin: Origin::Hub(ticket), finding } => self.on_own_kept(ticket, finding),
             Note::Up { session, peer, remote, ticket } => self.on_up(session, (peer, remote), ticket),
             Note::Met { session, peer } => self.on_met(session, peer),
             Note::Gone { session, peer } => self.on_gone(session, &peer),
@@ -164,18 +165,26 @@ impl Hub {
             | Note::LinkDecided { .. }
             | Note::CarriesOn(_)
             | Note::Written { .. }
+            | Note::Keep { .. }
+            | Note::Kept { .. }
+            | Note::Settled { .. }
             | Note::Reply { .. } => {}
         }
+        self.work_values();
     }
 
     /// Time may have come for something.
     pub(super) fn on_time(&mut self) {
         let now = self.now.instant;
+        if self.values.due_at().is_some_and(|at| at <= now) {
+            self.wake_values();
+        }
         if now < self.tick_at {
             return;
         }
         self.tick_at = now + TICK;
         self.expire();
+        self.expire_own();
         while let Some(contact) = self.table.poll_question(self.now) {
             self.begin_errand(contact.id(), contact.endpoint(), Purpose::Ping);
         }
@@ -217,7 +226,8 @@ impl Hub {
     }
 
     pub(super) fn due_at(&self) -> Instant {
-        if self.is_dirty() { self.publish_at.min(self.tick_at) } else { self.tick_at }
+        let at = if self.is_dirty() { self.publish_at.min(self.tick_at) } else { self.tick_at };
+        self.values.due_at().map_or(at, |due| due.min(at))
     }
 
     fn is_dirty(&self) -> bool {

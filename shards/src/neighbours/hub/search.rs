@@ -23,6 +23,8 @@ pub(super) enum Goal {
     Application(Ticket),
     /// To ask the node whose place it is.
     Reach(Vec<Errand>),
+    /// For a job with values: the nodes closest to its key.
+    Value(u64),
 }
 
 /// A lookup under way.
@@ -91,6 +93,7 @@ impl Hub {
     fn end_search(&mut self, Search { lookup, goal }: Search) {
         match goal {
             Goal::Refresh => {}
+            Goal::Value(job) => self.on_place_found(job, &lookup),
             Goal::Application(ticket) => {
                 let nodes = Some(lookup.closest().cloned().collect());
                 self.notices.push_back(Notice::Found { ticket, nodes, effort: lookup.effort() });

@@ -398,6 +398,13 @@ impl Decision {
         self.try_again();
     }
 
+    /// Nobody waits any longer.
+    pub fn give_up(&mut self) {
+        if self.outcome.is_none() {
+            self.end(if self.proposed.is_empty() { Decided::Unreached } else { Decided::Unknown });
+        }
+    }
+
     /// Time has come for something.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;

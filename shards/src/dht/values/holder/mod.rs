@@ -17,7 +17,7 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_codec::args::{Ack, FindValue, Found, Metadata, Nack, Reason, Request, Store, StoreNack};
-use dunlin_codec::ids::NodeId;
+use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
@@ -28,7 +28,7 @@ use super::durable::{DiskRow, ReadRow, ValueRow, read_row};
 use super::plain::{Entry, Kept, Ruling, charged, rule};
 use super::quota::{Charge, Ledger, Quotas};
 use super::state::scope_of;
-use super::{Answer, Asker, SMALL_LEN_MAX, VALUED_LEN_MAX};
+use super::{Answer, Asker, SMALL_LEN_MAX};
 use crate::dht::space::{Distance, Space};
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL};
 use crate::time::{Instant, Now, WallMillis};
@@ -104,8 +104,8 @@ pub enum Action {
 pub enum Finding {
     /// This.
     Answer(Answer),
-    /// It has no such value: the closest nodes are the answer.
-    Nowhere,
+    /// It has no such value: the nodes closest to this place are the answer.
+    Nowhere(Address),
 }
 
 /// What was found on disk at start.
@@ -260,12 +260,12 @@ impl Holder {
         }
         if let Some(cell) = self.decided(now, &key) {
             let found = Found { key, value: cell.value(), metadata: cell.metadata() };
-            return Finding::Answer(Answer::ack(&Ack::Value(found), VALUED_LEN_MAX));
+            return Finding::Answer(Answer::ack(&Ack::Value(found), SMALL_LEN_MAX + cell.value.len()));
         }
         let entry = self.plain.get(key.bytes()).filter(|entry| entry.is_live(now.wall));
-        entry.map_or(Finding::Nowhere, |entry| {
+        entry.map_or(Finding::Nowhere(address), |entry| {
             let found = Found { key, value: entry.value(), metadata: entry.metadata() };
-            Finding::Answer(Answer::ack(&Ack::Value(found), VALUED_LEN_MAX))
+            Finding::Answer(Answer::ack(&Ack::Value(found), SMALL_LEN_MAX + entry.value.len()))
         })
     }
 
@@ -451,8 +451,8 @@ impl Holder {
 
     /// When `handle_timeout` is to be called.
     #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.sweep_at)
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.is_empty()).then_some(self.sweep_at)
     }
 }
 

@@ -195,7 +195,7 @@ impl Home {
 
     pub(super) fn value(&self, now: Now, key_bytes: &[u8]) -> Option<Vec<u8>> {
         match self.holder.on_find(now, &find(key_bytes)) {
-            Finding::Nowhere => None,
+            Finding::Nowhere(_) => None,
             Finding::Answer(answer) => match Ack::parse(&answer.payload).unwrap() {
                 Ack::Value(found) => Some(found.value.bytes().to_vec()),
                 other => panic!("{other}"),

@@ -37,7 +37,7 @@ impl Ring {
         }
         match home.holder.on_find(at(0), &question.arguments) {
             Finding::Answer(answer) => answer,
-            Finding::Nowhere => {
+            Finding::Nowhere(_) => {
                 let payload = encoded(|out| write_nodes(out, core::iter::empty()));
                 Answer { is_ack: true, payload }
             }

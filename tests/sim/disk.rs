@@ -1,0 +1,80 @@
+//! A node's disk: rows that its holders had written, and writes on their way.
+//!
+//! In:    rows to be written, in order; a crash.
+//! Out:   what was written.
+//! Holds: a write is there whole or not at all, and never before those that came before it. A crash leaves any number of
+//!        those on their way done, as a disk may.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use dunlin_shards::dht::values::DiskRow;
+use dunlin_shards::rng::Rng;
+
+/// A write that was not confirmed.
+#[derive(Debug)]
+pub struct Write {
+    /// The shard that wants it.
+    pub shard: u8,
+    /// The shard's name for it.
+    pub ticket: u64,
+    rows: Vec<DiskRow>,
+}
+
+/// Rows, and writes on their way.
+#[derive(Debug, Default)]
+pub struct Disk {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    writes: VecDeque<Write>,
+    /// When the last of them is done.
+    pub free_at: u64,
+    /// Writes that were done.
+    pub done: u64,
+    /// It takes nothing any more.
+    pub is_full: bool,
+}
+
+impl Disk {
+    /// Every row, by its key.
+    #[must_use]
+    pub const fn rows(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        &self.rows
+    }
+
+    /// A write comes in.
+    pub fn push(&mut self, shard: u8, (ticket, rows): (u64, Vec<DiskRow>)) {
+        self.writes.push_back(Write { shard, ticket, rows });
+    }
+
+    /// The oldest write is done; false: the disk is full, and it is not.
+    pub fn write_one(&mut self) -> Option<(Write, bool)> {
+        let write = self.writes.pop_front()?;
+        if !self.is_full {
+            self.apply(&write.rows);
+        }
+        Some((write, !self.is_full))
+    }
+
+    fn apply(&mut self, rows: &[DiskRow]) {
+        self.done += 1;
+        for row in rows {
+            match &row.value {
+                Some(value) => self.rows.insert(row.key.clone(), value.clone()),
+                None => self.rows.remove(&row.key),
+            };
+        }
+    }
+
+    /// The machine stops: some of what was on its way was done.
+    pub fn crash(&mut self, chance: &mut Rng) {
+        // Nothing was drawn where nothing was on its way.
+        let count = if self.writes.is_empty() { 0 } else { chance.below(self.writes.len() as u64 + 1) };
+        (0..count).for_each(|_| drop(self.write_one()));
+        self.writes.clear();
+        self.free_at = 0;
+    }
+
+    /// Its rows are gone: another disk.
+    pub fn wipe(&mut self) {
+        *self = Self::default();
+    }
+}
