@@ -142,7 +142,7 @@ impl Network {
         let owner = is_owned.then_some(self.id());
         let wish = Box::new(DecideWish { key, edits, owner, leave, token, life });
         let decided = match self.request(|ticket| Note::Decide { ticket, wish }).await? {
-            Answered::Decided(result) => result.map_err(NetworkError::from)?,
+            Answered::Decided(result) => result?,
             _ => return Err(NetworkError::Stopped.into()),
         };
         match decided {

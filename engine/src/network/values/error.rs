@@ -4,6 +4,7 @@ use std::fmt;
 
 use dunlin_codec::args::Reason;
 use dunlin_codec::msgpack::MsgpackError;
+use dunlin_shards::neighbours::Failure;
 
 use super::{Found, NetworkError};
 
@@ -37,6 +38,9 @@ pub enum ValueError {
     /// A diff is none.
     #[error("this is no diff: a list of set, remove and splice, 256 at most")]
     BadDiff,
+    /// There are no holders.
+    #[error("there is nobody to hold this key: this node knows no other, and others cannot call it")]
+    Nobody,
     /// More than half of the holders must keep it, and do not. Some may.
     #[error("{}", TooFew(*.kept, *.of, .reasons))]
     TooFewKeep {
@@ -129,12 +133,18 @@ impl fmt::Display for Refused {
 /// How many keep it, of how many, and why the others do not.
 struct TooFew<'a>(usize, usize, &'a [Reason]);
 
+impl From<Failure> for ValueError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotFound => Self::Nobody,
+            other => NetworkError::from(other).into(),
+        }
+    }
+}
+
 impl fmt::Display for TooFew<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(kept, of, reasons) = *self;
-        if of == 0 {
-            return f.write_str("there is nobody to keep it: this node knows no other, and cannot be called");
-        }
         write!(f, "only {kept} of {of} nodes keep it, and more than half must")?;
         match reasons.first() {
             Some(reason) => write!(f, ": {}", words(*reason)),

@@ -289,7 +289,9 @@ impl Lookup {
     /// The closest node that answered behind those: a copy there is on the way of whoever looks.
     #[must_use]
     pub fn behind(&self) -> Option<&Heard> {
-        self.answered.get(self.plan.replication).map(|(_, heard)| heard)
+        let results = self.results();
+        let mut answered = self.answered.iter().enumerate();
+        answered.find(|(at, _)| !results.contains(at)).map(|(_, result)| &result.heard)
     }
 
     /// The same nodes, each with the number of the path that asked it: whoever is to be believed by agreement is found over
