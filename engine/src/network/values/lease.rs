@@ -156,10 +156,7 @@ impl Lease {
     /// Its fencing token, higher than that of every lease of this key before; 0 once it is lost.
     #[must_use]
     pub fn token(&self) -> u64 {
-        match *lock(&self.holding.phase) {
-            Phase::Held { token, .. } => token,
-            _ => 0,
-        }
+        self.holding.held().map_or(0, |(token, _)| token)
     }
 
     /// Whether it may be relied on right now.
@@ -171,10 +168,7 @@ impl Lease {
     /// Until when it may be relied on unless it is renewed, as a time on CLOCK_BOOTTIME; none: it is lost.
     #[must_use]
     pub fn until(&self) -> Option<Duration> {
-        match *lock(&self.holding.phase) {
-            Phase::Held { until, .. } => Some(self.holding.clock.boottime_of(until)),
-            _ => None,
-        }
+        self.holding.held().map(|(_, until)| self.holding.clock.boottime_of(until))
     }
 
     /// Waits until it is lost, at most so long; whether it is.
@@ -238,9 +232,15 @@ impl Holding {
         self.ending.ring();
     }
 
-    /// How much longer it may be relied on; none: it may not.
+    /// Its token, and until when it may be relied on; none: it may not any more.
+    fn held(&self) -> Option<(u64, Instant)> {
+        let Phase::Held { token, until } = *lock(&self.phase) else { return None };
+        (self.clock.instant() < until).then_some((token, until))
+    }
+
+    /// How much longer it may be relied on.
     fn left(&self) -> Option<Duration> {
-        let Phase::Held { until, .. } = *lock(&self.phase) else { return None };
+        let (_, until) = self.held()?;
         Some(until.since(self.clock.instant())).filter(|left| !left.is_zero())
     }
 
