@@ -301,6 +301,12 @@ impl Caller {
     }
 }
 
+/// The network that engines are of by default.
+#[must_use]
+pub fn network() -> [u8; 32] {
+    Sha256::digest(NETWORK.as_bytes()).into()
+}
+
 /// A node of one shard, with everything as engines have it by default.
 #[must_use]
 pub fn config(suite: Suite) -> ShardConfig {
@@ -308,7 +314,7 @@ pub fn config(suite: Suite) -> ShardConfig {
         index: 0,
         placement: Placement::new(1, PlacementSeeds::default()),
         steered: true,
-        network: Sha256::digest(NETWORK.as_bytes()).into(),
+        network: network(),
         suite,
         instance: InstanceId(OsEntropy.array()),
         cookie_root: OsEntropy.array(),

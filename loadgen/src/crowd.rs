@@ -1,7 +1,7 @@
 //! A crowd: many nodes with one session each, on few sockets and one core, that take in what is sent to them.
 //!
-//! In:    whom to call, how many of them, on how many ports.
-//! Out:   how many sessions there are; what arrived, by this side's clock.
+//! In:    whom to call, how many of them, on how many ports; whether they are to ask it for nodes.
+//! Out:   how many sessions there are; what arrived, by this side's clock; what their questions came to.
 //! Holds: on loopback each member has an address of its own in 127/8, so that one socket serves as many as there are;
 //!        elsewhere each has a port.
 //!
@@ -24,6 +24,7 @@ use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::limits::Limits;
 use dunlin_shards::mail::{self, Connect, Mail};
+use dunlin_shards::messages::conversation::Terms;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
 use dunlin_shards::route::Arrival;
 use dunlin_shards::session::aws_lc::AwsLc;
@@ -31,6 +32,7 @@ use dunlin_shards::shard::{Shard, ShardConfig};
 use dunlin_shards::time::{Instant, Now};
 
 use crate::Fault;
+use crate::asking::{self, Answers, Asking};
 use crate::messages::LOAD;
 use crate::rally::lock;
 
@@ -56,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) members: usize,
     /// Sockets on loopback.
     pub(crate) ports: usize,
+    /// Questions that each has under way, when it is to ask; none: they are of no network.
+    pub(crate) asking: Option<usize>,
     pub(crate) core: usize,
     pub(crate) runtime: RuntimeOptions,
 }
@@ -104,7 +108,11 @@ struct Shared {
     may_call: AtomicBool,
     connected: AtomicU64,
     ended: AtomicU64,
+    /// Members that have named their network, and were answered.
+    met: AtomicU64,
+    is_asking: AtomicBool,
     arrivals: Mutex<Arrivals>,
+    answers: Mutex<Answers>,
     why: Mutex<Option<String>>,
 }
 
@@ -126,11 +134,12 @@ impl Crowd {
         if plan.members == 0 || plan.members > most {
             return Err(format!("--sessions {}: 1 to {most} for this target", plan.members).into());
         }
+        let terms = plan.asking.map(|_| asking::terms()).transpose()?;
         let mut crowd = Self { shared: Arc::default(), running: Vec::new() };
         for at in 0..sockets {
             // Each takes its part of the addresses.
             let part = plan.members * at / sockets..plan.members * (at + 1) / sockets;
-            let running = crowd.start_core(plan, part, is_spread);
+            let running = crowd.start_core((plan, terms.as_ref()), part, is_spread);
             match running {
                 Ok(running) => crowd.running.push(running),
                 Err(fault) => {
@@ -144,7 +153,7 @@ impl Crowd {
 
     fn start_core(
         &self,
-        plan: &Plan,
+        (plan, terms): (&Plan, Option<&Terms>),
         part: std::ops::Range<usize>,
         is_spread: bool,
     ) -> Result<Running<()>, Fault> {
@@ -158,7 +167,7 @@ impl Crowd {
         let options = RuntimeOptions { cores: Some(vec![plan.core]), ..plan.runtime.clone() };
         let clock = Clock::start();
         let mut core = Some(Core {
-            members: part.clone().map(|_| Member::new(plan)).collect(),
+            members: part.clone().map(|_| Member::new(plan, terms)).collect(),
             first: is_spread.then_some(FIRST + part.start as u32),
             calls_max: (CALLS / plan.ports.max(1)).max(1),
             calls: 0,
@@ -168,6 +177,8 @@ impl Crowd {
             touched: Vec::new(),
             timers: BinaryHeap::new(),
             count: Arrivals::default(),
+            answered: Answers::default(),
+            is_asking: false,
             shared: self.shared.clone(),
         });
         Ok(runtime::start(group, clock, &options, |_| core.take().expect("there is one socket"))?)
@@ -198,6 +209,26 @@ impl Crowd {
         *lock(&self.shared.arrivals)
     }
 
+    /// All begin to ask, or end it.
+    pub(crate) fn ask(&self, is_asking: bool) {
+        self.shared.is_asking.store(is_asking, Ordering::Relaxed);
+    }
+
+    /// Members whom the far side has greeted, and that greeted it.
+    pub(crate) fn met(&self) -> u64 {
+        self.shared.met.load(Ordering::Relaxed)
+    }
+
+    /// Answers since the count began.
+    pub(crate) fn answers(&self) -> u64 {
+        lock(&self.shared.answers).answers
+    }
+
+    /// The count of answers begins anew; what came until now.
+    pub(crate) fn take_answers(&self) -> Answers {
+        std::mem::take(&mut lock(&self.shared.answers))
+    }
+
     fn stop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
         for running in self.running.drain(..) {
@@ -217,11 +248,15 @@ struct Member {
     shard: Shard<AwsLc, OsEntropy>,
     /// When it is looked at next, as the heap knows it.
     timer: Option<Instant>,
+    asking: Option<Asking>,
+    /// It was counted among those that have met.
+    is_met: bool,
 }
 
 impl Member {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &Plan, terms: Option<&Terms>) -> Self {
         let identity = Identity::from_seed(OsEntropy.array());
+        let id = identity.id();
         let limits = Limits {
             sessions: 4,
             half_open: 1,
@@ -230,7 +265,9 @@ impl Member {
             identities: 16,
             ..Limits::small()
         };
-        Self { shard: Shard::new(plan.config.clone(), identity, OsEntropy, limits), timer: None }
+        let asking = terms.zip(plan.asking).map(|(terms, parallel)| Asking::new(id, terms, parallel));
+        let shard = Shard::new(plan.config.clone(), identity, OsEntropy, limits);
+        Self { shard, timer: None, asking, is_met: false }
     }
 }
 
@@ -249,6 +286,8 @@ struct Core {
     touched: Vec<u32>,
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
     count: Arrivals,
+    answered: Answers,
+    is_asking: bool,
     shared: Arc<Shared>,
 }
 
@@ -262,12 +301,17 @@ impl Driver for Core {
             if self.shared.may_call.load(Ordering::Relaxed) {
                 self.call(now);
             }
+            self.begin_or_end();
             self.wake(now);
             let is_blocked = !self.answer(now, socket);
             socket.flush();
             while socket.poll_error().is_some() {}
             if self.count.datagrams + self.count.raw + self.count.answers > 0 {
                 lock(&self.shared.arrivals).add(&std::mem::take(&mut self.count), now.instant);
+            }
+            if self.answered.answers + self.answered.failed > 0 {
+                lock(&self.shared.answers).add(&self.answered);
+                self.answered.clear();
             }
             if received == 0 || is_blocked {
                 let look = now.instant + LOOK_EVERY;
@@ -313,6 +357,15 @@ impl Core {
         }
     }
 
+    /// Those who are to ask do.
+    fn begin_or_end(&mut self) {
+        let is_asking = self.shared.is_asking.load(Ordering::Relaxed);
+        if is_asking && !self.is_asking {
+            self.touched.extend(0..self.members.len() as u32);
+        }
+        self.is_asking = is_asking;
+    }
+
     /// Those whose time has come.
     fn wake(&mut self, now: Now) {
         while let Some(Reverse((at, index))) = self.timers.peek().copied()
@@ -332,6 +385,7 @@ impl Core {
     fn answer<S: Socket>(&mut self, now: Now, socket: &mut S) -> bool {
         while let Some(index) = self.touched.pop() {
             self.drain(now, index);
+            self.work(now, index);
             let member = &mut self.members[index as usize];
             loop {
                 let Some(frame) = socket.frame() else {
@@ -343,7 +397,8 @@ impl Core {
                 socket.transmit(&train);
                 self.count.answers += train.segment_count() as u64;
             }
-            if let Some((at, _)) = member.shard.poll_timeout()
+            let asking_at = member.asking.as_ref().and_then(Asking::due_at);
+            if let Some(at) = member.shard.poll_timeout().map(|(at, _)| at).into_iter().chain(asking_at).min()
                 && member.timer.is_none_or(|known| at < known)
             {
                 member.timer = Some(at);
@@ -353,11 +408,24 @@ impl Core {
         true
     }
 
+    fn work(&mut self, now: Now, index: u32) {
+        let member = &mut self.members[index as usize];
+        let Some(asking) = &mut member.asking else { return };
+        asking.work(now, (&mut member.shard, self.is_asking), &mut self.answered);
+        if !member.is_met && asking.is_met() {
+            member.is_met = true;
+            self.shared.met.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn drain(&mut self, now: Now, index: u32) {
-        let shard = &mut self.members[index as usize].shard;
+        let Member { shard, asking, .. } = &mut self.members[index as usize];
         while let Some(event) = shard.poll_event() {
             match event {
-                Event::Connected { .. } => {
+                Event::Connected { session, peer, .. } => {
+                    if let Some(asking) = asking {
+                        asking.on_connected(now, session, peer);
+                    }
                     self.calls -= 1;
                     self.shared.connected.fetch_add(1, Ordering::Relaxed);
                 }
@@ -372,9 +440,13 @@ impl Core {
                 }
                 Event::Message { session, channel, block, charge } => {
                     self.count.messages += u64::from(block.first() == Some(&LOAD));
+                    if let Some(asking) = asking {
+                        asking.on_message(now, channel, &block);
+                    }
                     let mail = Mail::Consumed { session, channel, charge, block };
                     shard.handle_mail(now, mail::From::Application, mail);
                 }
+                Event::Released { released, .. } => shard.give_block(released.block),
                 _ => {}
             }
         }

@@ -1,140 +1,144 @@
-//! FIND_NODE, asked of one node by one or many others, so many questions of each under way: answers a second, and what one costs.
+//! FIND_NODE, asked of one node by one or many others, so many questions of each under way: answers a second, what one
+//! costs, and what bare sendmmsg to the same addresses comes to.
 //!
-//! In:    askers, each with an identity and an engine of its own; how many questions each has under way.
-//! Out:   answers a second, how long each took, CPU time of the far side for each.
-//! Holds: every question is for another place, drawn from a seed; what counts is an answer that lists nodes.
+//! In:    askers, each with an identity, a session and on loopback an address of its own; how many questions each has under way.
+//! Out:   answers a second, how long each took, CPU time of the far side for each; the same for bare datagrams.
+//! Holds: every question is for another place; what counts is an answer that lists nodes. Bare datagrams are as long as the
+//!        answers' were on average; the ways alternate between rounds.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dunlin::Network;
-use dunlin_codec::args::{Ack, Request};
-use dunlin_codec::ids::{Address, NodeId};
-use dunlin_shards::rng::Rng;
-use hdrhistogram::Histogram;
+use dunlin::Peer;
 
 use crate::Fault;
+use crate::asking::Answers;
+use crate::crowd::{Arrivals, Crowd};
 use crate::interrupt;
-use crate::live::{Live, Scene, Watch};
+use crate::live::{Scene, Watch};
 use crate::near::Near;
-use crate::options::AskingOptions;
-use crate::recorder::histogram;
+use crate::options::{AskingOptions, NodeOptions};
 use crate::report::Report;
+use crate::sessions::{self, Run, compare};
+use crate::spray::{Order, Way};
 
-/// How long a node may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How often the run looks how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Who asks whom.
-struct Asker {
-    network: Network,
-    whom: NodeId,
-    seed: u64,
-}
-
-/// What one thread of an asker came to.
-struct Asked {
-    times: Histogram<u64>,
-    failed: u64,
-    why: Option<String>,
-}
+/// How long the last answers may take.
+const REST: Duration = Duration::from_millis(100);
+/// How long it may take until all have named their network.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is asked before counting begins.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// The section of questions.
+const SECTION: &str = "find_node";
 
 pub(crate) fn run(
     near: &mut Near,
+    node: &NodeOptions,
     (options, span, is_quiet): (&AskingOptions, Duration, bool),
     report: &mut Report,
 ) -> Result<(), Fault> {
     if options.parallel == 0 {
         return Err("--parallel 0 leaves nothing to ask".into());
     }
-    let askers = join(near, options.parallel)?;
     let control = near.connect()?;
-    near.rest();
-    near.begin(&control)?;
-    let watch = Watch::start(Scene {
-        section: "find_node".to_owned(),
-        span,
-        is_quiet,
-        far: near.far_process(),
-        peers: vec![control.clone()],
-        ..Scene::default()
-    });
-    let began = Instant::now();
-    let asked = ask_all(&askers, span, &watch.live());
-    let seconds = began.elapsed().as_secs_f64();
-    report.timeline.extend(watch.stop());
-    report.section("find_node");
-    report.add("rate", asked.times.len() as f64 / seconds, "/s");
-    report.add("failed", asked.failed as f64, "");
-    report.add_times("closed", &asked.times);
-    let (_, used) = near.end(&control)?;
-    let each = used.far.cpu_ns as f64 * 1e-3 / asked.times.len().max(1) as f64;
-    report.add("far_cpu_answer", each, "us");
-    report.add_used(&used, seconds);
+    let crowd = sessions::form(near, node, (options.peers, options.ports, Some(options.parallel)))?;
+    sessions::open(near, &crowd, (options.peers, is_quiet), report)?;
+    await_meeting(&crowd, options.peers as u64)?;
+    let warm_up = WARM_UP.min(span);
+    ask(near, (&crowd, &control), (warm_up, is_quiet), None)?;
+    let mut datagram_len = 0;
+    for round in 0..2 * options.rounds.max(1) {
+        if interrupt::is_asked() {
+            return Ok(());
+        }
+        if matches!(round % 4, 0 | 3) {
+            let arrivals = ask(near, (&crowd, &control), (span, is_quiet), Some(report))?;
+            datagram_len = (arrivals.datagram_bytes / arrivals.datagrams.max(1)) as usize;
+        } else {
+            let order = Order { way: Way::Raw, span, size: datagram_len };
+            let mut run = Run { near, crowd: &crowd, control: &control, is_quiet, raw_len: datagram_len };
+            run.send(order, Some(report))?;
+        }
+    }
+    compare(&[(SECTION, "far_cpu_answer")], report);
     control.close(0);
-    match asked.why {
-        Some(why) => Err(format!("{} questions were not answered, the first: {why}", asked.failed).into()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// Each engine becomes a neighbour of the far side's node; one asker for each question under way.
-fn join(near: &Near, parallel: usize) -> Result<Vec<Asker>, Fault> {
-    let uri = near.uris[0].to_string();
-    let mut askers = Vec::new();
-    for (at, engine) in near.engines.iter().enumerate() {
-        let network = engine.network().ok_or("our own node is of no network")?;
-        let whom = network.join(&uri).map_err(|error| {
-            format!("the far side is of no network (`dunlin-loadgen far --dht` is): {error}")
-        })?;
-        let seeds = (0..parallel).map(|place| (at * parallel + place) as u64);
-        askers.extend(seeds.map(|seed| Asker { network: network.clone(), whom, seed }));
+/// Everybody has named its network, and the far side the same.
+fn await_meeting(crowd: &Crowd, wanted: u64) -> Result<(), Fault> {
+    let start = Instant::now();
+    while crowd.met() < wanted {
+        if interrupt::is_asked() || start.elapsed() > PATIENCE {
+            let met = crowd.met();
+            return Err(format!(
+                "{met} of {wanted} were greeted: the far side is of no network, or of another (`dunlin-loadgen far --hub --dht` is of ours)"
+            )
+            .into());
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
-    Ok(askers)
+    Ok(())
 }
 
-fn ask_all(askers: &[Asker], span: Duration, live: &Live) -> Asked {
-    let is_over = AtomicBool::new(false);
-    let mut sum = Asked { times: histogram(), failed: 0, why: None };
-    std::thread::scope(|scope| {
-        let is_over = &is_over;
-        let threads: Vec<_> =
-            askers.iter().map(|asker| scope.spawn(move || asker.ask_until(is_over, live))).collect();
-        let start = Instant::now();
-        while start.elapsed() < span && !interrupt::is_asked() && threads.iter().any(|t| !t.is_finished()) {
-            std::thread::sleep(LOOK_EVERY.min(span));
-        }
-        is_over.store(true, Ordering::Relaxed);
-        for asked in threads.into_iter().filter_map(|thread| thread.join().ok()) {
-            // All histograms have the same bounds.
-            let _ = sum.times.add(&asked.times);
-            sum.failed += asked.failed;
-            sum.why = sum.why.take().or(asked.why);
-        }
+/// All ask for so long; without a report they warm up.
+fn ask(
+    near: &mut Near,
+    (crowd, control): (&Crowd, &Peer),
+    (span, is_quiet): (Duration, bool),
+    report: Option<&mut Report>,
+) -> Result<Arrivals, Fault> {
+    near.rest();
+    near.begin(control)?;
+    crowd.take_arrivals();
+    crowd.take_answers();
+    let watch = report.is_some().then(|| {
+        Watch::start(Scene {
+            section: SECTION.to_owned(),
+            span,
+            is_quiet,
+            far: near.far_process(),
+            peers: vec![control.clone()],
+            ..Scene::default()
+        })
     });
-    sum
+    let live = watch.as_ref().map(Watch::live).unwrap_or_default();
+    let began = Instant::now();
+    crowd.ask(true);
+    while began.elapsed() < span && !interrupt::is_asked() {
+        std::thread::sleep(LOOK_EVERY.min(span));
+        let answers = crowd.answers();
+        live.sent.store(answers, std::sync::atomic::Ordering::Relaxed);
+        live.arrived.store(answers, std::sync::atomic::Ordering::Relaxed);
+    }
+    crowd.ask(false);
+    let seconds = began.elapsed().as_secs_f64();
+    let (answers, arrivals) = (crowd.take_answers(), crowd.take_arrivals());
+    std::thread::sleep(REST);
+    let samples = watch.map(Watch::stop).unwrap_or_default();
+    let (_, mut used) = near.end(control)?;
+    let Some(report) = report else { return Ok(arrivals) };
+    report.timeline.extend(samples);
+    report.section(SECTION);
+    add_answers(report, &answers, seconds);
+    let each = used.far.cpu_ns as f64 * 1e-3 / answers.answers.max(1) as f64;
+    report.add("far_cpu_answer", each, "us");
+    // Engines know nothing of the crowd's datagrams.
+    used.near.datagrams_in += arrivals.datagrams;
+    used.near.trains_in += arrivals.datagrams;
+    used.near.datagrams_out += arrivals.answers;
+    used.near.trains_out += arrivals.answers;
+    report.add_used(&used, seconds);
+    match answers.failed {
+        0 => Ok(arrivals),
+        count => Err(format!("{count} questions were refused, or not answered in time").into()),
+    }
 }
 
-impl Asker {
-    /// One question after the other; the first that fails is the last.
-    fn ask_until(&self, is_over: &AtomicBool, live: &Live) -> Asked {
-        let mut asked = Asked { times: histogram(), failed: 0, why: None };
-        let mut rng = Rng::from_number(self.seed);
-        while !is_over.load(Ordering::Relaxed) && asked.failed == 0 {
-            let mut place = [0; 32];
-            rng.fill(&mut place);
-            live.sent.fetch_add(1, Ordering::Relaxed);
-            let start = Instant::now();
-            match self.network.ask(self.whom, &Request::FindNode(Address(place)), ANSWER) {
-                Ok(answer) if matches!(answer.ack(), Ack::Nodes(_)) => {
-                    asked.times.saturating_record(start.elapsed().as_nanos() as u64);
-                    live.arrived.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(_) => (asked.failed, asked.why) = (1, Some("the answer lists no nodes".to_owned())),
-                Err(error) => (asked.failed, asked.why) = (1, Some(error.to_string())),
-            }
-        }
-        asked
-    }
+fn add_answers(report: &mut Report, answers: &Answers, seconds: f64) {
+    report.add_times("closed", &answers.times);
+    report.add("rate", answers.answers as f64 / seconds, "/s");
+    report.add("nodes", answers.nodes as f64 / answers.answers.max(1) as f64, "an answer");
+    report.add("failed", answers.failed as f64, "");
 }

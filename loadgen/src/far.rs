@@ -33,6 +33,9 @@ type Ordered = (NodeId, Order);
 /// Questions of one node that are answered in a second: more than any asks.
 const REQUESTS_MAX: usize = 1_000_000;
 
+/// How long nodes of the far side may take to know each other.
+const ACQUAINTANCE: Duration = Duration::from_secs(10);
+
 /// How often a hub looks for orders.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -54,7 +57,7 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
             config.network.enabled = true;
             config.network.requests_max = REQUESTS_MAX;
         }
-        if options.hub {
+        if options.hub && engines.is_empty() {
             config.limits.sessions_max = SessionId::SLOTS_MAX;
             config.transport.idle_timeout = HUB_IDLE;
         }
@@ -62,6 +65,7 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
         engines.push(builder.on_message(move || wall.clone()).start()?);
     }
     let engines = nodes.get_or_init(|| engines);
+    acquaint(engines, options)?;
     print_uris(engines, options.listen)?;
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -81,11 +85,30 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
     Ok(())
 }
 
-fn print_uris(engines: &[Engine], listen: SocketAddr) -> Result<(), Fault> {
-    let host = match listen {
+/// Nodes of a network come to know the first, and it them.
+fn acquaint(engines: &[Engine], options: &FarOptions) -> Result<(), Fault> {
+    let Some((first, others)) = engines.split_first().filter(|_| options.dht) else { return Ok(()) };
+    let uri = first.uri(host_of(options.listen)).to_string();
+    for network in others.iter().filter_map(Engine::network) {
+        network.join(&uri).map_err(|error| format!("the far side's nodes do not come together: {error}"))?;
+    }
+    let known = || first.network().map_or(0, |network| network.table().len());
+    let start = Instant::now();
+    while known() < others.len() && start.elapsed() < ACQUAINTANCE {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn host_of(listen: SocketAddr) -> Host {
+    match listen {
         SocketAddr::V4(address) => Host::V4(*address.ip()),
         SocketAddr::V6(address) => Host::V6(*address.ip()),
-    };
+    }
+}
+
+fn print_uris(engines: &[Engine], listen: SocketAddr) -> Result<(), Fault> {
+    let host = host_of(listen);
     let mut output = std::io::stdout();
     for engine in engines {
         writeln!(output, "{}", engine.uri(host.clone()))?;

@@ -6,6 +6,7 @@
 //!        something went wrong is told, and marked as partial.
 
 mod ablate;
+mod asking;
 mod backends;
 mod bare;
 mod calling;

@@ -63,6 +63,9 @@ fn finish(report: &Report, options: &NearOptions) -> Result<(), Fault> {
     }
 }
 
+/// Nodes of a far side's network: one answers, and tells of sixteen others.
+const TOLD: usize = 17;
+
 /// A mode's name, its target, and whom it needs.
 fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
     let crew = Crew::default();
@@ -75,9 +78,7 @@ fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
         Command::Soak { near, paced, .. } => ("soak", near, Crew { engines: paced.sessions, ..crew }),
         Command::Fanout { near, peers, .. } => ("fanout", near, Crew { nodes: *peers, ..crew }),
         Command::Handshakes { near, .. } => ("handshakes", near, Crew { is_lean: true, ..crew }),
-        Command::Dht { near, asking } => {
-            ("dht", near, Crew { engines: asking.peers, is_lean: true, is_networked: true, ..crew })
-        }
+        Command::Dht { near, .. } => ("dht", near, Crew { nodes: TOLD, is_networked: true, ..hub }),
         Command::Sessions { near, .. } => ("sessions", near, hub),
         Command::Idle { near, quiet } if quiet.sessions == 1 => ("idle", near, crew),
         Command::Idle { near, .. } => ("idle", near, hub),
@@ -116,7 +117,7 @@ fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<()
             soak::run(near, &bounds, &load("soak", (Over::Core, *rate), (options, paced)), report)
         }
         Command::Dht { near: options, asking } => {
-            dht::run(near, (asking, span(options), options.quiet), report)
+            dht::run(near, node, (asking, span(options), options.quiet), report)
         }
         Command::Sessions { near: options, many } => {
             sessions::run(near, node, (many, span(options), options.quiet), report)

@@ -136,7 +136,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         many: ManyOptions,
     },
-    /// FIND_NODE asked of one node: answers a second, how long each takes, what it costs the far side.
+    /// FIND_NODE asked of one node: answers a second, how long each takes, what it costs the far side, beside bare sendmmsg.
     Dht {
         #[command(flatten)]
         near: NearOptions,
@@ -279,12 +279,18 @@ pub(crate) struct ManyOptions {
 /// Who asks, and how much at once.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AskingOptions {
-    /// Nodes that ask, each with an identity, an engine and a source port of its own.
+    /// Nodes that ask, each with an identity and a session of its own.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) peers: usize,
-    /// Questions of each that are under way.
-    #[arg(long, default_value_t = 16, value_name = "COUNT")]
+    /// Questions of each that are under way; 256 at most.
+    #[arg(long, default_value_t = 64, value_name = "COUNT")]
     pub(crate) parallel: usize,
+    /// Ports that they share; a target that is not on loopback has one for each.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) ports: usize,
+    /// Rounds of questions, and as many of bare datagrams, alternating.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) rounds: usize,
 }
 
 /// How many quiet sessions.

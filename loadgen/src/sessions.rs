@@ -61,7 +61,7 @@ pub(crate) fn run(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let control = near.connect()?;
-    let crowd = form(near, node, (options.sessions, options.ports))?;
+    let crowd = form(near, node, (options.sessions, options.ports, None))?;
     open(near, &crowd, (options.sessions, is_quiet), report)?;
     let mut ways = vec![Way::Unreliable, Way::Raw];
     ways.extend(options.reliable.then_some(Way::Reliable));
@@ -82,26 +82,30 @@ pub(crate) fn run(
         }
         ways.reverse();
     }
-    compare(&ways, report);
+    let cost = "far_cpu_message";
+    let measured = [(Way::Unreliable.section(), cost), (Way::Reliable.section(), cost)];
+    compare(&measured, report);
     control.close(0);
     Ok(())
 }
 
-/// What each way comes to beside bare datagrams, by medians: of what arrived, and of the sending side's CPU time.
-fn compare(ways: &[Way], report: &mut Report) {
-    let figure = |report: &Report, way: Way, name: &str| {
-        let section = report.sections.iter().find(|section| section.name == way.section())?;
+/// What each section comes to beside bare datagrams, by medians: of what arrived, and of the sending side's CPU time, which
+/// the second name has.
+pub(crate) fn compare(measured: &[(&str, &str)], report: &mut Report) {
+    let figure = |report: &Report, section: &str, name: &str| {
+        let section = report.sections.iter().find(|known| known.name == section)?;
         let figure = section.figures.iter().find(|figure| figure.name == name)?;
         Some(median(&figure.values)).filter(|value| *value > 0.0)
     };
     let mut rows = Vec::new();
-    for way in [Way::Unreliable, Way::Reliable].into_iter().filter(|way| ways.contains(way)) {
-        for (name, is_cost) in [("rate", false), ("far_cpu_message", true)] {
-            let both = figure(report, way, name).zip(figure(report, Way::Raw, name));
+    for (section, cost) in measured {
+        for (name, is_cost) in [("rate", false), (*cost, true)] {
+            let raw_name = if is_cost { "far_cpu_message" } else { name };
+            let both = figure(report, section, name).zip(figure(report, Way::Raw.section(), raw_name));
             let Some((own, raw)) = both else { continue };
             let percent = if is_cost { raw / own } else { own / raw } * 100.0;
             let name = if is_cost { "_by_cpu" } else { "_of_sendmmsg" };
-            rows.push((format!("{}{name}", way.section()), percent));
+            rows.push((format!("{section}{name}"), percent));
         }
     }
     report.section("ratios");
@@ -109,18 +113,18 @@ fn compare(ways: &[Way], report: &mut Report) {
 }
 
 /// All that a round needs.
-struct Run<'a> {
-    near: &'a mut Near,
-    crowd: &'a Crowd,
-    control: &'a Peer,
-    is_quiet: bool,
+pub(crate) struct Run<'a> {
+    pub(crate) near: &'a mut Near,
+    pub(crate) crowd: &'a Crowd,
+    pub(crate) control: &'a Peer,
+    pub(crate) is_quiet: bool,
     /// Bytes of a bare datagram: as many as the last unreliable messages took each, acknowledgements and all.
-    raw_len: usize,
+    pub(crate) raw_len: usize,
 }
 
 impl Run<'_> {
     /// One way, once; without a report it warms up.
-    fn send(&mut self, order: Order, report: Option<&mut Report>) -> Result<(), Fault> {
+    pub(crate) fn send(&mut self, order: Order, report: Option<&mut Report>) -> Result<(), Fault> {
         let size = if order.way == Way::Raw { self.raw_len } else { order.size };
         let order = Order { size, ..order };
         self.near.rest();
@@ -213,7 +217,11 @@ fn order_and_wait(control: &Peer, crowd: &Crowd, order: &Order, live: &Live) -> 
 }
 
 /// So many nodes that call nobody yet.
-fn form(near: &Near, node: &NodeOptions, (sessions, ports): (usize, usize)) -> Result<Crowd, Fault> {
+pub(crate) fn form(
+    near: &Near,
+    node: &NodeOptions,
+    (sessions, ports, asking): (usize, usize, Option<usize>),
+) -> Result<Crowd, Fault> {
     let config = callers::config(node.suite.wanted());
     let settings =
         Settings { idle_timeout: HUB_IDLE, congestion: node.congestion.algorithm(), ..config.settings };
@@ -223,13 +231,14 @@ fn form(near: &Near, node: &NodeOptions, (sessions, ports): (usize, usize)) -> R
         config: dunlin_shards::shard::ShardConfig { settings, ..config },
         members: sessions,
         ports,
+        asking,
         core: near.cores.near,
         runtime: RuntimeOptions { io: node.io.choice(), oversubscribe: true, ..RuntimeOptions::default() },
     })
 }
 
 /// Each of them opens its session.
-fn open(
+pub(crate) fn open(
     near: &Near,
     crowd: &Crowd,
     (sessions, is_quiet): (usize, bool),
@@ -282,7 +291,7 @@ pub(crate) fn idle(
 ) -> Result<(), Fault> {
     let settle = Duration::try_from_secs_f64(options.settle).map_err(|_| "--settle is no time")?;
     let control = near.connect()?;
-    let crowd = form(near, node, (options.sessions, options.ports))?;
+    let crowd = form(near, node, (options.sessions, options.ports, None))?;
     let empty = [host::resident_bytes(), near.ledger(&control)?.resident_bytes];
     open(near, &crowd, (options.sessions, is_quiet), report)?;
     rest(settle);

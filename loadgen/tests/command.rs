@@ -224,8 +224,10 @@ fn memory_of_idle_sessions_is_told_of_both_sides() {
 
 #[test]
 fn a_node_is_asked_for_others_by_several() {
-    let json = json_of("dht --self --peers 2 --parallel 3 --seconds 0.5 --json --quiet");
+    let json = json_of("dht --self --peers 20 --parallel 3 --rounds 2 --seconds 0.3 --json --quiet");
     assert!(value(&json, "find_node", "count") > 10.0 && value(&json, "find_node", "rate") > 0.0);
+    assert_eq!(value(&json, "find_node", "nodes"), 16.0);
+    assert!(value(&json, "sendmmsg", "rate") > 0.0);
     assert_eq!(value(&json, "find_node", "failed"), 0.0);
     assert!(value(&json, "find_node", "far_cpu_answer") > 0.0);
     // Whoever is of no network answers nobody.

@@ -8,8 +8,10 @@
 pub mod admission;
 pub mod arq;
 pub mod blocks;
+pub mod budget;
 pub mod dht;
 pub mod event;
+pub mod gossip;
 pub mod hash;
 pub mod identity;
 pub mod limits;

@@ -309,6 +309,8 @@ pub const VALUES_COUNT_IDENTITY_MAX: u32 = 1_000;
 pub const VALUES_LEN_PREFIX_MAX: u64 = 4 << 20;
 /// Bytes of values in a shard at most (T11).
 pub const VALUES_LEN_MAX: u64 = 64 << 20;
+/// By how much holders differ in when they store again: whoever is first has done it for the others.
+pub const REPUBLISH_SPREAD: Duration = Duration::from_secs(600);
 /// Stores that wait for the write of another to the same key or group at most (T12).
 pub const STORES_WAITING_KEY_MAX: usize = 32;
 /// Bytes of stores that wait for such a write at most, in all.
@@ -320,7 +322,7 @@ pub const SWEEP_COUNT_MAX: usize = 1_024;
 /// How often it does.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-const _: () = assert!(REPUBLISH_INTERVAL.as_secs() < VALUE_LIFE.as_secs());
+const _: () = assert!(REPUBLISH_INTERVAL.as_secs() + REPUBLISH_SPREAD.as_secs() < VALUE_LIFE.as_secs());
 const _: () = assert!(CACHE_LIFE_MAX.as_secs() < VALUE_LIFE.as_secs());
 const _: () =
     assert!(VALUES_LEN_IDENTITY_MAX < VALUES_LEN_PREFIX_MAX && VALUES_LEN_PREFIX_MAX < VALUES_LEN_MAX);
@@ -346,6 +348,12 @@ pub const LEASES_MAX: usize = 4_096;
 const _: () = assert!(LEASE_DEFAULT.as_secs() < LEASE_MAX.as_secs());
 const _: () = assert!(VALUE_LEN_MAX < REGISTER_LEN_MAX);
 const _: () = assert!(REGISTER_LEN_MAX + 64 * 4_096 < dunlin_codec::message::PAYLOAD_LEN_MAX);
+/// Decisions that a peer may begin at a holder a second. Each costs a write (T12).
+pub const PREPARES_PER_SECOND: u64 = 100;
+/// How many of them may come at once.
+pub const PREPARES_AT_ONCE: u32 = 200;
+/// Peers that begin decisions at a holder at the same time at most.
+pub const PREPARING_PEERS_MAX: usize = 4_096;
 /// Times that a decision is tried at most.
 pub const DECISION_ATTEMPTS_MAX: u32 = 12;
 /// What a proposer waits at most before it tries again, the first time; doubles five times.
@@ -368,3 +376,45 @@ const _: () = assert!(CHORES_MAX < VALUE_JOBS_MAX && CHORES_MAX < SEARCHES_MAX);
 pub const AGREEMENT_PATHS: usize = 3;
 
 const _: () = assert!(AGREEMENT_PATHS <= LOOKUP_PATHS);
+/// Bytes of a rumour's payload at most (T7).
+pub const RUMOUR_LEN_MAX: usize = 8 << 10;
+/// How far a rumour's time may be from ours (T7).
+pub const RUMOUR_AGE_MAX: Duration = Duration::from_secs(120);
+/// How far clocks may be apart besides (T7).
+pub const RUMOUR_SKEW: Duration = Duration::from_secs(30);
+/// How long the id of a rumour is known at least (T7).
+pub const SEEN_LIFE: Duration = Duration::from_secs(300);
+/// Ids of one generation at most; there are two (T7).
+pub const SEEN_COUNT_MAX: usize = 1 << 20;
+/// Origins of rumours of which a shard knows what they said at most (T7).
+pub const ORIGINS_MAX: usize = 65_536;
+/// Starts of one origin that are told apart (T7).
+pub const INSTANCES_ORIGIN_MAX: usize = 4;
+/// Rumours of one origin a second (T7).
+pub const RUMOURS_PER_SECOND_ORIGIN: u64 = 1;
+/// Rumours of one origin at once (T7).
+pub const RUMOURS_BURST_ORIGIN: u64 = 10;
+/// What a node says itself is so far below its burst: on the way, words come closer together.
+pub const RUMOURS_BURST_MARGIN: u64 = 2;
+/// Rumours of one link a second that are verified: eight links fill half of the core's share.
+pub const RUMOURS_PER_SECOND_LINK: u64 = 500;
+/// Rumours of one link at once that are verified.
+pub const RUMOURS_BURST_LINK: u64 = 500;
+/// Rumours that a forged one counts for: whoever keeps to the protocol never carries one.
+pub const RUMOUR_FORGED_COST: u64 = 16;
+/// The share of each core for verifying rumours, in percent (T7).
+pub const RUMOUR_CPU_PERCENT: u32 = 25;
+/// What verifying one is reckoned to cost.
+pub const RUMOUR_COST: Duration = Duration::from_micros(30);
+/// What verifying may be ahead of its share, as time in which it is made good: a quarter of that is work.
+pub const RUMOUR_BURST: Duration = Duration::from_millis(400);
+/// How long an origin is not heard that said two things under one number.
+pub const EQUIVOCATION_PENALTY: Duration = Duration::from_secs(600);
+/// Broadcasts of our own of which it is not known yet how many links they left on, at most.
+pub const BROADCASTS_OPEN_MAX: usize = 256;
+/// Bytes that a conversation gives to its session before it waits for some of them to be acknowledged.
+pub const UNRELEASED_LEN_MAX: usize = 1 << 20;
+
+const _: () = assert!(2 * (RUMOUR_AGE_MAX.as_secs() + RUMOUR_SKEW.as_secs()) <= SEEN_LIFE.as_secs());
+const _: () = assert!(RUMOURS_BURST_MARGIN < RUMOURS_BURST_ORIGIN);
+const _: () = assert!(RUMOUR_LEN_MAX < OUTBOX_LEN_MAX);

@@ -130,6 +130,10 @@ mutants! {
     LengthNotChecked,
     /// A forged packet is dropped without being counted.
     DropNotCounted,
+    /// A rumour that was carried on before is taken again.
+    RumourSeenIgnored,
+    /// A rumour is carried on to whom it came from, too.
+    RumourEchoed,
 }
 
 /// The planted mutant's place in `Mutant::ALL`.

@@ -14,6 +14,7 @@ use dunlin_codec::message::Operation;
 use crate::dht::known::Known;
 use crate::dht::values::{DecideWish, Finding, GetWish, PutWish, State};
 use crate::event::{CloseReason, Ticket};
+use crate::gossip::{Brought, Rumour};
 use crate::outcome::{AskError, Farewell, Outcome};
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
@@ -128,6 +129,15 @@ pub enum Note {
         /// Its arguments.
         payload: Box<[u8]>,
     },
+    /// Application: say something to everybody.
+    Broadcast {
+        /// Its name for it.
+        ticket: Ticket,
+        /// SHOUT, ANNOUNCE or CHANGE_KEY.
+        operation: Operation,
+        /// Its arguments.
+        payload: Box<[u8]>,
+    },
     /// Shard: what the holder beside it says.
     Kept {
         /// To whom.
@@ -160,6 +170,21 @@ pub enum Note {
         /// What.
         state: State,
     },
+    /// Any shard: decide about what a link of mine brought, its origin is yours.
+    Judge(Box<Brought>),
+    /// Any shard: what a link of yours brought was not signed by its origin.
+    Forged(SessionId),
+    /// Any shard: carry this on over your links.
+    Rumour(Arc<Rumour>),
+    /// Shard: a broadcast of the hub's left on so many links.
+    CarriedOn {
+        /// The hub's name for it, or the application's.
+        ticket: Ticket,
+        /// How many.
+        links: usize,
+    },
+    /// Shard: a rumour that is not for the application.
+    Arrived(Arc<Rumour>),
     /// Hub: ask on a session of yours.
     AskOn {
         /// The errand.

@@ -1,5 +1,6 @@
 //! Nodes of a network: they find each other from one of them, speak, ask, and share their sessions with applications.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -72,6 +73,41 @@ fn three_nodes_find_each_other_and_speak() {
             assert!(matches!(nobody, NetworkError::NotFound), "{nobody}");
             let bad = of(&first).speak(second.id(), b"\xc1").unwrap_err();
             assert!(matches!(bad, NetworkError::BadValue(_)), "{bad}");
+        }
+    }
+}
+
+/// Three in a row, each of which is linked to the next alone: what the first says to everybody reaches the third, once.
+/// spec: p2p/rumours
+#[test]
+fn a_shout_reaches_the_end_of_a_chain_once() {
+    for io in backends("a_shout_reaches_the_end_of_a_chain_once") {
+        for shards in [1, 3] {
+            let chain = |seeds: &[&Engine], advertises: bool| {
+                let mut config = network(io, shards, seeds);
+                // Who is not there takes no calls and is linked to by nobody: the two ends know the one in the middle alone.
+                let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+                config.network.advertise = if advertises { Vec::new() } else { vec![nowhere] };
+                start(config)
+            };
+            let middle = chain(&[], true);
+            let (near, far) = (chain(&[&middle], false), chain(&[&middle], false));
+            wait_until("the ends have links", || {
+                [&near, &far].into_iter().all(|end| of(end).links() == [middle.id()])
+            });
+            let said = of(&near).shout(HELLO).unwrap();
+            assert_eq!(said.links, 1);
+            let word = Told { from: near.id(), operation: Operation::Shout, value: HELLO.into() };
+            assert_eq!((told(&of(&middle)), told(&of(&far))), (word.clone(), word));
+            of(&far).shout(b"\xa3bye").unwrap();
+            let word = Told { from: far.id(), operation: Operation::Shout, value: b"\xa3bye"[..].into() };
+            assert_eq!((told(&of(&middle)), told(&of(&near))), (word.clone(), word));
+            assert!(
+                of(&far).event_timeout(Duration::from_millis(300)).is_none(),
+                "nobody hears it twice, or himself"
+            );
+            let long = [&[0xc5, 0x20, 0x00][..], &[0; 0x2000]].concat();
+            assert!(matches!(of(&near).shout(&long), Err(NetworkError::NotSayable)));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod bbr;
 mod bulk;
+mod decisions;
 mod delivery;
 mod early_data;
 mod flood;
@@ -18,6 +19,7 @@ mod rekey;
 mod replay;
 mod restart;
 mod roaming;
+mod rumours;
 mod sessions;
 mod shards;
 mod unsteered;

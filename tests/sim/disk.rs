@@ -73,8 +73,17 @@ impl Disk {
         self.free_at = 0;
     }
 
-    /// Its rows are gone: another disk.
-    pub fn wipe(&mut self) {
-        *self = Self::default();
+    /// Puts other bytes in the place of as many wherever they stand in a row's value; how many rows that changed. Whoever reads
+    /// them believes its disk.
+    pub fn replace(&mut self, from: &[u8], to: &[u8]) -> usize {
+        assert_eq!(from.len(), to.len(), "nothing moves");
+        let mut changed = 0;
+        for value in self.rows.values_mut() {
+            let places = value.windows(from.len()).enumerate().filter(|(_, bytes)| *bytes == from);
+            let places: Vec<usize> = places.map(|(at, _)| at).collect();
+            changed += usize::from(!places.is_empty());
+            places.iter().for_each(|at| value[*at..at + from.len()].copy_from_slice(to));
+        }
+        changed
     }
 }

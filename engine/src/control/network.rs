@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use dunlin_codec::ids::{Address, NodeId};
 
-use super::protocol::{Answer, NodeLine, Words, from_hex};
+use super::protocol::{Answer, NodeLine, Words, from_hex, to_hex};
 use super::{LISTENERS_MAX, Shared, line};
 use crate::network::{Network, NetworkError, Node};
 
@@ -39,6 +39,13 @@ fn say(
     };
     how(&network, peer, &value).map_err(told)?;
     Ok(Answer::Taken { peer: peer.to_string() })
+}
+
+pub(super) fn shout(shared: &Shared, value: &str) -> Result<Answer, String> {
+    let network = network(shared)?;
+    let value = from_hex(value).ok_or("what is to be said is not in hexadecimal digits")?;
+    let said = network.shout(&value).map_err(|error| error.to_string())?;
+    Ok(Answer::Said { id: to_hex(&said.id.0), links: said.links })
 }
 
 pub(super) fn find(shared: &Shared, node: &str) -> Result<Answer, String> {

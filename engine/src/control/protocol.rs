@@ -46,6 +46,11 @@ pub enum Command {
     Speak(Words),
     /// Say something to a node alone: [`Answer::Taken`].
     Whisper(Words),
+    /// Say something to everybody: [`Answer::Said`].
+    Shout {
+        /// What: one msgpack value, in hexadecimal digits.
+        value: String,
+    },
     /// Hear what others say, from now on: [`Answer::Heard`] and [`Answer::Missed`], until the caller goes.
     Listen,
     /// The nodes closest to a node's place: [`Answer::Nodes`].
@@ -158,6 +163,13 @@ pub enum Answer {
     Taken {
         /// By whom.
         peer: String,
+    },
+    /// It was said to everybody.
+    Said {
+        /// Its name, in hexadecimal digits.
+        id: String,
+        /// Links that it left on; with none nobody has heard it.
+        links: usize,
     },
     /// The caller is heard from now on.
     Listening,

@@ -36,6 +36,7 @@ fn obey(shared: &Shared, command: Command) -> Result<Answer, String> {
         Command::Status => Ok(Answer::Status(Box::new(status::of(shared)))),
         Command::Speak(words) => network::speak(shared, &words),
         Command::Whisper(words) => network::whisper(shared, &words),
+        Command::Shout { value } => network::shout(shared, &value),
         Command::Find { node } => network::find(shared, &node),
         Command::Table => network::table(shared),
         Command::Put(wanted) => values::put(shared, &wanted),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dunlin_codec::message::Operation;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::event::Event as ShardEvent;
 use dunlin_shards::messages::conversation::Fact;
@@ -112,8 +113,14 @@ impl Beside {
             Notice::Heard { peer, fact: Fact::Told { operation, payload } } => {
                 NetworkEvent::Told(Told { from: peer, operation, value: payload })
             }
-            // Signed messages on their way have no reader yet.
+            // A conversation tells the application nothing else.
             Notice::Heard { .. } => return,
+            Notice::Rumour { from, value, .. } => {
+                NetworkEvent::Told(Told { from, operation: Operation::Shout, value })
+            }
+            Notice::Broadcast { ticket, result } => {
+                return self.network.put_answer(ticket, Answered::Said(result), &mut self.rings);
+            }
             Notice::Asked { peer, session, request, value } => {
                 let engine = Arc::clone(&self.engine);
                 let question = Question { engine, from: peer, session, request, value, is_answered: false };

@@ -46,6 +46,9 @@ pub enum NetworkError {
     /// It is longer than any message.
     #[error("this is longer than a message can be")]
     TooLong,
+    /// Nobody would carry it to everybody.
+    #[error("this is longer than the 8 KiB that others carry on")]
+    NotSayable,
     /// The engine has stopped, or was started by another process than this one.
     #[error("the engine is stopped")]
     Stopped,
@@ -80,6 +83,7 @@ impl From<Failure> for NetworkError {
             Failure::Parted(farewell) => Self::Parted(farewell.reason),
             Failure::Busy => Self::Busy,
             Failure::BadWish => Self::TooLong,
+            Failure::NotSayable => Self::NotSayable,
         }
     }
 }

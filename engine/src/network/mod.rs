@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use dunlin_codec::args::{Ack, Request};
 use dunlin_codec::ids::{Address, NodeId};
-use dunlin_codec::message::SignedMessageId;
+use dunlin_codec::message::{Operation, SignedMessageId};
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::uri::DunlinUri;
 use dunlin_shards::event::Ticket;
@@ -38,6 +38,7 @@ use crate::api::{ConnectError, ConnectOptions};
 use crate::bell::block_on;
 use shared::Answered;
 
+pub use dunlin_shards::neighbours::Said;
 pub use error::{NetworkError, Refusal};
 pub use event::{Answer, NetworkEvent, Node, Question, Told};
 pub use service::{Packed, Service};
@@ -238,6 +239,28 @@ impl Network {
         match self.ask_async(peer, &Request::Whisper(value), WORD_WAIT).await?.ack() {
             Ack::Whisper(id) => Ok(id),
             _ => Err(NetworkError::Nonsense),
+        }
+    }
+
+    /// Says something to everybody, and waits until it has left. Nobody acknowledges it; the links that it left on say whether
+    /// anybody can have heard it. Up to 8 KiB; one a second, and eight at once.
+    ///
+    /// # Errors
+    /// `Busy`: too much was said of late; `NotSayable`: it is too long; `BadValue`, `Stopped`. Nothing was said.
+    pub fn shout(&self, value: &[u8]) -> Result<Said, NetworkError> {
+        block_on(self.shout_async(value))
+    }
+
+    /// The same for any async runtime.
+    ///
+    /// # Errors
+    /// As [`Self::shout`].
+    pub async fn shout_async(&self, value: &[u8]) -> Result<Said, NetworkError> {
+        Encoded::parse(value)?;
+        let (operation, payload) = (Operation::Shout, value.into());
+        match self.request(|ticket| Note::Broadcast { ticket, operation, payload }).await? {
+            Answered::Said(result) => result.map_err(NetworkError::from),
+            Answered::Outcome(_) | Answered::Nodes(_) | Answered::Stopped => Err(NetworkError::Stopped),
         }
     }
 

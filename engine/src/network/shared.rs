@@ -13,7 +13,7 @@ use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::put::Stored;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::messages::conversation::Constants;
-use dunlin_shards::neighbours::Failure;
+use dunlin_shards::neighbours::{Failure, Said};
 use dunlin_shards::outcome::Outcome;
 
 use super::event::NetworkEvent;
@@ -31,6 +31,7 @@ pub(super) enum Answered {
     Stored(Result<Stored, Failure>),
     Read(Result<Got, Failure>),
     Decided(Result<Decided, Failure>),
+    Said(Result<Said, Failure>),
     Stopped,
 }
 

@@ -44,8 +44,9 @@ impl Neighbours {
                 Some(event)
             }
             Event::Released { session, released } if is_message(released.channel) => {
+                let len = released.block.len();
                 shard.give_block(released.block);
-                self.on_released(now, session);
+                self.on_released(now, session, len);
                 None
             }
             Event::ConnectFailed { ticket, reason, .. } if is_ours(ticket) => {

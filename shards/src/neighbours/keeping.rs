@@ -17,11 +17,10 @@ use dunlin_codec::args::Request;
 use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
-use super::{HUB, Letter, Neighbours, Notice};
+use super::{HUB, Neighbours, Notice};
 use crate::dht::space::Space;
 use crate::dht::values::{Action, Asker, Finding, Holder, Restored, Setup, place_of_row};
 use crate::limits::NOTICES_WAITING_MAX;
-use crate::mail::Mail;
 use crate::messages::conversation::Terms;
 use crate::note::{Note, Origin};
 use crate::placement::Placement;
@@ -109,10 +108,6 @@ impl Neighbours {
             _ => return self.shard,
         };
         shard_of(&self.placement, self.keeping.space, &place)
-    }
-
-    fn post_note(&mut self, to: u8, note: Note) {
-        self.letters.push_back(Letter::Mail(Mail::Note { to, note: Box::new(note) }));
     }
 
     /// Asks the holder beside this shard.

@@ -18,6 +18,7 @@ mod beside;
 mod hub;
 mod keeping;
 mod notice;
+mod rumours;
 mod talk;
 
 use core::net::SocketAddr;
@@ -32,19 +33,22 @@ use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::table::Table;
 use crate::event::{Event, Ticket};
+use crate::gossip::Court;
+use crate::hash::HashKey;
 use crate::identity::Identity;
 use crate::mail::{Connect, Mail};
 use crate::messages::conversation::{Bench, Reply, Terms};
 use crate::note::{Note, Origin};
 use crate::placement::Placement;
 use crate::rng::Rng;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, WallMillis};
 use dunlin_codec::msgpack::Encoded;
 use hub::Hub;
 use keeping::{Bid, Keeping};
+use rumours::Rumours;
 use talk::{Place, Talk};
 
-pub use notice::{Failure, Notice};
+pub use notice::{Failure, Notice, Said};
 pub use talk::Received;
 
 /// Tickets of ours have this bit; the application's do not.
@@ -93,6 +97,7 @@ pub struct Seat {
 pub struct Neighbours {
     bench: Bench,
     now: Now,
+    wall: WallMillis,
     shard: u8,
     placement: Placement,
     keeping: Keeping,
@@ -107,6 +112,7 @@ pub struct Neighbours {
     hub: Option<Box<Hub>>,
     /// Notes of this shard for the hub beside it.
     inward: VecDeque<Note>,
+    rumours: Rumours,
     tick_at: Instant,
     letters: VecDeque<Letter>,
     /// Memory of transmissions that left, for those that come.
@@ -120,8 +126,12 @@ pub struct Neighbours {
 impl Neighbours {
     /// A node that knows nobody.
     #[must_use]
-    pub fn new(identity: &Identity, terms: Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+    pub fn new(identity: &Identity, terms: Terms, seat: &Seat, (now, mut rng): (Now, Rng)) -> Self {
         let space = Space::new(terms.constants.address_bits);
+        let mut draw = || HashKey([rng.next_u64(), rng.next_u64()]);
+        let (seen_key, origins_key) = (draw(), draw());
+        let court = Court::new(terms.network, terms.rumours, origins_key);
+        let rumours = Rumours::new(identity.id(), seat.placement, (court, terms.rumours.link));
         let hub = (seat.shard == HUB).then(|| Box::new(Hub::new(identity, &terms, seat, (now, rng))));
         let mut this = Self {
             now,
@@ -135,13 +145,15 @@ impl Neighbours {
             heirs: VecDeque::new(),
             hub,
             inward: VecDeque::new(),
+            rumours,
+            wall: now.wall,
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
             spare: Vec::new(),
             notices: VecDeque::new(),
             events: VecDeque::new(),
             unread: 0,
-            bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))),
+            bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))).with_key(seen_key),
         };
         this.settle();
         this
@@ -168,9 +180,14 @@ impl Neighbours {
     fn begin(&mut self, now: Now) {
         self.now = now;
         self.bench.now = now.instant;
+        self.wall = now.wall;
         if let Some(hub) = &mut self.hub {
             hub.begin(now);
         }
+    }
+
+    const fn now(&self) -> Now {
+        Now { instant: self.bench.now, wall: self.wall }
     }
 
     /// A note came.
@@ -200,6 +217,9 @@ impl Neighbours {
             }
             Note::Settled { .. } => self.on_settled(note),
             Note::Written { ticket, is_durable } => self.on_written(ticket, is_durable),
+            Note::Judge(brought) => self.judge(*brought),
+            Note::Forged(session) => self.on_forged(session),
+            Note::Rumour(rumour) => self.on_rumour(&rumour),
             note => self.tell(note),
         }
     }
@@ -232,6 +252,7 @@ impl Neighbours {
             self.notices.extend(core::iter::from_fn(|| hub.poll_notice()));
         }
         self.send_kept();
+        self.send_rumours();
     }
 
     fn call(&mut self, ticket: Ticket, peer: NodeId, endpoint: SocketAddr) {

@@ -1,6 +1,7 @@
 //! What the application is told, and why what it asked did not come about.
 
 use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::message::SignedMessageId;
 
 use crate::dht::contact::Heard;
 use crate::dht::lookup::Effort;
@@ -30,12 +31,30 @@ pub enum Notice {
         /// A value in msgpack.
         value: Box<[u8]>,
     },
-    /// SPEAK or WHISPER, or a signed message on its way.
+    /// SPEAK or WHISPER.
     Heard {
         /// From whom it came.
         peer: NodeId,
         /// It.
         fact: Fact,
+    },
+    /// A SHOUT, once, after it was carried on.
+    Rumour {
+        /// Its name.
+        id: SignedMessageId,
+        /// Who said it.
+        from: NodeId,
+        /// Links that it came over.
+        hops: u8,
+        /// Its value, in msgpack.
+        value: Box<[u8]>,
+    },
+    /// What the application said to everybody has left, or has not.
+    Broadcast {
+        /// Its name for it.
+        ticket: Ticket,
+        /// How.
+        result: Result<Said, Failure>,
     },
     /// A question of the application's is done with, or its joining.
     Answered {
@@ -90,6 +109,15 @@ pub enum Notice {
     },
 }
 
+/// What was said to everybody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Said {
+    /// Its name.
+    pub id: SignedMessageId,
+    /// Links that it left on: with none, nobody has heard it.
+    pub links: usize,
+}
+
 /// Why a node was not asked. Nothing was changed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Failure {
@@ -108,4 +136,7 @@ pub enum Failure {
     /// A key or a value is no msgpack, or too long. The application's fault.
     #[error("a key or a value is none, or too long")]
     BadWish,
+    /// It is no value, or longer than others carry on.
+    #[error("nobody carries that on: it is no value, or longer than 8 KiB")]
+    NotSayable,
 }

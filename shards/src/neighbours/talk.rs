@@ -14,9 +14,11 @@ use dunlin_codec::message::Operation;
 
 use super::{Letter, Neighbours, Notice, TICK, is_ours};
 use crate::blocks::Block;
+use crate::budget::Budget;
 use crate::dht::contact::is_public;
 use crate::event::Ticket;
-use crate::limits::{HEIRS_MAX, NOTICES_WAITING_MAX, TALK_UNUSED_MAX};
+use crate::gossip::Brought;
+use crate::limits::{HEIRS_MAX, NOTICES_WAITING_MAX, TALK_UNUSED_MAX, UNRELEASED_LEN_MAX};
 use crate::mail::Mail;
 use crate::messages::conversation::{Asked, Conversation, Fact, Taken};
 use crate::note::{Note, Question};
@@ -57,8 +59,13 @@ pub(super) struct Talk {
     pub(super) conversation: Conversation,
     is_leaving: bool,
     used_at: Instant,
-    /// Transmissions that the shard has.
+    /// Transmissions that the shard has, and their bytes.
     unreleased: usize,
+    unreleased_len: usize,
+    /// What it brought to be verified.
+    pub(super) brought: Budget,
+    /// The shard's links have it.
+    is_link: bool,
     /// What came and waits for the peer's share of this core.
     inbox: VecDeque<Received>,
     is_watched: bool,
@@ -117,6 +124,7 @@ impl Neighbours {
         self.tell_gone(session);
         self.places.remove(&session);
         self.watched.remove(&session);
+        self.rumours.on_link(session, false);
         self.tell_parted(session);
         if let Some(talk) = self.talks.remove(&session) {
             self.wind_up(talk);
@@ -133,11 +141,11 @@ impl Neighbours {
                 Fact::Answered { ticket, outcome } => {
                     self.tell(Note::Answered { ticket, session, result: Ok(outcome), farewell });
                 }
-                fact @ (Fact::Told { .. } | Fact::Carried { .. }) => {
+                fact @ Fact::Told { .. } => {
                     self.notices.push_back(Notice::Heard { peer, fact });
                 }
-                // Nobody is there to be answered.
-                Fact::Met | Fact::Asked { .. } => {}
+                // Nobody is there to be answered, or to answer for what it brought.
+                Fact::Met | Fact::Asked { .. } | Fact::Carried { .. } => {}
             }
         }
     }
@@ -250,6 +258,9 @@ impl Neighbours {
             is_leaving: false,
             used_at: self.bench.now,
             unreleased: 0,
+            unreleased_len: 0,
+            brought: Budget::default(),
+            is_link: false,
             inbox: VecDeque::new(),
             is_watched: false,
         };
@@ -277,10 +288,11 @@ impl Neighbours {
     }
 
     /// A message of ours is done with; its block went home before.
-    pub(super) fn on_released(&mut self, now: Now, session: SessionId) {
+    pub(super) fn on_released(&mut self, now: Now, session: SessionId, len: usize) {
         self.begin(now);
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.unreleased = talk.unreleased.saturating_sub(1);
+            talk.unreleased_len = talk.unreleased_len.saturating_sub(len);
             self.send(session);
         }
         self.settle();
@@ -311,6 +323,12 @@ impl Neighbours {
         self.read(session);
         while let Some(fact) = self.talks.get_mut(&session).and_then(|talk| talk.conversation.poll_fact()) {
             self.on_fact(session, fact);
+        }
+        if let Some(talk) = self.talks.get_mut(&session)
+            && talk.is_link != talk.conversation.is_link()
+        {
+            talk.is_link = !talk.is_link;
+            self.rumours.on_link(session, talk.is_link);
         }
         self.send(session);
         self.watch(session);
@@ -356,8 +374,12 @@ impl Neighbours {
     pub(super) fn send(&mut self, session: SessionId) {
         let Some(talk) = self.talks.get_mut(&session) else { return };
         let mut bytes = self.spare.pop().unwrap_or_default();
-        while let Some(channel) = talk.conversation.poll_transmission(&mut bytes) {
+        // What a slow peer does not take waits in the conversation, which has a bound.
+        while talk.unreleased_len < UNRELEASED_LEN_MAX
+            && let Some(channel) = talk.conversation.poll_transmission(&mut bytes)
+        {
             talk.unreleased += 1;
+            talk.unreleased_len += bytes.len();
             let next = self.spare.pop().unwrap_or_default();
             let bytes = core::mem::replace(&mut bytes, next);
             self.letters.push_back(Letter::Send { session, channel, bytes });
@@ -401,12 +423,11 @@ impl Neighbours {
                 let farewell = talk.conversation.farewell();
                 self.tell(Note::Answered { ticket, session, result: Ok(outcome), farewell });
             }
-            Fact::Told { .. } | Fact::Carried { .. } if self.notices.len() >= NOTICES_WAITING_MAX => {
-                self.unread += 1;
+            Fact::Carried { hops, id, message } => {
+                self.on_brought(Brought { session, peer, hops, id, message });
             }
-            fact @ (Fact::Told { .. } | Fact::Carried { .. }) => {
-                self.notices.push_back(Notice::Heard { peer, fact });
-            }
+            Fact::Told { .. } if self.notices.len() >= NOTICES_WAITING_MAX => self.unread += 1,
+            fact @ Fact::Told { .. } => self.notices.push_back(Notice::Heard { peer, fact }),
         }
     }
 

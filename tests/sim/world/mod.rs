@@ -7,6 +7,7 @@
 
 mod checks;
 mod neighbours;
+mod rumours;
 mod run;
 mod story;
 mod values;
@@ -16,10 +17,11 @@ mod wire;
 use core::cmp::Ordering;
 use core::fmt::Write as _;
 use core::time::Duration;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use dunlin_codec::ids::NodeId;
+use dunlin_codec::message::SignedMessageId;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::rng::Rng;
 use dunlin_shards::route::{Arrival, FRAME_LEN};
@@ -38,6 +40,7 @@ use crate::tap::Tap;
 use crate::trace::{Line, Trace, What};
 
 pub use checks::{Coverage, EVENT_NAMES, name_of, name_of_cause};
+pub use rumours::Heard;
 pub use weather::{Scope, Trouble};
 pub use wire::Overheard;
 
@@ -140,6 +143,8 @@ pub struct WorldOf<C: Crypto> {
     frame: Vec<u8>,
     dirty: Vec<(NodeIndex, u8)>,
     strays: Vec<Stray>,
+    /// Which node, in which of its starts, heard which rumour.
+    rumours_heard: BTreeSet<(NodeIndex, u32, SignedMessageId)>,
     /// Datagrams to nobody are kept for `take_strays`.
     pub keeps_strays: bool,
     /// Somebody on the way keeps what it sees, for `draw_overheard`.
@@ -191,6 +196,7 @@ impl<C: Crypto> WorldOf<C> {
             frame: vec![POISON; FRAME_LEN],
             dirty: Vec::new(),
             strays: Vec::new(),
+            rumours_heard: BTreeSet::new(),
             keeps_strays: true,
             overhears: false,
             overheard: VecDeque::new(),

@@ -196,7 +196,10 @@ impl<C: Crypto> WorldOf<C> {
         for shard in 0..self.nodes[node.0].cores.len() as u8 {
             self.take_notices(node, shard);
         }
-        self.nodes[node.0].cores.iter_mut().flat_map(|core| core.notices.drain(..)).collect()
+        let cores = self.nodes[node.0].cores.iter_mut();
+        let notices = cores.flat_map(|core| core.notices.drain(..)).collect();
+        self.check_rumours(node, &notices);
+        notices
     }
 
     pub(super) fn offer_to_neighbours(&mut self, node: NodeIndex, shard: u8, event: Event) -> Vec<Event> {

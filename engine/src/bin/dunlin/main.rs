@@ -20,6 +20,7 @@ mod progress;
 mod receive;
 mod say;
 mod send;
+mod shout;
 mod signals;
 mod status;
 mod words;
@@ -52,7 +53,9 @@ enum Command {
     Speak(say::Arguments),
     /// Says something to a node alone, through the running one
     Whisper(say::Arguments),
-    /// Shows what others say to the running node
+    /// Says something to everybody in the network, through the running node
+    Shout(shout::Arguments),
+    /// Shows what others say to the running node, or to everybody
     Listen(listen::Arguments),
     /// Keeps, reads, changes and locks values of the network, and finds its nodes, through the running one
     #[command(subcommand)]
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Speak(arguments) => say::run(&arguments, Asked::Speak),
         Command::Whisper(arguments) => say::run(&arguments, Asked::Whisper),
+        Command::Shout(arguments) => shout::run(&arguments),
         Command::Listen(arguments) => listen::run(&arguments),
         Command::Dht(command) => dht::run(&command),
         Command::Key(command) => key::run(&command),

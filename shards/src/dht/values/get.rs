@@ -4,6 +4,8 @@
 //! Out:   questions; the value; stores that repair holders which lag, and one copy beside the path.
 //! Holds: every record is checked, an answer with a bad one is none. Whoever is lied to on one path is not lied to on three.
 //!
+//! What is not there is known once all have spoken.
+//!
 //! A record by the owner that the reader asks for speaks for itself: the newest wins. Else it counts what more than half of
 //! those who have any value say, found over three paths, or more than half of those that there are: of an owned key the owner, whose newest
 //! record then wins; of one that is nobody's the value itself.
@@ -160,8 +162,14 @@ impl Get {
         let is_over = self.asking.is_over();
         let quorum = self.plan.quorum.unwrap_or(majority(self.paths.len()));
         let is_enough = self.told.len() >= quorum;
-        let got = match self.agreed() {
-            Ok(got) if is_enough => got,
+        let voters = self.told.values().flatten().count();
+        let agreed = self.agreed();
+        // Half of the closest may have come since the value was stored: as long as somebody may still speak, those who have
+        // nothing, and one who has something while they do not, say little.
+        let is_clear =
+            matches!(agreed, Ok(Got::Found { .. })) && (voters >= quorum || self.plan.owner.is_some());
+        let got = match agreed {
+            Ok(got) if is_enough && (is_clear || is_over) => got,
             _ if !is_over => return,
             _ if !is_enough => Got::TooFew,
             Ok(got) => got,

@@ -5,6 +5,8 @@
 //! Holds: a charge that was taken is given back once; nothing is kept that was not charged.
 //!
 //! A value is charged to its writer, and to the /24 or /48 that it came from; only public addresses are counted.
+//!
+//! spec: p2p/value-quotas
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;

@@ -13,26 +13,9 @@ use core::time::Duration;
 
 use dunlin_codec::transmission::Compression;
 
+use crate::budget::Budget;
 use crate::limits::{DECOMPRESSION_BURST, DECOMPRESSION_PERCENT};
 use crate::time::{Instant, nanos_of};
-
-/// Time that is given out at a rate: `free_at` is when everything taken so far is paid.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Budget {
-    free_at: Instant,
-}
-
-impl Budget {
-    /// When something may be taken again, with `burst` ahead of the rate; now or earlier: at once.
-    pub(super) fn ready_at(self, burst: Duration) -> Instant {
-        self.free_at.before(burst)
-    }
-
-    /// Takes what is paid off in `time`.
-    pub(super) fn take(&mut self, now: Instant, time: Duration) {
-        self.free_at = self.free_at.max(now) + time;
-    }
-}
 
 /// What decompressing costs a byte, in and out together, in nanoseconds: the dearest of text, numbers and noise.
 const fn cost_ns(method: Compression) -> u64 {

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use dunlin_codec::message::Operation;
+use dunlin_codec::message::{Operation, SignedMessageId};
 use dunlin_codec::msgpack::Encoded;
 
 use crate::event::Ticket;
@@ -34,6 +34,8 @@ pub enum Fact {
     Carried {
         /// How many nodes say to have carried it on.
         hops: u8,
+        /// Its name.
+        id: SignedMessageId,
         /// Its bytes.
         message: Box<[u8]>,
     },

@@ -11,7 +11,7 @@ use dunlin_codec::bytes::Writer;
 use dunlin_codec::ids::{Address, ChannelId};
 use dunlin_codec::label;
 use dunlin_codec::message::{
-    Carried, CarriedMessages, DIRECT_CHANNEL, Direct, DirectMessages, Operation, SIGNED_CHANNEL,
+    Carried, CarriedMessages, DIRECT_CHANNEL, Direct, DirectMessages, EVERYBODY, Operation, SIGNED_CHANNEL,
     SignedMessageId,
 };
 use dunlin_codec::transmission::{Compression, Transmission};
@@ -23,7 +23,8 @@ use super::outbox::Words;
 use super::requests::Open;
 use super::{Bench, Conversation, Owed};
 use crate::dht::known::Asker;
-use crate::limits::REQUESTS_OWED_MAX;
+use crate::gossip::message_id;
+use crate::limits::{REQUESTS_OWED_MAX, RUMOUR_LEN_MAX};
 use crate::messages::compression::decompress;
 use crate::outcome::{Farewell, Outcome};
 use crate::time::Instant;
@@ -93,7 +94,7 @@ impl Conversation {
             SIGNED_CHANNEL => {
                 for message in CarriedMessages::new(body) {
                     let Ok(message) = message else { return self.part(Farewell::MALFORMED) };
-                    self.on_carried(&message);
+                    self.on_carried(bench, &message);
                 }
             }
             _ => self.counts.dropped += 1,
@@ -208,21 +209,31 @@ impl Conversation {
         self.complete(open.ticket, outcome);
     }
 
-    /// A signed message on its way: only what travels signed, fresh, and broadcasts over links alone.
-    // spec: p2p/links
-    fn on_carried(&mut self, carried: &Carried<'_>) {
+    /// A signed message on its way: only what travels signed, fresh, and broadcasts over links alone. A copy of what was
+    /// verified costs its hash, no more.
+    // spec: p2p/links, p2p/seen
+    fn on_carried(&mut self, bench: &mut Bench, carried: &Carried<'_>) {
         let message = &carried.message;
-        let operation = message.operation();
-        let is_broadcast = travels_signed(operation);
-        let is_fit = message.freshness().is_some()
-            && (operation == Operation::Whisper || is_broadcast && self.is_link)
-            && self.has_greeted
-            && self.facts.has_room();
-        if !is_fit {
+        let is_link = self.is_link || self.is_link_wanted;
+        let is_fit = match message.operation() {
+            Operation::Whisper | Operation::Ack => message.to() != EVERYBODY,
+            operation => travels_signed(operation) && is_link,
+        };
+        let len = message.payload().len();
+        if !is_fit || len > RUMOUR_LEN_MAX || message.freshness().is_none() || !self.has_greeted {
             self.counts.dropped += 1;
             return;
         }
-        self.facts.push(Fact::Carried { hops: carried.hops, message: message.bytes().into() });
+        let id = message_id(&bench.terms.network, message);
+        if bench.seen.has(&id) {
+            bench.duplicates += 1;
+            return;
+        }
+        if !self.facts.has_room() {
+            self.counts.dropped += 1;
+            return;
+        }
+        self.facts.push(Fact::Carried { hops: carried.hops, id, message: message.bytes().into() });
     }
 }
 

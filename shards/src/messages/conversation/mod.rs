@@ -31,13 +31,15 @@ use dunlin_codec::ids::{ChannelId, NodeId};
 use dunlin_codec::message::{Carried, Direct, Operation, PAYLOAD_LEN_MAX};
 use dunlin_codec::transmission::Compression;
 
+use crate::budget::Budget;
 use crate::dht::known::{Closest, Known};
 use crate::dht::values::Finding;
 use crate::event::Ticket;
+use crate::gossip::Seen;
+use crate::hash::HashKey;
 use crate::limits::{REQUEST_TIMEOUT, REQUESTS_OWED_MAX};
 use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
-use budget::Budget;
 use fact::Facts;
 use outbox::{Full, Outbox};
 use requests::Requests;
@@ -57,6 +59,10 @@ pub struct Bench {
     /// What FIND_NODE is answered from.
     pub known: Arc<Known>,
     closest: Closest,
+    /// Signed messages that were verified: what is among them is not looked at again.
+    pub seen: Seen,
+    /// How many were.
+    pub duplicates: u64,
     payload: Vec<u8>,
     body: Vec<u8>,
     /// One count for all conversations: where one session carries on for another, a late answer meets no other question.
@@ -72,10 +78,18 @@ impl Bench {
             terms,
             known,
             closest: Closest::default(),
+            seen: Seen::new(HashKey([0; 2])),
+            duplicates: 0,
             payload: Vec::new(),
             body: Vec::new(),
             last_request: 0,
         }
+    }
+
+    /// The same, with a key of its own for what peers choose.
+    #[must_use]
+    pub fn with_key(self, key: HashKey) -> Self {
+        Self { seen: Seen::new(key), ..self }
     }
 }
 
@@ -111,6 +125,8 @@ pub struct Conversation {
     is_greeted: bool,
     /// It carries broadcasts.
     is_link: bool,
+    /// We asked that it does: the peer may have granted that already, though its answer is not here yet.
+    is_link_wanted: bool,
     peer_reads: Methods,
     peer_prefers: Option<Compression>,
     requests: Requests,
@@ -133,6 +149,7 @@ impl Conversation {
             has_greeted: false,
             is_greeted: false,
             is_link: false,
+            is_link_wanted: false,
             peer_reads: Methods::NONE,
             peer_prefers: None,
             requests: Requests::default(),
@@ -225,6 +242,9 @@ impl Conversation {
         if said.is_err() {
             self.requests.take(id);
             return Err(AskError::Full);
+        }
+        if let Request::SetConnectionOption(option) = request {
+            self.is_link_wanted |= option.meaning() == Some(Setting::Link(true));
         }
         Ok(())
     }
@@ -333,7 +353,7 @@ impl Conversation {
             self.complete(open.ticket, Outcome::Over);
         }
         self.owed.clear();
-        self.is_link = false;
+        (self.is_link, self.is_link_wanted) = (false, false);
     }
 
     fn complete(&mut self, ticket: Option<Ticket>, outcome: Outcome) {

@@ -116,6 +116,7 @@ impl Conversation {
 
     /// What the peer said to an option of ours.
     pub(super) fn on_option_answered(&mut self, option: SetOption<'_>, is_granted: bool) {
+        self.is_link_wanted &= option.option != 3;
         match (option.meaning(), is_granted) {
             (Some(Setting::Subnet(_)), true) => self.note_greeting(self.has_greeted, true),
             (_, false) if option.option == 2 => self.part(Farewell::OTHER_NETWORK),

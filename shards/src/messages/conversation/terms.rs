@@ -10,6 +10,7 @@ use dunlin_codec::label::Network;
 use dunlin_codec::transmission::Compression;
 
 use crate::dht::values::Quotas;
+use crate::gossip::RumourLimits;
 use crate::limits::{REQUESTS_PER_SECOND_PEER, TRANSMISSION_LEN_CEILING, TRANSMISSION_LEN_MAX};
 
 /// The numbers that make a network what it is.
@@ -149,6 +150,8 @@ pub struct Terms {
     pub requests_per_second: u64,
     /// How much it keeps of what others store; what an identity or a prefix may have is divided among its shards.
     pub quotas: Quotas,
+    /// How much of rumours it takes.
+    pub rumours: RumourLimits,
 }
 
 impl Terms {
@@ -173,6 +176,7 @@ impl Terms {
             transmission_len_max: TRANSMISSION_LEN_MAX,
             requests_per_second: REQUESTS_PER_SECOND_PEER,
             quotas: Quotas::default(),
+            rumours: RumourLimits::default(),
         })
     }
 

@@ -460,9 +460,14 @@ fn only_links_carry_broadcasts() {
         run(near, far);
         core::mem::take(&mut far.facts)
     };
-    let carried = |header: &SignedHeader| Fact::Carried { hops: 1, message: bytes_of_header(header).into() };
+    let carried = |header: &SignedHeader| {
+        let bytes = bytes_of_header(header);
+        let message = Signed::parse(&mut dunlin_codec::bytes::Reader::new(&bytes)).unwrap();
+        let id = crate::gossip::message_id(&NETWORK, &message);
+        Fact::Carried { hops: 1, id, message: bytes.into() }
+    };
     assert_eq!(carry(&mut near, &mut far, &shout), []);
-    let whisper = SignedHeader { operation: Operation::Whisper, ..shout };
+    let whisper = SignedHeader { operation: Operation::Whisper, to: NodeId([2; 32]), ..shout };
     assert_eq!(carry(&mut near, &mut far, &whisper), [carried(&whisper)]);
 
     for (is_granted, expected) in [(false, vec![]), (true, vec![carried(&shout)])] {

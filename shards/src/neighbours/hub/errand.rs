@@ -279,7 +279,7 @@ impl Hub {
     }
 
     /// Somebody told of a node: worth a signature's check only where the table does not have it.
-    fn on_heard(&mut self, heard: &Heard, source: NodeId) {
+    pub(super) fn on_heard(&mut self, heard: &Heard, source: NodeId) {
         if heard.id() == self.own.id() || self.table.has_record(&heard.id(), heard.sequence()) {
             return;
         }

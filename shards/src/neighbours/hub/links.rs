@@ -51,6 +51,11 @@ impl Links {
         self.out.iter().filter(|(_, link)| matches!(link, Link::Granted(_))).map(|(peer, _)| *peer)
     }
 
+    /// There is one that stands, whoever opened it.
+    pub(super) fn is_any(&self) -> bool {
+        !self.inbound.is_empty() || self.opened().next().is_some()
+    }
+
     pub(super) const fn changes(&self) -> u64 {
         self.changes
     }

@@ -10,6 +10,7 @@ mod links;
 mod search;
 mod sessions;
 mod values;
+mod voice;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -38,6 +39,7 @@ use links::Links;
 use search::{Goal, Search};
 use sessions::Open;
 use values::{Aim, Jobs};
+use voice::Voice;
 
 /// How often it looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -63,6 +65,7 @@ pub(super) struct Hub {
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
     links: Links,
+    voice: Voice,
     calls: BTreeMap<Ticket, Call>,
     errands: BTreeMap<Ticket, Errand>,
     searches: BTreeMap<u64, Search>,
@@ -79,10 +82,11 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(identity: &Identity, terms: &Terms, seat: &Seat, (now, rng): (Now, Rng)) -> Self {
+    pub(super) fn new(identity: &Identity, terms: &Terms, seat: &Seat, (now, mut rng): (Now, Rng)) -> Self {
         let constants = terms.constants;
         let space = Space::new(constants.address_bits);
         let replication = constants.replication as usize;
+        let voice = Voice::new(terms.rumours.origin, &mut rng);
         Self {
             now,
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
@@ -97,6 +101,7 @@ impl Hub {
             rng,
             sessions: BTreeMap::new(),
             links: Links::default(),
+            voice,
             calls: BTreeMap::new(),
             errands: BTreeMap::new(),
             searches: BTreeMap::new(),
@@ -159,7 +164,13 @@ impl Hub {
             Note::LinkAsked { session, peer, request, is_link } => {
                 self.decide_link((session, peer), request, is_link);
             }
+            Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
+            Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
+            Note::Arrived(rumour) => self.on_arrived(&rumour),
             Note::AskOn { .. }
+            | Note::Judge(_)
+            | Note::Forged(_)
+            | Note::Rumour(_)
             | Note::Call { .. }
             | Note::Known(_)
             | Note::LinkDecided { .. }
@@ -192,6 +203,7 @@ impl Hub {
             self.acquaint_again(count);
         }
         self.work_links();
+        self.work_voice();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
@@ -203,6 +215,7 @@ impl Hub {
             let wall = self.now.wall;
             self.own = Contact::sign(&self.identity, &self.network, (wall.0, wall), &self.endpoints);
             self.published = None;
+            self.voice.on_news();
         }
     }
 

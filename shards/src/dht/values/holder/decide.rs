@@ -148,6 +148,9 @@ impl Holder {
         if ballot.proposer != asker.peer || !is_admitted || !all.all(may) {
             return Step::Answer(refusal(Reason::NotAllowed, None));
         }
+        if asker.peer != self.setup.own && !self.pace.take(now.instant, asker.peer) {
+            return Step::Answer(refusal(Reason::Busy, None));
+        }
         match register.promise(ballot, now.wall) {
             Err(bad) => refuse_ballot(&bad, register.promised),
             Ok(next) => {
@@ -254,7 +257,7 @@ impl Holder {
     /// What a majority of the other holders told a holder that was not settled: the newest accepted ballot and its state.
     pub fn on_settled(&mut self, now: Now, scope: &[u8], (accepted, state): (Option<Ballot>, &State)) {
         let before = self.registers.get(scope).map(|kept| kept.register.clone()).unwrap_or_default();
-        if before.is_settled || self.lines.is_held(scope) || !has_room(state) {
+        if before.is_settled || self.lines.is_held(scope) || self.is_behind() || !has_room(state) {
             return;
         }
         let mut next = before.clone();

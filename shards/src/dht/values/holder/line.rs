@@ -38,11 +38,11 @@ impl Lines {
     pub(super) fn join(&mut self, scope: &[u8], asker: Asker, payload: &[u8]) -> Place {
         let Some(line) = self.lines.get_mut(scope) else { return Place::First };
         if line.waiting.len() >= STORES_WAITING_KEY_MAX
-            || self.waiting_len + payload.len() > STORES_WAITING_LEN_MAX
+            || self.waiting_len + charged(payload) > STORES_WAITING_LEN_MAX
         {
             return Place::None;
         }
-        self.waiting_len += payload.len();
+        self.waiting_len += charged(payload);
         line.waiting.push_back((asker, payload.into()));
         Place::Waits
     }
@@ -69,9 +69,14 @@ impl Lines {
         let line = self.lines.get_mut(scope).filter(|line| !line.is_held)?;
         let next = line.waiting.pop_front();
         match &next {
-            Some((_, payload)) => self.waiting_len -= payload.len(),
+            Some((_, payload)) => self.waiting_len -= charged(payload),
             None => _ = self.lines.remove(scope),
         }
         next
     }
+}
+
+/// What a store that waits takes: its bytes, and what is known of whoever asks.
+const fn charged(payload: &[u8]) -> usize {
+    payload.len() + size_of::<(Asker, Box<[u8]>)>()
 }

@@ -12,6 +12,7 @@
 mod decide;
 mod leases;
 mod line;
+mod pace;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,11 +31,12 @@ use super::quota::{Charge, Ledger, Quotas};
 use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX};
 use crate::dht::space::{Distance, Space};
-use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL};
+use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
 use crate::time::{Instant, Now, WallMillis};
 use decide::{KeptRegister, StagedRegister};
 use leases::Leases;
 use line::Lines;
+use pace::Pace;
 
 /// What a holder goes by.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +159,7 @@ pub struct Holder {
     caches_len: usize,
     ledger: Ledger,
     lines: Lines,
+    pace: Pace,
     open: BTreeMap<u64, Open>,
     tickets: u64,
     sweep_at: Instant,
@@ -187,6 +190,7 @@ impl Holder {
             caches_len: 0,
             ledger: Ledger::new(setup.quotas),
             lines: Lines::default(),
+            pace: Pace::default(),
             open: BTreeMap::new(),
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
@@ -308,8 +312,13 @@ impl Holder {
         self.actions.push_back(Action::Write { ticket: self.tickets, rows });
     }
 
+    /// The disk is behind by as much as it may be.
+    fn is_behind(&self) -> bool {
+        self.open.len() >= WRITES_OPEN_MAX
+    }
+
     fn step(&mut self, now: Now, asker: Asker, store: &Store<'_>) -> Step {
-        if self.open.len() >= crate::limits::WRITES_OPEN_MAX {
+        if self.is_behind() {
             return Step::Answer(refusal(Reason::Busy, None));
         }
         match (store.options.prepare, store.options.accept) {
@@ -452,7 +461,7 @@ impl Holder {
     /// When `handle_timeout` is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.is_empty()).then_some(self.sweep_at)
+        (!self.is_empty() || !self.pace.is_empty()).then_some(self.sweep_at)
     }
 }
 

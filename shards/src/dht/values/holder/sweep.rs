@@ -8,8 +8,10 @@
 //! spec: p2p/republish
 
 use core::ops::Bound;
+use core::time::Duration;
 
 use dunlin_codec::args::{Request, Store, StoreOptions};
+use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, ValueRecord};
 
@@ -18,7 +20,10 @@ use super::super::register::is_dead;
 use super::super::state::{key_of_scope, scope_of};
 use super::super::{VALUED_LEN_MAX, encode};
 use super::{Action, Holder, Open, Staged, address, is_over};
-use crate::limits::{REGISTER_LINGER, REPUBLISH_INTERVAL, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL};
+use crate::limits::{
+    REGISTER_LINGER, REPUBLISH_INTERVAL, REPUBLISH_SPREAD, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL,
+    WRITES_OPEN_MAX,
+};
 use crate::time::Now;
 
 impl Holder {
@@ -28,6 +33,7 @@ impl Holder {
             return;
         }
         self.sweep_at = now.instant + SWEEP_INTERVAL;
+        self.pace.expire(now.instant);
         let from = (Bound::Excluded(core::mem::take(&mut self.swept)), Bound::Unbounded);
         let keys: Vec<Vec<u8>> =
             self.plain.range(from).take(SWEEP_COUNT_MAX).map(|(key, _)| key.clone()).collect();
@@ -56,7 +62,10 @@ impl Holder {
     fn sweep_register(&mut self, now: Now, scope: &[u8]) {
         let Some(kept) = self.registers.get_mut(scope) else { return };
         let is_quiet = now.instant.since(kept.touched_at) >= REGISTER_LINGER;
-        if is_quiet && kept.register.cells.values().all(|held| is_dead(held, now)) {
+        if is_quiet
+            && self.open.len() < WRITES_OPEN_MAX
+            && kept.register.cells.values().all(|held| is_dead(held, now))
+        {
             let removal = Open { scope: None, to: None, staged: Staged::Removal };
             if let Some(kept) = self.registers.remove(scope) {
                 self.ledger.give_back(kept.charge);
@@ -68,7 +77,7 @@ impl Holder {
             kept.settle_at = Some(now.instant + SETTLE_AFTER);
             self.actions.push_back(Action::Settle { scope: scope.to_vec(), key: key_of_scope(scope) });
         }
-        if now.instant.since(kept.told_at) >= REPUBLISH_INTERVAL {
+        if now.instant.since(kept.told_at) >= republish_after(&self.setup.own) {
             kept.told_at = now.instant;
             let again = kept.register.cells.iter().filter_map(|(key, held)| {
                 let record = held.cell.live_record(now.wall)?;
@@ -87,10 +96,14 @@ impl Holder {
         }
         let Some(entry) = self.plain.get_mut(key) else { return };
         if is_over(entry.keep_until, now.wall) {
+            if !entry.is_cache && self.open.len() >= WRITES_OPEN_MAX {
+                // It is in nobody's sight; its row goes when the disk has caught up.
+                return;
+            }
             if self.forget(key).is_some_and(|entry| !entry.is_cache) {
                 self.write(vec![without_value(key)], Open { scope: None, to: None, staged: Staged::Removal });
             }
-        } else if !entry.is_cache && now.instant.since(entry.told_at) >= REPUBLISH_INTERVAL {
+        } else if !entry.is_cache && now.instant.since(entry.told_at) >= republish_after(&self.setup.own) {
             entry.told_at = now.instant;
             let store = entry.record().and_then(|record| store_again(key, record, entry.value()));
             if let Some(store) = store {
@@ -98,6 +111,12 @@ impl Holder {
             }
         }
     }
+}
+
+/// Holders differ: most find that another has been faster.
+fn republish_after(own: &NodeId) -> Duration {
+    let draw = u32::from(u16::from_be_bytes([own.0[0], own.0[1]]));
+    REPUBLISH_INTERVAL + REPUBLISH_SPREAD * draw / (1 << 16)
 }
 
 /// The arguments of STORE by which a value is stored elsewhere, its record as it came.

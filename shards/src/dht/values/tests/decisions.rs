@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use dunlin_codec::args::{
-    Ack, Ballot, Diff, DiffOperation, Found, LeaseAction, Leave, Metadata, Nack, Path, Promise, Reason, Row,
-    Rows, StoreOptions,
+    Ack, Ballot, CHANGES_MAX, Diff, DiffOperation, Found, LeaseAction, Leave, Metadata, Nack, Path, Promise,
+    Reason, Row, Rows, StoreOptions,
 };
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::{Encoded, write};
@@ -15,7 +15,7 @@ use super::super::survey::{Survey, Surveyed};
 use super::super::*;
 use super::kit::*;
 use crate::identity::Identity;
-use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, VALUE_LEN_MAX};
+use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, LEASES_MAX, VALUE_LEN_MAX};
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -403,6 +403,47 @@ fn leases_are_counted() {
     assert_eq!(refused(&trio.lease(at(3), &near, next)), None);
 }
 
+/// A shard has 4,096 leases.
+/// spec: p2p/holder
+#[test]
+fn leases_have_an_end_in_all() {
+    let mut trio = Trio::new();
+    let who = |number: usize| {
+        Identity::from_seed([&[7; 30][..], &(number as u16).to_be_bytes()].concat().try_into().unwrap())
+    };
+    for place in 0..LEASES_MAX {
+        let (key, near) = (name(&format!("k{place}")), who(place / LEASES_IDENTITY_MAX));
+        assert_eq!(refused(&trio.lease(at(0), &near, (&key, LeaseAction::Acquire, 0))), None);
+    }
+    let late = who(LEASES_MAX);
+    let refusal = trio.lease(at(1), &late, (&name("one more"), LeaseAction::Acquire, 0));
+    assert_eq!(refused(&refusal), Some(Reason::OverQuota));
+    assert_eq!(refused(&trio.set(at(1), &late, (&name("a value"), &number(1)))), None, "values go on");
+}
+
+/// All decided names of a group are 256 KiB at most, and sixteen change at once.
+/// spec: p2p/decisions
+#[test]
+fn a_group_has_an_end() {
+    let mut trio = Trio::new();
+    let near = identity(1);
+    let long = encoded(|out| write::bin(out, &vec![7; VALUE_LEN_MAX - 3]));
+    for place in 0..3 {
+        let key = grouped("g", &format!("n{place}"));
+        assert_eq!(refused(&trio.set(at(place), &near, (&key, &long))), None);
+    }
+    let fourth = grouped("g", "n3");
+    assert_eq!(refused(&trio.set(at(9), &near, (&fourth, &long))), Some(Reason::OverQuota));
+    let short = encoded(|out| write::bin(out, &vec![7; VALUE_LEN_MAX - 4_000]));
+    assert_eq!(refused(&trio.set(at(9), &near, (&fourth, &short))), None);
+    let many = |count: usize| -> Vec<Edit> {
+        (0..count).map(|at| edit(&grouped("h", &format!("n{at:02}")), What::Set(number(1)))).collect()
+    };
+    assert_eq!(refused(&trio.decide(at(10), &near, many(CHANGES_MAX + 1))), Some(Reason::OverQuota));
+    assert_eq!(trio.values(at(11), &grouped("h", "n00")), vec![None; 3], "none of them");
+    assert_eq!(refused(&trio.decide(at(12), &near, many(CHANGES_MAX))), None);
+}
+
 /// A holder that comes asks the others before its word counts, when nobody decides anything for long.
 /// spec: p2p/decisions
 /// spec: p2p/survey
@@ -495,7 +536,7 @@ fn the_longest_keys_have_room() {
     let edits = keys.iter().map(|key| edit(key, What::Set(number(1)))).collect();
     assert_eq!(refused(&trio.decide(at(3), &owner, edits)), None);
     for home in &mut trio.homes {
-        home.tick(at(HOUR + 1_000));
+        home.tick(at(HOUR + HOUR / 6));
         assert!(home.again.len() >= 16);
         let disk = home.disk.clone();
         assert!(disk.iter().all(|(key, value)| read_row(key, value).is_ok()));

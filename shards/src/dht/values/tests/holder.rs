@@ -282,7 +282,9 @@ fn a_holder_stores_again() {
     assert_eq!(home.reason(at(HOUR - 1), peer(3), &stored), None);
     home.tick(at(HOUR + 1_000));
     assert!(home.again.is_empty());
-    home.tick(at(2 * HOUR));
+    home.tick(at(2 * HOUR - 2));
+    assert!(home.again.is_empty());
+    home.tick(at(2 * HOUR + HOUR / 6));
     assert_eq!(home.again, [stored]);
     assert_eq!(home.value(at(3 * HOUR - 2), &signed), Some(one), "it lasts two hours from the last store");
     assert_eq!(home.value(at(3 * HOUR), &signed), None);

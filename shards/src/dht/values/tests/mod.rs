@@ -5,5 +5,6 @@ mod cluster;
 mod decisions;
 mod holder;
 mod kit;
+mod limits;
 mod reading;
 mod stories;

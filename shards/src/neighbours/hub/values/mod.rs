@@ -128,8 +128,8 @@ impl Hub {
         self.work_job(number);
     }
 
-    /// The closest nodes that answered, ourselves among them: what we know we were told by nobody, so ours is a path of its
-    /// own.
+    /// The closest nodes that answered, ourselves among them where we are closer than one of those: what we know we were told
+    /// by nobody, so ours is a path of its own.
     fn near(&self, lookup: &Lookup) -> Vec<Near> {
         let endpoints: BTreeMap<NodeId, SocketAddr> =
             lookup.closest().filter_map(|heard| Some((heard.id(), heard.endpoint()?))).collect();
@@ -137,11 +137,15 @@ impl Hub {
             let endpoint = endpoints.get(&id).copied();
             Near { id, endpoint, path }
         });
+        let mut near: Vec<Near> = others.collect();
+        let (place, space) = (lookup.place(), self.plan.space);
+        let distance = |id: &NodeId| space.distance(&place, &Space::place(id));
         let own = Near { id: self.own.id(), endpoint: None, path: LOOKUP_PATHS };
-        let mut near: Vec<Near> = others.chain(self.own.endpoint().map(|_| own)).collect();
-        let place = lookup.place();
-        near.sort_by_key(|near| self.plan.space.distance(&place, &Space::place(&near.id)));
-        near.truncate(self.plan.replication);
+        let at = near.partition_point(|near| distance(&near.id) < distance(&own.id));
+        if self.own.endpoint().is_some() && at < self.plan.replication {
+            near.insert(at, own);
+            near.truncate(self.plan.replication);
+        }
         near
     }
 
