@@ -111,7 +111,7 @@ impl<H> EngineBuilder<H> {
         }
         let local = group.local_addr();
         let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
-        let circle = start::circle(&self.config, &keys.identity, (placement, local), clock)?;
+        let circle = start::circle(&self.config, &keys, (placement, local), clock)?;
         let joined = circle.as_ref().map(Circle::shared);
         let memory = store.map(|opened| Memory::start(opened, shared.clone()));
         let mut memory = memory.transpose().map_err(start_error)?;
@@ -121,7 +121,7 @@ impl<H> EngineBuilder<H> {
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
         let runtime = runtime_options(&self.config);
-        let mut parts = start::Parts { template, limits, identity: keys.identity };
+        let mut parts = start::Parts::new(template, limits, keys, clock.now());
         let spin = self.config.io.spin;
         let engine = shared.clone();
         let running = runtime::start(group, clock, &runtime, |index| {

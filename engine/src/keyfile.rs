@@ -1,12 +1,15 @@
-//! A node's key on disk: KEY, KEY.next, KEY.inception, and the secret of its reset tokens, KEY.reset.
+//! A node's key on disk: KEY, KEY.next, KEY.inception, and the secret of its reset tokens, KEY.reset. Once the key was
+//! changed, KEY.change says so, and KEY.old is the one before.
 //!
 //! In:    a path; seeds that the caller drew.
 //! Out:   identities and secrets that are wiped when dropped; files of mode 0600 in a folder of mode 0700.
-//! Holds: what others may read is refused with the command that mends it; an existing file is never written over;
-//!        a file is there whole or not at all.
+//! Holds: what others may read is refused with the command that mends it; an existing file is never written over,
+//!        but by a change of key; a file is there whole or not at all.
 //!
 //! Everything happens relative to the open folder, and modes are asked of the open file: a path that somebody
 //! exchanges in between changes nothing. The text in KEY is `dunlin_shards::identity::key_file`'s affair.
+
+mod rotation;
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -19,6 +22,8 @@ use rustix::fs::{self as unix, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
+
+pub use rotation::RotateError;
 
 /// What an Ed25519 key is made of: 32 random bytes.
 pub type Seed = Zeroizing<[u8; 32]>;
@@ -123,6 +128,11 @@ impl KeyFiles {
     /// # Errors
     /// No key there, one that others may read, one of somebody else, a damaged one, or the system's refusal.
     pub fn open(&self) -> Result<Identity, KeyError> {
+        self.recover(&Folder::open(&self.path)?)?;
+        self.read_key()
+    }
+
+    fn read_key(&self) -> Result<Identity, KeyError> {
         let folder = Folder::open(&self.path)?;
         let bytes = folder.read(&self.path)?;
         let seed = key_file::read(&bytes)
@@ -314,10 +324,10 @@ mod tests {
     use super::*;
 
     /// A folder of mode 0700 that goes away with its test.
-    struct Scratch(PathBuf);
+    pub(super) struct Scratch(pub(super) PathBuf);
 
     impl Scratch {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let name = format!("dunlin-key-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = std::env::temp_dir().join(name);
@@ -325,11 +335,11 @@ mod tests {
             Self(path)
         }
 
-        fn files(&self) -> KeyFiles {
+        pub(super) fn files(&self) -> KeyFiles {
             KeyFiles::at(self.0.join("key"))
         }
 
-        fn names(&self) -> Vec<String> {
+        pub(super) fn names(&self) -> Vec<String> {
             let entries = std::fs::read_dir(&self.0).unwrap();
             let mut names: Vec<String> =
                 entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -348,7 +358,7 @@ mod tests {
         (Zeroizing::new([1; 32]), Zeroizing::new([2; 32]))
     }
 
-    fn create(files: &KeyFiles) -> Identity {
+    pub(super) fn create(files: &KeyFiles) -> Identity {
         let (seed, next_seed) = seeds();
         files.create(seed, next_seed).unwrap()
     }

@@ -17,7 +17,7 @@ use dunlin_shards::neighbours::Neighbours;
 use dunlin_shards::time::Now;
 
 use crate::api::shared::EngineShared;
-use crate::network::{Network, NetworkError, Row};
+use crate::network::{Network, NetworkError, ROW_OF_OWN, Row};
 use crate::shelf::{Shelf, Shelves, VALUES, Whose};
 use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Table, Write};
 
@@ -133,6 +133,11 @@ fn remember(network: &Network, desk: &Desk<Whose>, mut kept: Kept) {
     }
 }
 
+/// It says nothing of others.
+fn is_own(key: &[u8]) -> bool {
+    key.first() == Some(&ROW_OF_OWN)
+}
+
 /// What the store has, as far as it has not said otherwise.
 #[derive(Default)]
 struct Kept {
@@ -144,10 +149,12 @@ struct Kept {
 impl Kept {
     /// What makes the store's rows these.
     fn changes(&mut self, rows: Vec<Row>) -> Vec<Write> {
-        if rows.is_empty() {
-            return Vec::new();
+        let is_lonely = rows.iter().all(|(key, _)| is_own(key));
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
+        if is_lonely {
+            let others = self.rows.iter().filter(|(key, _)| !is_own(key));
+            rows.extend(others.map(|(key, value)| (key.clone(), value.clone())));
         }
-        let rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
         let is_lost = self.is_lost.swap(false, Ordering::SeqCst);
         let mut writes = Vec::new();
         for (key, value) in &rows {
@@ -185,7 +192,9 @@ mod tests {
             [put("a", "3"), put("c", "4"), Write::delete(NODES, *b"b")]
         );
         assert_eq!(kept.changes(Vec::new()), [], "nobody is forgotten");
-        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), []);
+        assert_eq!(kept.changes(rows(&[("o", "1")])), [put("o", "1")], "nor when we are alone");
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4"), ("o", "1")])), []);
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), [Write::delete(NODES, *b"o")]);
         kept.is_lost.store(true, Ordering::SeqCst);
         assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), [put("a", "3"), put("c", "4")]);
         assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), []);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dunlin_codec::ids::InstanceId;
 use dunlin_codec::label::Network;
@@ -12,6 +13,7 @@ use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::identity::Identity;
+use dunlin_shards::identity::change::Past;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::mail::Mail;
 use dunlin_shards::messages::conversation::Terms;
@@ -22,6 +24,7 @@ use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::session::keys::KeyLimits;
 use dunlin_shards::session::live::Settings;
 use dunlin_shards::shard::{Shard, ShardConfig};
+use dunlin_shards::time::{Instant, Now, WallMillis};
 use rtrb::RingBuffer;
 use sha2::{Digest, Sha256};
 
@@ -47,6 +50,9 @@ pub(crate) struct Keys {
     pub(crate) identity: Identity,
     reset_secret: [u8; 32],
     is_fresh: bool,
+    past: Past,
+    /// The key before, and until when it is answered for.
+    previous: Option<(Identity, WallMillis)>,
     /// It lies in a file, and so may what belongs to it.
     is_kept: bool,
 }
@@ -54,7 +60,9 @@ pub(crate) struct Keys {
 /// The identity from its file, made when there is none; or the given one.
 pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, StartError> {
     if let Some(identity) = given {
-        return Ok(Keys { identity, reset_secret: OsEntropy.array(), is_fresh: true, is_kept: false });
+        let reset_secret = OsEntropy.array();
+        let (past, previous) = (Past::Unknown, None);
+        return Ok(Keys { identity, reset_secret, is_fresh: true, past, previous, is_kept: false });
     }
     let path = config.node.key.resolve().ok_or_else(|| {
         StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
@@ -63,7 +71,10 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     let draw = || zeroize::Zeroizing::new(OsEntropy.array());
     let (identity, is_fresh) = files.open_or_create(|| (draw(), draw()))?;
     let reset_secret = *files.reset_secret(draw)?;
-    Ok(Keys { identity, reset_secret, is_fresh, is_kept: true })
+    let past = files.past(&identity)?;
+    let previous = files.previous(&past, Clock::start().now().wall)?;
+    let previous = previous.zip(past.told().map(|(_, until)| until));
+    Ok(Keys { identity, reset_secret, is_fresh, past, previous, is_kept: true })
 }
 
 /// The store of a node that is in a network: on disk when its key is there too.
@@ -220,6 +231,7 @@ pub(crate) fn rings(doorbells: &[Doorbell]) -> VecDeque<Vec<Option<Neighbour>>> 
 /// What the neighbours beside each shard are made of.
 pub(crate) struct Circle {
     identity: Identity,
+    past: Past,
     terms: Terms,
     seat: Seat,
     clock: Clock,
@@ -228,10 +240,11 @@ pub(crate) struct Circle {
 /// A node's place in its network; none when it is in none.
 pub(crate) fn circle(
     config: &Config,
-    identity: &Identity,
+    keys: &Keys,
     (placement, local): (Placement, SocketAddr),
     clock: Clock,
 ) -> Result<Option<Circle>, StartError> {
+    let identity = keys.identity.clone();
     let wanted = &config.network;
     if !wanted.enabled {
         return Ok(None);
@@ -242,7 +255,7 @@ pub(crate) fn circle(
     let terms = Terms { requests_per_second: wanted.requests_max as u64, ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
-    Ok(Some(Circle { identity: identity.clone(), terms, seat, clock }))
+    Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
 }
 
 impl Circle {
@@ -256,7 +269,8 @@ impl Circle {
     pub(crate) fn neighbours(&self, shard: u8, memory: &mut Memory) -> (Neighbours, Shelf) {
         let seat = Seat { shard, ..self.seat.clone() };
         let (now, rng) = (self.clock.now(), Rng::from_seed(OsEntropy.array()));
-        let mut neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        let neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        let mut neighbours = neighbours.with_past(self.past.clone());
         let shelf = memory.restore(now, shard, &mut neighbours);
         (neighbours, shelf)
     }
@@ -264,14 +278,28 @@ impl Circle {
 
 /// What shards are made of.
 pub(crate) struct Parts {
-    pub(crate) template: ShardConfig,
-    pub(crate) limits: Limits,
-    pub(crate) identity: Identity,
+    template: ShardConfig,
+    limits: Limits,
+    identity: Identity,
+    /// The key before, and until when Hellos to it are answered.
+    previous: Option<(Identity, Instant)>,
 }
 
 impl Parts {
+    pub(crate) fn new(template: ShardConfig, limits: Limits, keys: Keys, now: Now) -> Self {
+        let previous = keys.previous.map(|(previous, until)| {
+            let left = Duration::from_millis(until.0.saturating_sub(now.wall.0));
+            (previous, now.instant + left)
+        });
+        Self { template, limits, identity: keys.identity, previous }
+    }
+
     pub(crate) fn shard(&mut self, index: u8) -> Shard<AwsLc, OsEntropy> {
         let config = ShardConfig { index, ..self.template.clone() };
-        Shard::new(config, self.identity.clone(), OsEntropy, self.limits.clone())
+        let mut shard = Shard::new(config, self.identity.clone(), OsEntropy, self.limits.clone());
+        if let Some((previous, until)) = &self.previous {
+            shard.answer_previous(previous, *until);
+        }
+        shard
     }
 }

@@ -4,6 +4,8 @@
 //! Out:   signatures, verdicts, the Noise pair that belongs to the key.
 //! Holds: secrets leave memory when dropped; one acceptance rule for signatures everywhere (T7).
 
+pub mod chain;
+pub mod change;
 pub mod inception;
 pub mod key_file;
 

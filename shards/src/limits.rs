@@ -418,3 +418,18 @@ pub const UNRELEASED_LEN_MAX: usize = 1 << 20;
 const _: () = assert!(2 * (RUMOUR_AGE_MAX.as_secs() + RUMOUR_SKEW.as_secs()) <= SEEN_LIFE.as_secs());
 const _: () = assert!(RUMOURS_BURST_MARGIN < RUMOURS_BURST_ORIGIN);
 const _: () = assert!(RUMOUR_LEN_MAX < OUTBOX_LEN_MAX);
+/// Keys in a chain at most (T21).
+pub const KEY_CHAIN_LEN_MAX: usize = 64;
+/// Chains of keys that a node remembers at most.
+pub const KEY_CHAINS_MAX: usize = 4_096;
+/// Changes of keys whose past is not known yet that wait for it at most.
+pub const KEY_CHANGES_WAITING_MAX: usize = 64;
+/// How long a change of key may be on its way (T21), and Hellos to the old key are answered.
+pub const KEY_CHANGE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How far the clock of whoever changes its key may be ahead of ours.
+pub const KEY_CHANGE_SKEW: Duration = Duration::from_secs(120);
+/// How long a key lasts at least before the next may follow (T21).
+pub const KEY_CHANGE_INTERVAL_MIN: Duration = Duration::from_secs(3600);
+
+const _: () = assert!(KEY_CHANGE_SKEW.as_secs() < KEY_CHANGE_INTERVAL_MIN.as_secs());
+const _: () = assert!(KEY_CHANGE_INTERVAL_MIN.as_secs() < KEY_CHANGE_LIFE.as_secs());

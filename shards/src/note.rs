@@ -61,6 +61,8 @@ pub enum Note {
         /// Those to whom it had links, the first to be asked for one.
         anchors: Vec<NodeId>,
     },
+    /// Application: the sequence of the node's own record before it restarted. It never goes back, whatever the clock says.
+    OwnSequence(u64),
     /// Application: look a place up.
     Search {
         /// Its name for the request.
@@ -216,6 +218,15 @@ pub enum Note {
         /// Yes.
         is_granted: bool,
     },
+    /// Hub: whether what a peer said of its key counts.
+    KeyChangeJudged {
+        /// The session.
+        session: SessionId,
+        /// The question.
+        request: u64,
+        /// It does.
+        is_taken: bool,
+    },
     /// Another shard: your session carries on for one that the application has.
     CarriesOn(SessionId),
     /// Shard: a session that may be talked on.
@@ -281,4 +292,31 @@ pub enum Note {
         /// A link, or one no more.
         is_link: bool,
     },
+    /// Shard: the peer of a session says which key follows another.
+    KeyChangeTold {
+        /// The session.
+        session: SessionId,
+        /// Whose key it proved to have.
+        peer: NodeId,
+        /// What the answer is given with.
+        request: u64,
+        /// The payload of CHANGE_KEY.
+        payload: Box<[u8]>,
+    },
+}
+
+impl Note {
+    /// Of whom it speaks. A change of key is by the very key that the session has.
+    pub(crate) const fn peer_mut(&mut self) -> Option<&mut NodeId> {
+        match self {
+            Self::Join { peer, .. }
+            | Self::Ask { peer, .. }
+            | Self::Up { peer, .. }
+            | Self::Met { peer, .. }
+            | Self::Gone { peer, .. }
+            | Self::Roamed { peer, .. }
+            | Self::LinkAsked { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod dht;
 mod files;
 mod flood;
 mod hardening;
+mod key;
 mod loss;
 mod names;
 mod network;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dunlin_codec::message::Operation;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::event::Event as ShardEvent;
+use dunlin_shards::identity::chain::News;
 use dunlin_shards::messages::conversation::Fact;
 use dunlin_shards::neighbours::{HUB, Neighbours, Notice};
 use dunlin_shards::note::Note;
@@ -108,6 +109,14 @@ impl Beside {
             }
             Notice::Write { ticket, rows } => return self.shelf.put(ticket, rows),
             Notice::Changed { key, event } => NetworkEvent::Changed { key: key.into(), event },
+            Notice::Key(News::Followed { old, new }) => {
+                tracing::info!("{old} changed its key, and is {new} from now on");
+                NetworkEvent::KeyChanged { old, new }
+            }
+            Notice::Key(News::Frozen(key)) => {
+                tracing::warn!("two have the key {key}, or one that it became: it is not followed any more");
+                NetworkEvent::KeyFrozen(key)
+            }
             Notice::Met(peer) => NetworkEvent::Met(peer),
             Notice::Parted(peer, farewell) => NetworkEvent::Parted { peer, reason: farewell.reason },
             Notice::Heard { peer, fact: Fact::Told { operation, payload } } => {

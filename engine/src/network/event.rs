@@ -39,6 +39,16 @@ impl Node {
 pub enum NetworkEvent {
     /// A peer of our network talks to us.
     Met(NodeId),
+    /// A node changed its key: whoever asks for the old one is led to the new one. Sessions stay.
+    KeyChanged {
+        /// Until now.
+        old: NodeId,
+        /// From now on.
+        new: NodeId,
+    },
+    /// Two have this key, or one that it became: nobody of its chain is followed any more. Somebody stole it, or its owner
+    /// used a copy.
+    KeyFrozen(NodeId),
     /// A conversation ended for a reason, and its session with it.
     Parted {
         /// With whom.

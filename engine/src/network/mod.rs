@@ -55,6 +55,7 @@ pub type Row = (Vec<u8>, Vec<u8>);
 
 const ROW_OF_NODE: u8 = b'n';
 const ROW_OF_LINK: u8 = b'l';
+pub(crate) const ROW_OF_OWN: u8 = b'o';
 
 /// More of a kind than any table has.
 const ROWS_MAX: usize = 4_096;
@@ -115,14 +116,16 @@ impl Network {
     }
 
     /// What is worth keeping over a restart, as rows of plain bytes: `n` and a node's key, with its record; `l` and the key of
-    /// one that this node has a link to, with nothing.
+    /// one that this node has a link to, with nothing; `o` and this node's key, with its record's sequence.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let known = self.shared.known();
         let others = known.iter().filter(|contact| contact.id() != self.engine.id);
         let nodes = others.map(|contact| (row_key(ROW_OF_NODE, contact.id()), contact.bytes().to_vec()));
         let links = known.links().iter().map(|id| (row_key(ROW_OF_LINK, *id), Vec::new()));
-        nodes.chain(links).collect()
+        let own = known.iter().filter(|contact| contact.id() == self.engine.id);
+        let own = own.map(|own| (row_key(ROW_OF_OWN, own.id()), own.sequence().to_be_bytes().to_vec()));
+        nodes.chain(links).chain(own).collect()
     }
 
     /// Takes in rows of an earlier start: whoever is still there is known again, those with links first. Rows that are none
@@ -137,6 +140,11 @@ impl Network {
                 Some((&ROW_OF_NODE, _)) if records.len() < ROWS_MAX => records.push(value.into()),
                 Some((&ROW_OF_LINK, id)) if anchors.len() < ROWS_MAX => {
                     anchors.extend(<[u8; 32]>::try_from(id).map(NodeId));
+                }
+                Some((&ROW_OF_OWN, id)) if *id == self.engine.id.0 => {
+                    if let Ok(last) = <[u8; 8]>::try_from(&value[..]) {
+                        self.post(Note::OwnSequence(u64::from_be_bytes(last)))?;
+                    }
                 }
                 _ => {}
             }
@@ -260,7 +268,7 @@ impl Network {
         let (operation, payload) = (Operation::Shout, value.into());
         match self.request(|ticket| Note::Broadcast { ticket, operation, payload }).await? {
             Answered::Said(result) => result.map_err(NetworkError::from),
-            Answered::Outcome(_) | Answered::Nodes(_) | Answered::Stopped => Err(NetworkError::Stopped),
+            _ => Err(NetworkError::Stopped),
         }
     }
 

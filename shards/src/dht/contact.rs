@@ -123,11 +123,25 @@ impl Contact {
     pub fn sign(
         identity: &Identity,
         network: &Network,
-        (sequence, now): (u64, WallMillis),
+        stamp: (u64, WallMillis),
         endpoints: &[SocketAddr],
     ) -> Self {
+        Self::sign_with(identity, network, stamp, (endpoints, Chain::Unknown))
+    }
+
+    /// The same with what the node says of its key's past.
+    ///
+    /// # Panics
+    /// When there are more than four endpoints, or one has port 0.
+    #[must_use]
+    pub fn sign_with(
+        identity: &Identity,
+        network: &Network,
+        (sequence, now): (u64, WallMillis),
+        (endpoints, chain): (&[SocketAddr], Chain<'_>),
+    ) -> Self {
         let expiry_ms = now.0.saturating_add(nanos_of(NODE_RECORD_LIFE_MAX) / 1_000_000);
-        let fields = NodeFields { key: identity.id(), sequence, expiry_ms, chain: Chain::Unknown };
+        let fields = NodeFields { key: identity.id(), sequence, expiry_ms, chain };
         let mut room = [0; NODE_RECORD_LEN_MAX];
         let mut out = Writer::new(&mut room);
         fields.write(&mut out, endpoints).expect("the room is as large as a record can be");

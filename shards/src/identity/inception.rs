@@ -78,7 +78,9 @@ impl Inception {
     }
 }
 
-fn commitment(next: &NodeId) -> [u8; 32] {
+/// What a key commits to: SHA-256 of the one that may follow it.
+#[must_use]
+pub fn commitment(next: &NodeId) -> [u8; 32] {
     Sha256::digest(next.0).into()
 }
 

@@ -36,6 +36,7 @@ use crate::event::{Event, Ticket};
 use crate::gossip::Court;
 use crate::hash::HashKey;
 use crate::identity::Identity;
+use crate::identity::change::Past;
 use crate::mail::{Connect, Mail};
 use crate::messages::conversation::{Bench, Reply, Terms};
 use crate::note::{Note, Origin};
@@ -121,6 +122,8 @@ pub struct Neighbours {
     events: VecDeque<Event>,
     /// Words that were dropped because nobody read those before them.
     unread: u64,
+    /// Until when every peer is told of the change of our key.
+    tell_until: WallMillis,
 }
 
 impl Neighbours {
@@ -153,10 +156,22 @@ impl Neighbours {
             notices: VecDeque::new(),
             events: VecDeque::new(),
             unread: 0,
+            tell_until: WallMillis(0),
             bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))).with_key(seen_key),
         };
         this.settle();
         this
+    }
+
+    /// The same for a node whose key has a past: its record says so, and peers are told of its last change for a day.
+    #[must_use]
+    pub fn with_past(mut self, past: Past) -> Self {
+        self.tell_until = past.told().map_or(WallMillis(0), |(_, until)| until);
+        if let Some(hub) = &mut self.hub {
+            hub.on_past(past);
+        }
+        self.settle();
+        self
     }
 
     /// The nodes that we know; the shard with the hub has them.
@@ -204,6 +219,9 @@ impl Neighbours {
             Note::Known(known) => self.bench.known = known,
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
+            }
+            Note::KeyChangeJudged { session, request, is_taken } => {
+                self.on_key_change_judged(session, request, is_taken);
             }
             Note::CarriesOn(session) => self.adopt(session),
             Note::Reply { session, request, is_ack, value } => {

@@ -10,6 +10,7 @@ use crate::dht::values::get::Got;
 use crate::dht::values::put::Stored;
 use crate::dht::values::{DiskRow, Event};
 use crate::event::{CloseReason, Ticket};
+use crate::identity::chain::News;
 use crate::messages::conversation::Fact;
 use crate::outcome::{Farewell, Outcome};
 
@@ -18,6 +19,8 @@ use crate::outcome::{Farewell, Outcome};
 pub enum Notice {
     /// A peer of our network talks to us.
     Met(NodeId),
+    /// A node changed its key, or two have it.
+    Key(News),
     /// The conversation ended for a reason, and its session with it.
     Parted(NodeId, Farewell),
     /// A peer asks by CUSTOM what only the application can answer, by `Note::Reply`.

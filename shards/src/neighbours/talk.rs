@@ -90,7 +90,8 @@ impl Neighbours {
     ) {
         self.begin(now);
         let errand = ticket.filter(|ticket| is_ours(*ticket));
-        let is_told = ticket.is_some();
+        // Whoever calls a node whose key has just changed may know only the old one: the hub has something to say.
+        let is_told = ticket.is_some() || now.wall < self.tell_until;
         let place = Place { peer, remote, is_ours: errand.is_some(), queue_limit: 0, is_told };
         self.places.insert(session, place);
         // What others opened is talked on when they do; what the application opened, when there is something to ask.
@@ -439,6 +440,7 @@ impl Neighbours {
                 self.on_value_asked((session, request), Operation::FindValue, payload);
             }
             Asked::Store(payload) => self.on_value_asked((session, request), Operation::Store, payload),
+            Asked::ChangeKey(payload) => self.tell(Note::KeyChangeTold { session, peer, request, payload }),
             Asked::Link(is_link) => self.tell(Note::LinkAsked { session, peer, request, is_link }),
             // An application that does not read is asked no more.
             Asked::Custom(_) if self.notices.len() >= NOTICES_WAITING_MAX => {
@@ -464,6 +466,14 @@ impl Neighbours {
     ) {
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.conversation.answer_link(&mut self.bench, request, is_link, is_granted);
+            self.pump(session);
+        }
+    }
+
+    pub(super) fn on_key_change_judged(&mut self, session: SessionId, request: u64, is_taken: bool) {
+        let session = self.heir_of(session);
+        if let Some(talk) = self.talks.get_mut(&session) {
+            talk.conversation.answer_key_change(&mut self.bench, request, is_taken);
             self.pump(session);
         }
     }

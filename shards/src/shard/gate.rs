@@ -37,6 +37,8 @@ pub(super) struct Gate<C: Crypto> {
     known: (MacKey, CookieSeal<C>),
     /// For XX Hellos, whose sender does not.
     unknown: (MacKey, CookieSeal<C>),
+    /// For IK Hellos whose sender knows the key that we had before, and until when they are answered.
+    previous: Option<((MacKey, CookieSeal<C>), Instant)>,
     jar: CookieJar,
     own: Vec<std::net::SocketAddr>,
     pub(super) queue: VecDeque<Waiting>,
@@ -56,6 +58,7 @@ impl<C: Crypto> Gate<C> {
         Self {
             known: keys(config, Some(own)),
             unknown: keys(config, None),
+            previous: None,
             jar: CookieJar::new(Zeroizing::new(config.cookie_root)),
             own: config.own_addresses.clone(),
             queue: VecDeque::new(),
@@ -84,8 +87,29 @@ impl<C: Crypto> Gate<C> {
         Ok(())
     }
 
-    fn keys_for(&self, hello: &Hello<'_>) -> &(MacKey, CookieSeal<C>) {
-        if hello.encrypted_static().is_some() { &self.known } else { &self.unknown }
+    /// Hellos to the key that we had before are answered until then.
+    pub(super) fn answer_previous(&mut self, config: &ShardConfig, own: StaticPublic, until: Instant) {
+        self.previous = Some((keys(config, Some(own)), until));
+    }
+
+    /// The keys of the one that the Hello is for: of the key that we have, then of the one before.
+    // spec: p2p/previous-key
+    fn keys_for(&self, hello: &Hello<'_>, now: Instant) -> &(MacKey, CookieSeal<C>) {
+        match &self.previous {
+            _ if hello.encrypted_static().is_none() => &self.unknown,
+            Some((previous, _)) if self.is_for_previous(hello, now) => previous,
+            _ => &self.known,
+        }
+    }
+
+    /// Its sender knows the key that we had before, and may still.
+    pub(super) fn is_for_previous(&self, hello: &Hello<'_>, now: Instant) -> bool {
+        let is_of = |keys: &(MacKey, CookieSeal<C>)| keys.0.verify(hello.before_mac1(), hello.mac1());
+        hello.encrypted_static().is_some()
+            && self
+                .previous
+                .as_ref()
+                .is_some_and(|(previous, until)| now < *until && !is_of(&self.known) && is_of(previous))
     }
 }
 
@@ -99,7 +123,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     pub(super) fn on_hello(&mut self, arrival: &Arrival, datagram: &[u8]) -> Result<(), DropReason> {
         let hello = Hello::parse(datagram).map_err(refusal_of)?;
         let now = self.around.now;
-        let is_for_us = self.gate.keys_for(&hello).0.verify(hello.before_mac1(), hello.mac1());
+        let is_for_us = self.gate.keys_for(&hello, now.instant).0.verify(hello.before_mac1(), hello.mac1());
         if !is_for_us && !planted(Mutant::Mac1NotChecked) {
             return Err(DropReason::BadMac1);
         }
@@ -149,7 +173,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let mut nonce = [0; cookie::NONCE_LEN];
         self.around.rng.fill(&mut nonce);
         let plain = self.gate.jar.bake(now.instant, arrival.remote, suite);
-        let sealed = self.gate.keys_for(hello).1.seal(&nonce, hello.mac1(), &plain);
+        let sealed = self.gate.keys_for(hello, now.instant).1.seal(&nonce, hello.mac1(), &plain);
         let mut bytes = [0; cookie::LEN];
         let written = cookie::write(&mut Writer::new(&mut bytes), hello.head().sender, &nonce, &sealed);
         assert!(written.is_ok(), "a Cookie has one length");

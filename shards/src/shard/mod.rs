@@ -108,6 +108,8 @@ pub struct Shard<C: Crypto, E: Entropy> {
     limits: Limits,
     identity: Identity,
     pair: C::Static,
+    /// The key that we had before: Hellos to it are answered for a day, and sessions with it last.
+    previous: Option<(NodeId, C::Static)>,
     entropy: E,
     around: Surroundings,
     table: Table<C>,
@@ -198,7 +200,23 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             limits,
             identity,
             pair,
+            previous: None,
             entropy,
+        }
+    }
+
+    /// Hellos to the key that the node had before are answered as well, until then.
+    pub fn answer_previous(&mut self, previous: &Identity, until: Instant) {
+        let pair = C::static_pair(previous);
+        self.gate.answer_previous(&self.config, C::static_public(&pair), until);
+        self.previous = Some((previous.id(), pair));
+    }
+
+    /// The key pair, and whose it is, that a Hello is for.
+    fn own_for(&self, is_previous: bool) -> (NodeId, &C::Static) {
+        match &self.previous {
+            Some((id, pair)) if is_previous => (*id, pair),
+            _ => (self.identity.id(), &self.pair),
         }
     }
 

@@ -60,11 +60,16 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             network: &self.config.network,
             extra: &session.handshake_hash,
         };
-        let mut responder = Responder::<C>::ik(&self.pair, &prologue, ephemeral);
+        let mut responder = Responder::<C>::ik(&self.pair, &prologue, ephemeral.clone());
         let Some((front, sealed)) = split_ask(&ask) else {
             return session.on_violation(&mut self.around, "a HANDSHAKE frame that does not parse");
         };
-        let read = responder.read_first(&front, sealed, &mut []);
+        let mut read = responder.read_first(&front, sealed, &mut []);
+        if let (Err(_), Some((_, pair))) = (&read, &self.previous) {
+            // Whoever called the key that we had before knows us by no other.
+            responder = Responder::<C>::ik(pair, &prologue, ephemeral);
+            read = responder.read_first(&front, sealed, &mut []);
+        }
         if read.is_err() || responder.remote_static() != Some(session.agreement.peer_static) {
             return session.on_violation(&mut self.around, "a HANDSHAKE frame that does not verify");
         }

@@ -76,6 +76,8 @@ struct Caller {
     head: WelcomeHead,
     /// Bytes of the Hello, for the three-times rule.
     len: usize,
+    /// Whom it called: us, or the key that we had before.
+    called: NodeId,
 }
 
 /// Everything a shard keeps to answer Hellos.
@@ -193,8 +195,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let prologue =
             Prologue { version: VERSION, suite: head.suite, network: &self.config.network, extra: &[] };
         let ephemeral = Zeroizing::new(self.entropy.array());
+        let (_, called) = self.own_for(self.gate.is_for_previous(&hello, self.around.now.instant));
         let mut responder = match head.pattern {
-            Pattern::Ik => Responder::<C>::ik(&self.pair, &prologue, ephemeral),
+            Pattern::Ik => Responder::<C>::ik(called, &prologue, ephemeral),
             Pattern::Xx => Responder::<C>::xx(&self.pair, &prologue, ephemeral),
         };
         let front = Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
@@ -234,7 +237,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return Err(DropReason::HandshakeRate);
         }
         let early = payload.early.filter(|_| datagram.len() >= EARLY_LEN_MIN);
+        let (called, _) = self.own_for(self.gate.is_for_previous(&hello, now.instant));
         let caller = Caller {
+            called,
             peer: payload.identity,
             peer_static: proven,
             instance: payload.instance,
@@ -257,7 +262,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The identity is sound, is the one that Noise proved, and is not ours.
     // spec: atp/identity
     fn check_identity(&mut self, id: &NodeId, proven: StaticPublic) -> Result<(), DropReason> {
-        if *id == self.identity.id() || proven == C::static_public(&self.pair) {
+        let is_own = |own: (NodeId, &C::Static)| *id == own.0 || proven == C::static_public(own.1);
+        if is_own(self.own_for(false)) || is_own(self.own_for(true)) {
             return Err(DropReason::OwnIdentity);
         }
         match self.responders.identity(id) {
@@ -361,7 +367,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         mut responder: Responder<C>,
         (answer, early): (EarlyAnswer, &[u8]),
     ) -> Result<(), DropReason> {
-        let welcome = self.write_welcome(&mut responder, caller.head, answer);
+        let welcome = self.write_welcome(&mut responder, (caller.head, caller.called), answer);
         let mut path = Path::of_arrival(arrival);
         path.on_received(caller.len);
         path.on_sent(welcome.len());
@@ -406,11 +412,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn write_welcome(
         &mut self,
         responder: &mut Responder<C>,
-        head: WelcomeHead,
+        (head, called): (WelcomeHead, NodeId),
         early: EarlyAnswer,
     ) -> Vec<u8> {
         let payload = WelcomePayload {
-            identity: self.identity.id(),
+            identity: called,
             instance: self.config.instance,
             reset_token: self.responders.reset_token(head.sender),
             early,
@@ -446,7 +452,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let head = self.welcome_head(hello)?;
-        let welcome = self.write_welcome(&mut responder, head, EarlyAnswer::None);
+        let welcome = self.write_welcome(&mut responder, (head, self.identity.id()), EarlyAnswer::None);
         let mut path = Path::of_arrival(arrival);
         // The cookie came back from there: the address is proven.
         path.on_received(len);

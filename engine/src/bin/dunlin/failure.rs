@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use dunlin::config::ConfigError;
 use dunlin::control::ControlError;
-use dunlin::keyfile::KeyError;
+use dunlin::keyfile::{KeyError, RotateError};
 use dunlin::socket::group::BindError;
 use dunlin::{ConnectError, StartError};
 
@@ -70,6 +70,12 @@ impl From<ControlError> for Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<RotateError> for Failure {
+    fn from(error: RotateError) -> Self {
         Self::new(error)
     }
 }

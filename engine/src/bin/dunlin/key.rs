@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use dunlin::clock::Clock;
 use dunlin::entropy::OsEntropy;
 use dunlin::keyfile::{KeyFiles, Seed};
 
@@ -13,6 +14,8 @@ use crate::{Done, output};
 pub(crate) enum Command {
     /// Makes a key, the one after it (KEY.next) and the record that joins them (KEY.inception)
     New(Which),
+    /// Makes KEY.next the key. Start the node again afterwards: it tells the others, and answers for the old key for a day
+    Rotate(Rotate),
     /// Prints the ID of a key
     Show(Which),
 }
@@ -28,6 +31,15 @@ pub(crate) struct Which {
     /// The configuration, which names the key when --key does not
     #[arg(long, value_name = "FILE", env = "DUNLIN_CONFIG")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    which: Which,
+    /// The file with the next key, when it is not KEY.next
+    #[arg(long, value_name = "FILE")]
+    next: Option<PathBuf>,
 }
 
 impl Which {
@@ -48,6 +60,19 @@ pub(crate) fn run(command: &Command) -> Done {
             eprintln!(
                 "made {}; keep {} on another machine if you can: it is what a later change of key needs",
                 files.path().display(),
+                files.next_path().display()
+            );
+        }
+        Command::Rotate(Rotate { which, next }) => {
+            let files = which.files()?;
+            let change = files.rotate(next.as_deref(), &draw(), Clock::start().now().wall)?.change;
+            output::line(change.new);
+            eprintln!(
+                "{} follows {}: (re)start the node within a day, and it tells the others and answers for the old key, kept as \
+                 {} until then; keep the new {} on another machine if you can",
+                files.path().display(),
+                change.current,
+                files.old_path().display(),
                 files.next_path().display()
             );
         }

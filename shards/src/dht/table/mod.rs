@@ -153,6 +153,15 @@ impl Table {
         self.quiet_until = Instant::ZERO;
     }
 
+    /// Nobody has this key any more.
+    pub fn forget(&mut self, id: &NodeId) {
+        let Some(at) = self.bucket_of(id) else { return };
+        let bucket = &mut self.buckets[at];
+        bucket.evict(id);
+        bucket.waiting.retain(|waiting| waiting.contact.id() != *id);
+        self.changes += 1;
+    }
+
     /// A node answered a question of ours at `endpoint`.
     pub fn on_answer(&mut self, now: Instant, id: &NodeId, endpoint: SocketAddr) {
         let Some(at) = self.bucket_of(id) else { return };

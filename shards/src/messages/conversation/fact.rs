@@ -57,6 +57,8 @@ pub enum Asked {
     FindValue(Box<[u8]>),
     /// That a value be kept, in the payload of STORE.
     Store(Box<[u8]>),
+    /// That a key follows another, in the payload of CHANGE_KEY.
+    ChangeKey(Box<[u8]>),
     /// The application's own, a value in msgpack.
     Custom(Box<[u8]>),
 }
@@ -67,6 +69,7 @@ impl Asked {
             Self::Link(_) => Operation::SetConnectionOption,
             Self::FindValue(_) => Operation::FindValue,
             Self::Store(_) => Operation::Store,
+            Self::ChangeKey(_) => Operation::ChangeKey,
             Self::Custom(_) => Operation::Custom,
         }
     }
@@ -79,7 +82,11 @@ impl Fact {
             Self::Told { payload, .. } => payload.len(),
             Self::Carried { message, .. } => message.len(),
             Self::Asked {
-                what: Asked::FindValue(payload) | Asked::Store(payload) | Asked::Custom(payload),
+                what:
+                    Asked::FindValue(payload)
+                    | Asked::Store(payload)
+                    | Asked::ChangeKey(payload)
+                    | Asked::Custom(payload),
                 ..
             } => payload.len(),
             Self::Answered { outcome: Outcome::Ack(payload) | Outcome::Nack(payload), .. } => payload.len(),

@@ -115,7 +115,7 @@ impl Conversation {
             self.counts.requests_refused += 1;
             return self.refuse_at_once(bench, operation, request, Reason::OverQuota);
         }
-        if operation.is_reserved() || is_sealed || travels_signed(operation) {
+        if operation.is_reserved() || is_sealed || travels_signed_only(operation) {
             return self.refuse_at_once(bench, operation, request, Reason::Unsupported);
         }
         match Request::parse(operation, payload) {
@@ -137,9 +137,11 @@ impl Conversation {
             Request::FindNode(address) => self.tell_nodes(bench, request, &address),
             Request::FindValue(_) => self.on_asked(bench, request, Asked::FindValue(payload.into())),
             Request::Store(_) => self.on_asked(bench, request, Asked::Store(payload.into())),
+            // It carries its own signatures: whoever has just called hears of it at once.
+            Request::ChangeKey(_) => self.on_asked(bench, request, Asked::ChangeKey(payload.into())),
             Request::Custom(_) => self.on_asked(bench, request, Asked::Custom(payload.into())),
             // Refused before: they travel signed.
-            Request::Announce(_) | Request::ChangeKey(_) | Request::Shout(_) => self.counts.dropped += 1,
+            Request::Announce(_) | Request::Shout(_) => self.counts.dropped += 1,
         }
     }
 
@@ -237,7 +239,12 @@ impl Conversation {
     }
 }
 
-/// What every node carries on, and so is never said directly.
+/// What is never said directly.
+const fn travels_signed_only(operation: Operation) -> bool {
+    matches!(operation, Operation::Shout | Operation::Announce)
+}
+
+/// What every node carries on.
 const fn travels_signed(operation: Operation) -> bool {
     matches!(operation, Operation::Shout | Operation::Announce | Operation::ChangeKey)
 }

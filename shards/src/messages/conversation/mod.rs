@@ -6,7 +6,7 @@
 //!        answered once, runs out, or ends with the conversation; nothing here waits without a bound.
 //!
 //! It answers by itself what needs nobody else: PING, FIND_NODE out of what is known, options 0 to 2, reserved operations, what it cannot read. SPEAK and
-//! WHISPER are acknowledged when the application's queue takes them. SHOUT, ANNOUNCE and CHANGE_KEY travel signed, so the
+//! WHISPER are acknowledged when the application's queue takes them. SHOUT and ANNOUNCE travel signed, so the
 //! direct form of them is refused. The rest is somebody else's to answer (`Asked`).
 //!
 //! A direct WHISPER has no signed id; we acknowledge it by the id that its words would have without freshness.
@@ -276,6 +276,16 @@ impl Conversation {
         }
         if self.settle(request).is_some() {
             self.answer_option(bench, request, &Setting::Link(is_link), is_granted);
+        }
+    }
+
+    /// Answers `Asked::ChangeKey`.
+    pub fn answer_key_change(&mut self, bench: &mut Bench, request: u64, is_taken: bool) {
+        if is_taken {
+            let ack = Ack::Plain(Operation::ChangeKey);
+            self.answer(bench, Operation::Ack, request, (Words::Own, |out| ack.write(out)));
+        } else {
+            self.refuse(bench, request, Reason::NotAllowed);
         }
     }
 

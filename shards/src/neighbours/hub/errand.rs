@@ -38,6 +38,8 @@ pub(super) enum Purpose {
     Link,
     /// Whether it is there, so that a link stays alive.
     KeepLink,
+    /// To follow the change of our key.
+    KeyChange,
     /// For the application.
     Application(Ticket, Question),
     /// For a job with values.
@@ -87,7 +89,12 @@ impl Purpose {
         match self {
             Self::Introduce(ticket) => *ticket,
             Self::Application(ticket, _) => Some(*ticket),
-            Self::Ping | Self::Search(_) | Self::Link | Self::KeepLink | Self::Value { .. } => None,
+            Self::Ping
+            | Self::Search(_)
+            | Self::Link
+            | Self::KeepLink
+            | Self::KeyChange
+            | Self::Value { .. } => None,
         }
     }
 }
@@ -101,6 +108,7 @@ impl Hub {
             | Purpose::Ping
             | Purpose::Search(_)
             | Purpose::Link
+            | Purpose::KeyChange
             | Purpose::KeepLink => REQUEST_TIMEOUT,
         };
         let until = self.now.instant + wait;
@@ -136,6 +144,7 @@ impl Hub {
             Purpose::Ping | Purpose::KeepLink => Request::Ping,
             Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
+            Purpose::KeyChange => return self.own_key_change(),
             Purpose::Application(_, question) | Purpose::Value { question, .. } => {
                 return Some(question.clone());
             }
@@ -284,6 +293,11 @@ impl Hub {
             return;
         }
         if let Ok(contact) = heard.check(&self.network, self.now.wall) {
+            self.learn_past(&contact);
+            if self.chains.present(&contact.id()) != contact.id() {
+                // Somebody remembers its old key.
+                return;
+            }
             self.table.on_told(self.now.instant, contact, source);
         }
     }

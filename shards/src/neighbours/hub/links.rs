@@ -70,6 +70,16 @@ impl Links {
         self.anchors_until = now + ANCHOR_WAIT;
     }
 
+    /// A key follows another: links with the old one are the new one's.
+    pub(super) fn on_key_changed(&mut self, old: &NodeId, new: NodeId) {
+        if let Some(link) = self.out.remove(old) {
+            self.out.entry(new).or_insert(link);
+            self.changes += 1;
+        }
+        let inbound = self.inbound.values_mut().chain(&mut self.anchors);
+        inbound.filter(|peer| *peer == old).for_each(|peer| *peer = new);
+    }
+
     pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
         self.inbound.remove(&session);
         if matches!(self.out.get(peer), Some(Link::Granted(of)) if *of == session) {

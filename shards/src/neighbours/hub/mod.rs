@@ -6,6 +6,7 @@
 //!        is as of a moment not long ago, and never changes under whoever reads it.
 
 mod errand;
+mod key_change;
 mod links;
 mod search;
 mod sessions;
@@ -28,6 +29,8 @@ use crate::dht::space::Space;
 use crate::dht::table::Table;
 use crate::event::Ticket;
 use crate::identity::Identity;
+use crate::identity::chain::KeyChains;
+use crate::identity::change::Past;
 use crate::limits::{KNOWN_INTERVAL, NODE_RECORD_RENEW_AFTER};
 use crate::messages::conversation::{Constants, Terms};
 use crate::note::{Note, Origin};
@@ -58,6 +61,9 @@ pub(super) struct Hub {
     constants: Constants,
     placement: Placement,
     own: Contact,
+    /// Where our key comes from, and what is known of others'.
+    past: Past,
+    chains: KeyChains,
     renew_at: Instant,
     plan: Plan,
     table: Table,
@@ -90,6 +96,8 @@ impl Hub {
         Self {
             now,
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
+            past: Past::Unknown,
+            chains: KeyChains::default(),
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
             identity: identity.clone(),
             endpoints: seat.endpoints.clone(),
@@ -133,12 +141,16 @@ impl Hub {
         Ticket(OURS | self.number())
     }
 
-    pub(super) fn on_note(&mut self, note: Note) {
+    pub(super) fn on_note(&mut self, mut note: Note) {
+        if let Some(peer) = note.peer_mut() {
+            *peer = self.chains.present(peer);
+        }
         match note {
             Note::Join { ticket, peer, endpoint } => {
                 self.begin_errand(peer, Some(endpoint), Purpose::Introduce(Some(ticket)));
             }
             Note::Search { ticket, place } => {
+                let place = Space::place(&self.chains.present(&NodeId(place.0)));
                 if self.begin_search(place, Goal::Application(ticket)).is_err() {
                     self.notices.push_back(Notice::Found { ticket, nodes: None, effort: Effort::default() });
                 }
@@ -167,7 +179,12 @@ impl Hub {
             Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
             Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
             Note::Arrived(rumour) => self.on_arrived(&rumour),
-            Note::AskOn { .. }
+            Note::KeyChangeTold { session, peer, request, payload } => {
+                self.on_key_change_told((session, peer), request, &payload);
+            }
+            Note::OwnSequence(last) => self.on_own_sequence(last),
+            Note::KeyChangeJudged { .. }
+            | Note::AskOn { .. }
             | Note::Judge(_)
             | Note::Forged(_)
             | Note::Rumour(_)
@@ -212,9 +229,7 @@ impl Hub {
         }
         if self.renew_at <= now {
             self.renew_at = now + NODE_RECORD_RENEW_AFTER;
-            let wall = self.now.wall;
-            self.own = Contact::sign(&self.identity, &self.network, (wall.0, wall), &self.endpoints);
-            self.published = None;
+            self.sign_own();
             self.voice.on_news();
         }
     }
@@ -224,6 +239,7 @@ impl Hub {
         for record in records {
             if let Ok(contact) = Contact::read(record, &self.network, self.now.wall) {
                 let id = contact.id();
+                self.learn_past(&contact);
                 self.table.on_told(self.now.instant, contact, id);
             }
         }

@@ -17,13 +17,13 @@ use crate::limits::INSTANCES_MAX;
 pub(super) struct Open {
     session: SessionId,
     /// Where the peer is; where we called it, when we did.
-    remote: SocketAddr,
+    pub(super) remote: SocketAddr,
 }
 
 impl Hub {
     /// The session to ask a node on: at that endpoint, when one is given, else the newest.
     pub(super) fn session_for(&self, errand: &Errand) -> Option<SessionId> {
-        let open = self.sessions.get(&errand.peer)?;
+        let open = self.sessions.get(&self.chains.present(&errand.peer))?;
         let is_there = |open: &&Open| errand.endpoint.is_none_or(|endpoint| open.remote == endpoint);
         open.iter().rev().find(is_there).map(|open| open.session)
     }
@@ -47,6 +47,7 @@ impl Hub {
         for errand in call.into_iter().flat_map(|call| call.errands) {
             self.run_errand(errand);
         }
+        self.tell_key_change(peer, remote);
     }
 
     /// The session is still there, as far as we were told.
@@ -64,6 +65,7 @@ impl Hub {
     }
 
     pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
+        let peer = &self.chains.present(peer);
         self.links.on_gone(session, peer);
         if let Some(open) = self.sessions.get_mut(peer) {
             open.retain(|open| open.session != session);
@@ -76,5 +78,18 @@ impl Hub {
     pub(super) fn on_roamed(&mut self, session: SessionId, peer: &NodeId, remote: SocketAddr) {
         let all = self.sessions.get_mut(peer).into_iter().flatten();
         all.filter(|open| open.session == session).for_each(|open| open.remote = remote);
+    }
+
+    /// A key follows another: sessions with the old one are the new one's.
+    pub(super) fn move_sessions(&mut self, old: &NodeId, new: NodeId) {
+        let moved = self.sessions.remove(old).unwrap_or_default();
+        if moved.is_empty() {
+            return;
+        }
+        let open = self.sessions.entry(new).or_default();
+        // Those that were there are newer.
+        open.splice(..0, moved);
+        let surplus = open.len().saturating_sub(INSTANCES_MAX);
+        open.drain(..surplus);
     }
 }

@@ -25,6 +25,7 @@ use crate::budget::{Budget, Rate};
 use crate::dht::contact::Heard;
 use crate::event::Ticket;
 use crate::gossip::Rumour;
+use crate::identity::chain::Word;
 use crate::limits::{BROADCASTS_OPEN_MAX, REQUEST_TIMEOUT, RUMOUR_LEN_MAX, RUMOURS_BURST_MARGIN};
 use crate::neighbours::{Failure, Said, is_ours};
 use crate::note::Note;
@@ -165,11 +166,11 @@ impl Hub {
                 let source = rumour.came_on.map_or(message.from(), |(_, peer)| peer);
                 self.on_heard(&Heard::new(&record), source);
             }
-            Ok(Request::ChangeKey(_)) => self.on_key_change(message.payload()),
+            Ok(Request::ChangeKey(_)) => {
+                // What does not count changes nothing; a fork is told as news.
+                let _ = self.on_key_change(message.payload(), Word::Rumour);
+            }
             _ => {}
         }
     }
-
-    /// A key follows another, says the current one.
-    fn on_key_change(&mut self, _payload: &[u8]) {}
 }

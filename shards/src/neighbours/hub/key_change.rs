@@ -1,0 +1,271 @@
+//! Changes of keys: ours, which peers are told of for a day, and those of others, which everything here follows.
+//!
+//! In:    our key's past, records with inceptions, payloads of CHANGE_KEY.
+//! Out:   our record, errands that tell of our change; a table, sessions, links and errands under the new key.
+//! Holds: our record's sequence never goes back. A peer is answered whether its change counts, and may ask again.
+//!
+//! A Welcome has no room for a change (it must not be longer than its Hello, T3), so that it is the first thing that is said on a
+//! session, to whoever calls: a caller of the old key moves over with it.
+//!
+//! spec: p2p/key-change
+
+use core::net::SocketAddr;
+
+use dunlin_codec::args::Request;
+use dunlin_codec::ids::{NodeId, SessionId};
+use dunlin_codec::message::Operation;
+
+use super::{Hub, Notice, Purpose};
+use crate::dht::contact::Contact;
+use crate::identity::chain::{BadChange, News, Word};
+use crate::identity::change::{Past, SignedChange};
+use crate::limits::REQUEST_TIMEOUT;
+use crate::note::{Note, Question};
+
+impl Hub {
+    /// Our own key has a past.
+    pub(in crate::neighbours) fn on_past(&mut self, past: Past) {
+        self.past = past;
+        self.sign_own();
+    }
+
+    /// The node had a record before it restarted: the next one replaces that, even if the clock was set back.
+    pub(super) fn on_own_sequence(&mut self, last: u64) {
+        if last >= self.own.sequence() {
+            self.sign_own_after(last);
+        }
+    }
+
+    /// Makes our own record anew.
+    pub(super) fn sign_own(&mut self) {
+        self.sign_own_after(self.own.sequence());
+    }
+
+    // spec: p2p/own-sequence
+    fn sign_own_after(&mut self, last: u64) {
+        let wall = self.now.wall;
+        let stamp = (wall.0.max(last.saturating_add(1)), wall);
+        let said = (&self.endpoints[..], self.past.chain());
+        self.own = Contact::sign_with(&self.identity, &self.network, stamp, said);
+        self.published = None;
+    }
+
+    /// Whoever we talk to hears of the change of our key, as long as it is new.
+    pub(super) fn tell_key_change(&mut self, peer: NodeId, remote: SocketAddr) {
+        if self.past.told().is_some_and(|(_, until)| self.now.wall < until) {
+            self.begin_errand(peer, Some(remote), Purpose::KeyChange);
+        }
+    }
+
+    pub(super) fn own_key_change(&self) -> Option<Question> {
+        let (signed, _) = self.past.told()?;
+        let (operation, payload) = (Operation::ChangeKey, signed.payload());
+        Some(Question { operation, payload, wait: REQUEST_TIMEOUT })
+    }
+
+    /// A record that was checked may tell what its key committed to.
+    pub(super) fn learn_past(&mut self, contact: &Contact) {
+        if let Some(inception) = contact.record().inception() {
+            // One that does not hold is as if there were none; of a fork there is news.
+            let _ = self.chains.on_inception(&inception, self.now.wall);
+            self.work_key_news();
+        }
+    }
+
+    /// The peer of a session says that a key follows another.
+    pub(super) fn on_key_change_told(
+        &mut self,
+        (session, peer): (SessionId, NodeId),
+        request: u64,
+        payload: &[u8],
+    ) {
+        let judged = self.on_key_change(payload, Word::Of(peer));
+        // What waits for its past was taken, too.
+        let is_taken = matches!(judged, Ok(()) | Err(BadChange::Unanchored));
+        self.outbox.push_back((session.shard(), Note::KeyChangeJudged { session, request, is_taken }));
+    }
+
+    /// A payload of CHANGE_KEY came: on a session, or as a rumour whose own signature held.
+    pub(super) fn on_key_change(&mut self, payload: &[u8], word: Word) -> Result<(), BadChange> {
+        let Ok(Request::ChangeKey(told)) = Request::parse(Operation::ChangeKey, payload) else {
+            return Err(BadChange::Signature);
+        };
+        if told.change.current == self.own.id() || told.change.new == self.own.id() {
+            // Ours are not heard from others.
+            return Err(BadChange::InUse);
+        }
+        let judged = self.chains.on_change(&SignedChange::told(&told), self.now.wall, word);
+        self.work_key_news();
+        judged
+    }
+
+    fn work_key_news(&mut self) {
+        while let Some(news) = self.chains.poll_news() {
+            if let News::Followed { old, new } = news {
+                self.follow(old, new);
+            }
+            self.notices.push_back(Notice::Key(news));
+        }
+    }
+
+    /// Everything that was the old key's is the new one's. The node is asked for its new record.
+    fn follow(&mut self, old: NodeId, new: NodeId) {
+        let remote = self.sessions.get(&old).and_then(|open| open.last()).map(|open| open.remote);
+        let endpoint = remote.or_else(|| self.table.endpoint_of(&old));
+        self.move_sessions(&old, new);
+        self.links.on_key_changed(&old, new);
+        self.table.forget(&old);
+        let calls = self.calls.values_mut().flat_map(|call| &mut call.errands);
+        let errands = self.errands.values_mut().chain(calls).filter(|errand| errand.peer == old);
+        for errand in errands.filter(|errand| !matches!(errand.purpose, Purpose::Search(_))) {
+            errand.peer = new;
+        }
+        if let Some(endpoint) = endpoint {
+            self.begin_errand(new, Some(endpoint), Purpose::Introduce(None));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Ticket;
+    use crate::identity::Identity;
+    use crate::identity::inception;
+    use crate::limits::{KEY_CHANGE_LIFE, NODE_RECORD_RENEW_AFTER};
+    use crate::messages::conversation::{Constants, Terms};
+    use crate::neighbours::{HUB, Seat};
+    use crate::placement::{Placement, PlacementSeeds};
+    use crate::rng::Rng;
+    use crate::time::{Instant, Now, WallMillis};
+    use dunlin_codec::label::Network;
+
+    const WALL: WallMillis = WallMillis(1_760_000_000_000);
+    const SESSION: SessionId = SessionId::new(0, 3, 0);
+    const NETWORK: Network = Network([7; 32]);
+
+    fn key(byte: u8) -> Identity {
+        Identity::from_seed([byte; 32])
+    }
+
+    fn change([current, new, next]: [u8; 3]) -> SignedChange {
+        SignedChange::sign((&key(current), &key(new)), &key(next).id(), (1, WALL.0))
+    }
+
+    fn hub() -> Hub {
+        let own = key(100);
+        let terms = Terms::new(own.id(), NETWORK, Constants::default(), "a test").unwrap();
+        let placement = Placement::new(1, PlacementSeeds { steering: 1, keys: [2, 3] });
+        let seat = Seat { shard: HUB, placement, endpoints: vec!["192.0.2.9:9".parse().unwrap()] };
+        let now = Now { instant: Instant::ZERO, wall: WALL };
+        Hub::new(&own, &terms, &seat, (now, Rng::from_number(1)))
+    }
+
+    fn remote() -> SocketAddr {
+        "192.0.2.1:7".parse().unwrap()
+    }
+
+    fn up(hub: &mut Hub, peer: NodeId) {
+        hub.on_note(Note::Up { session: SESSION, peer, remote: remote(), ticket: None });
+    }
+
+    fn tell(hub: &mut Hub, peer: NodeId, signed: &SignedChange) -> bool {
+        hub.on_note(Note::KeyChangeTold { session: SESSION, peer, request: 7, payload: signed.payload() });
+        let judged = notes(hub).into_iter().find_map(|note| match note {
+            Note::KeyChangeJudged { session: SESSION, request: 7, is_taken } => Some(is_taken),
+            _ => None,
+        });
+        judged.expect("the peer is answered")
+    }
+
+    fn notes(hub: &mut Hub) -> Vec<Note> {
+        core::iter::from_fn(|| hub.poll_note()).map(|(_, note)| note).collect()
+    }
+
+    fn news(hub: &mut Hub) -> Vec<News> {
+        let notices = core::iter::from_fn(|| hub.poll_notice());
+        notices.filter_map(|notice| if let Notice::Key(news) = notice { Some(news) } else { None }).collect()
+    }
+
+    /// Where a question to a node goes: on a session, or nowhere yet.
+    fn asked(hub: &mut Hub, peer: NodeId) -> Option<SessionId> {
+        let question = Question { operation: Operation::Ping, payload: [0x90].into(), wait: REQUEST_TIMEOUT };
+        hub.on_note(Note::Ask { ticket: Ticket(1), peer, question });
+        notes(hub).into_iter().find_map(|note| match note {
+            Note::AskOn { session, .. } => Some(session),
+            _ => None,
+        })
+    }
+
+    fn learn(hub: &mut Hub, first: u8, next: u8) {
+        let past = Past::first(&inception::write(&key(first), &key(next).id()));
+        let said = (&[remote()][..], past.chain());
+        let contact = Contact::sign_with(&key(first), &NETWORK, (1, WALL), said);
+        hub.on_note(Note::Remember { records: vec![contact.bytes().into()], anchors: Vec::new() });
+        notes(hub);
+    }
+
+    /// Whoever is asked by its old key or its new one is asked on the session that there is; when that is gone, it is for both.
+    /// spec: p2p/key-change
+    #[test]
+    fn what_was_the_old_keys_is_the_new_ones() {
+        let mut hub = hub();
+        let (old, new) = (key(1).id(), key(2).id());
+        learn(&mut hub, 1, 2);
+        up(&mut hub, old);
+        assert_eq!((asked(&mut hub, old), asked(&mut hub, new)), (Some(SESSION), None));
+        assert!(tell(&mut hub, old, &change([1, 2, 3])));
+        assert_eq!(news(&mut hub), [News::Followed { old, new }]);
+        assert_eq!((asked(&mut hub, old), asked(&mut hub, new)), (Some(SESSION), Some(SESSION)));
+        assert!(tell(&mut hub, old, &change([1, 2, 3])), "a replay is taken, and changes nothing");
+        assert!(news(&mut hub).is_empty());
+        hub.on_note(Note::Gone { session: SESSION, peer: old });
+        assert_eq!((asked(&mut hub, old), asked(&mut hub, new)), (None, None));
+    }
+
+    /// spec: p2p/key-change
+    #[test]
+    fn a_change_that_does_not_count_changes_nothing() {
+        let mut hub = hub();
+        let old = key(1).id();
+        learn(&mut hub, 1, 2);
+        up(&mut hub, old);
+        assert!(!tell(&mut hub, old, &change([1, 7, 8])));
+        assert!(news(&mut hub).is_empty());
+        assert_eq!((asked(&mut hub, old), asked(&mut hub, key(7).id())), (Some(SESSION), None));
+        hub.on_note(Note::KeyChangeTold { session: SESSION, peer: old, request: 7, payload: [0xc0].into() });
+        let refused = notes(&mut hub);
+        assert!(matches!(refused[..], [Note::KeyChangeJudged { is_taken: false, .. }]), "{refused:?}");
+    }
+
+    /// spec: p2p/key-change
+    #[test]
+    fn whoever_comes_within_a_day_hears_of_our_change() {
+        let told_at = |after: core::time::Duration| {
+            let mut hub = hub();
+            hub.on_past(Past::Changed(Box::new(change([99, 100, 101]))));
+            let wall = WallMillis(WALL.0 + after.as_millis() as u64);
+            hub.begin(Now { instant: Instant::ZERO + after, wall });
+            up(&mut hub, key(1).id());
+            notes(&mut hub).into_iter().any(|note| {
+                matches!(note, Note::AskOn { question: Question { operation: Operation::ChangeKey, .. }, .. })
+            })
+        };
+        assert!(told_at(core::time::Duration::ZERO) && !told_at(KEY_CHANGE_LIFE));
+    }
+
+    /// spec: p2p/own-sequence
+    #[test]
+    fn our_records_sequence_never_goes_back() {
+        let mut hub = hub();
+        assert_eq!(hub.own.sequence(), WALL.0);
+        hub.on_note(Note::OwnSequence(WALL.0 - 5));
+        assert_eq!(hub.own.sequence(), WALL.0, "the clock is ahead of it");
+        hub.on_note(Note::OwnSequence(WALL.0 + 5_000));
+        assert_eq!(hub.own.sequence(), WALL.0 + 5_001, "the clock was set back");
+        let instant = Instant::ZERO + NODE_RECORD_RENEW_AFTER;
+        hub.begin(Now { instant, wall: WallMillis(WALL.0 - 1) });
+        hub.on_time();
+        assert_eq!(hub.own.sequence(), WALL.0 + 5_002);
+    }
+}
