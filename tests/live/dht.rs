@@ -72,7 +72,7 @@ fn values_are_put_and_shown() {
         &["put", "k", "v", "--ttl", "soon"],
         &["put", "k", "v", "--cas", "yes"],
         &["get", &long],
-        &["lock", "k", "--lease", "5m", "--", "true"],
+        &["lock", "k", "--lease", "5m"],
     ];
     for arguments in wrong {
         dht(&scratch, &first, arguments).assert_code(2);
@@ -221,7 +221,8 @@ fn a_locked_commands_end_is_passed_on() {
     let run = |inside: &str| lock(&scratch, &first, &[], inside).wait();
     run("exit 7").assert_code(7);
     run("kill -USR1 $$").assert_code(128 + 10);
-    let missing = first.command(&scratch, &["dht", "lock", "work", "--", "/no/such/command"]);
+    let arguments = ["dht", "lock", "work", "--state", "first", "--", "/no/such/command"];
+    let missing = Process::dunlin(&scratch, &arguments).wait();
     assert!(missing.assert_code(127).error().contains("cannot run /no/such/command"), "{missing:?}");
     // Signals are the command's.
     let asked = lock(&scratch, &first, &[], "trap 'exit 3' TERM; touch ready; while :; do sleep 0.05; done");

@@ -108,3 +108,13 @@ fn main() -> ExitCode {
 
 /// What every command comes to.
 type Done = Result<(), Failure>;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_fit_together() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -22,13 +22,7 @@ use crate::{Done, words};
 /// Bytes of a file with changes.
 const FILE_LEN_MAX: usize = 2 << 20;
 
-/// Changes parts of a value, whatever else others change of it meanwhile.
-///
-/// PATCH is a JSON list of operations, done in order, all of them or none: {"set": ["a", "b"], "to": VALUE}, {"remove": ["a", "b"]},
-/// {"splice": ["a"], "at": 3, "remove": 2, "insert": "text"}. A path names entries of maps from the outermost inward; [] is the whole
-/// value. Splices count bytes, of a text or of bytes. What is there then is printed as SEQUENCE:HASH.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Diff {
     #[command(flatten)]
     key: KeyFlags,
@@ -42,13 +36,7 @@ pub(crate) struct Diff {
     terms: Terms,
 }
 
-/// Changes several names of a group together, or none of them: a majority of the nodes that hold the group decides.
-///
-/// FILE is a JSON object: {"group": "GROUP", "changes": [{"name": "NAME", "set": VALUE}, {"name": "OTHER", "delete": true},
-/// {"name": "THIRD", "diff": PATCH}, …]}, 16 changes at most. Each may have "cas": "SEQUENCE:HASH" or "none", what must be there.
-/// What is there then is printed as SEQUENCE:HASH, a line for each name in their order.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Atomic {
     /// A file with the changes; - is standard input
     #[arg(value_name = "FILE.json")]

@@ -14,7 +14,6 @@ use crate::failure::Failure;
 use crate::say::PATIENCE;
 use crate::{Done, output, words};
 
-/// Shows the value of a key: a text with a line end, bytes as they are, anything else as JSON. Ends with 1 when there is none.
 #[derive(Args)]
 pub(crate) struct Get {
     #[command(flatten)]

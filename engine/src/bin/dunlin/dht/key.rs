@@ -1,6 +1,7 @@
 //! Keys as people type them.
 
 use clap::Args;
+use dunlin::config::{FENCING_TOKEN, LOCK_GROUP, LOCK_KEY};
 use dunlin::control::to_hex;
 use dunlin_codec::msgpack::write;
 use dunlin_codec::record::KEY_LEN_MAX;
@@ -8,16 +9,11 @@ use dunlin_codec::record::KEY_LEN_MAX;
 use crate::failure::Failure;
 use crate::words;
 
-/// What a lock tells its command.
-pub(super) const LOCK_KEY: &str = "DUNLIN_LOCK_KEY";
-pub(super) const LOCK_GROUP: &str = "DUNLIN_LOCK_GROUP";
-pub(super) const FENCING_TOKEN: &str = "DUNLIN_FENCING_TOKEN";
-
 /// Which key is meant.
 #[derive(Args)]
 pub(super) struct KeyFlags {
     /// The key: a text
-    #[arg(value_name = "KEY")]
+    #[arg(id = "value_key", value_name = "KEY")]
     pub(super) key: String,
     /// The group that KEY is a name of: its names live on the same nodes, and `dunlin dht atomic` changes them together
     #[arg(long, value_name = "GROUP")]

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use clap::Args;
 use dunlin::clock::Clock;
+use dunlin::config::{FENCING_TOKEN, LOCK_GROUP, LOCK_KEY};
 use dunlin::control::{Answer, Answers, Command, LockLine};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::guard::{Guard, code_of};
-use super::key::{FENCING_TOKEN, KeyFlags, LOCK_GROUP, LOCK_KEY};
+use super::key::KeyFlags;
 use super::not_changed;
 use crate::admin::{AdminFlags, unexpected};
 use crate::durations::{self, millis};
@@ -34,14 +35,7 @@ const GIVE_BACK_WAIT: Duration = Duration::from_secs(15);
 /// What of a node's word that was underway for a while is still true: nothing is taken for longer than it lasts.
 const LEASE_MAX: Duration = Duration::from_secs(60);
 
-/// Runs a command while this node holds the lock of a key, and gives the lock back when the command has ended.
-///
-/// The command finds the lock's fencing token in DUNLIN_FENCING_TOKEN, which grows with every lock of the key: whatever the command writes
-/// to should refuse a lower one than it has seen. The key is in DUNLIN_LOCK_KEY (and DUNLIN_LOCK_GROUP). Signals go to the command,
-/// and its exit code is passed on (128 and more: it died of a signal; 126, 127: it cannot be run). When the lock is lost, since the node
-/// has ended or too few others answer, the command gets SIGTERM, then SIGKILL before others can have the lock, and this ends with 1.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Lock {
     #[command(flatten)]
     key: KeyFlags,

@@ -20,16 +20,35 @@ use crate::{Done, output, words};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Has a value kept by the nodes closest to its key
+    ///
+    /// It is kept once more than half of them have it on disk; they see to it that it stays until its time is over. A key is a text, or
+    /// with --group a name within a group. Where a condition or a lock is involved, a majority decides about the key from then on.
     Put(put::Put),
     /// Shows the value of a key
+    ///
+    /// A text is shown with a line end, bytes as they are, anything else as JSON. It ends with 1 when there is no value.
     Get(get::Get),
     /// Has a value forgotten
     Delete(put::Delete),
     /// Runs a command while this node holds the lock of a key
+    ///
+    /// The lock is given back when the command has ended. The command finds the lock's fencing token in DUNLIN_FENCING_TOKEN, which grows
+    /// with every lock of the key: whatever it writes to should refuse a lower one than it has seen. The key is in DUNLIN_LOCK_KEY and
+    /// DUNLIN_LOCK_GROUP. Signals go to the command, and its exit code is passed on (128 and more: it died of a signal; 126, 127: it
+    /// cannot be run). When the lock is lost, since the node has ended or too few others answer, the command gets SIGTERM, then SIGKILL
+    /// before others can have the lock, and this ends with 1.
     Lock(lock::Lock),
     /// Changes parts of a value, whatever else others change of it meanwhile
+    ///
+    /// PATCH.json is a list of operations, done in order, all of them or none: {"set": ["a", "b"], "to": VALUE}, {"remove": ["a", "b"]},
+    /// {"splice": ["a"], "at": 3, "remove": 2, "insert": "text"}. A path names entries of maps from the outermost inward; [] is the
+    /// whole value. Splices count bytes, of a text or of bytes. What is there then is printed as SEQUENCE:HASH.
     Diff(change::Diff),
     /// Changes several names of a group together, or none of them
+    ///
+    /// FILE.json is an object: {"group": "GROUP", "changes": [{"name": "NAME", "set": VALUE}, {"name": "OTHER", "delete": true},
+    /// {"name": "THIRD", "diff": PATCH}]}, 16 changes at most. Each may have "cas": "SEQUENCE:HASH" or "none", what must be there. What
+    /// is there then is printed as SEQUENCE:HASH, a line for each name in their order.
     Atomic(change::Atomic),
     /// Finds out where a node is
     Find(nodes::Find),
