@@ -281,11 +281,10 @@ impl Conversation {
 
     /// Answers `Asked::ChangeKey`.
     pub fn answer_key_change(&mut self, bench: &mut Bench, request: u64, is_taken: bool) {
-        if is_taken {
-            let ack = Ack::Plain(Operation::ChangeKey);
-            self.answer(bench, Operation::Ack, request, (Words::Own, |out| ack.write(out)));
-        } else {
+        if !is_taken {
             self.refuse(bench, request, Reason::NotAllowed);
+        } else if self.settle(request).is_some() {
+            self.acknowledge(bench, request, Ack::Plain(Operation::ChangeKey));
         }
     }
 
