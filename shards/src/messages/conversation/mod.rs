@@ -111,6 +111,7 @@ pub struct Counts {
 struct Owed {
     request: u64,
     operation: Operation,
+    until: Instant,
 }
 
 /// What is between us and one peer.
