@@ -215,6 +215,8 @@ const _: () = assert!(VALUE_LEN_MAX < dunlin_codec::message::PAYLOAD_LEN_MAX);
 pub const REQUESTS_OPEN_MAX: usize = 256;
 /// Questions of one peer that we have not answered at most.
 pub const REQUESTS_OWED_MAX: usize = 256;
+/// How long a question of a peer's keeps its place among those while nobody answers it: what should have may be lost.
+pub const OWED_LIFE: Duration = Duration::from_secs(60);
 /// Requests of one peer a second, by default; a tenth of them may come at once.
 pub const REQUESTS_PER_SECOND_PEER: u64 = 20_000;
 /// How long a question waits for its answer, by default.

@@ -232,3 +232,30 @@ fn words_that_nobody_reads_are_bounded() {
     assert_eq!(world.notices(far).len(), NOTICES_WAITING_MAX);
     assert!(outcomes(&mut world, near).iter().all(|(_, outcome)| outcome.ack().is_some()));
 }
+
+/// Sessions on which nothing is under way cost a shard nothing: it is not even woken for them.
+/// spec: p2p/neighbours
+#[test]
+fn a_quiet_shard_is_left_alone() {
+    let mut world = World::from_seed(seed());
+    let settings = dunlin_tests::node::NodeSettings { shards: 2, ..Default::default() };
+    let nodes = crate::network::crowd(&mut world, 6, &settings);
+    world.run_for(seconds(120));
+    let is_quiet = |world: &World, node: &NodeIndex| {
+        let core = &world.node(*node).cores[1];
+        core.neighbours.as_ref().is_some_and(|neighbours| neighbours.poll_timeout().is_none())
+    };
+    let quiet = world.run_until(seconds(60), |world| nodes.iter().all(|node| is_quiet(world, node)));
+    assert!(quiet, "some shard still looks at its clock every second");
+    let sessions: usize = nodes.iter().map(|node| world.node(*node).cores[1].shard.sessions()).sum();
+    assert!(sessions > 0, "and there are sessions");
+    // A question that is not answered still ends in time.
+    let (from, to) = (nodes[1], nodes[2]);
+    drop(world.notices(from));
+    world.crash(to);
+    ask(&mut world, (from, to), 5, &Request::Ping);
+    world.run_for(seconds(20));
+    let ended = world.notices(from);
+    let is_end = |notice: &Notice| matches!(notice, Notice::Answered { ticket: Ticket(5), .. });
+    assert!(ended.iter().any(is_end), "{ended:?}");
+}
