@@ -151,7 +151,7 @@ fn letter(world: &World, (node, to): (NodeIndex, NodeIndex), count: u64) -> Box<
 fn bring(world: &mut World, node: NodeIndex, hops: u8, message: &[u8]) {
     let signed = Signed::parse(&mut Reader::new(message)).expect("a message");
     let id = message_id(&world.network_of(node), &signed);
-    let (session, peer) = (SessionId(u32::MAX & 0x80ff_ffff), NodeId([3; 32]));
+    let (session, peer) = (SessionId(0x80ff_ffff), NodeId([3; 32]));
     let brought = Brought { session, peer, hops, id, message: message.into() };
     world.tell(node, Note::Letter(Box::new(brought)));
     world.run_for(seconds(3));
