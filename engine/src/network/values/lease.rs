@@ -35,6 +35,8 @@ const LEASE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The shortest.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// How long a thread sleeps at most before it looks at the time: while the machine sleeps, leases run out and no timer fires.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long giving back may take.
 const GIVE_BACK_WAIT: Duration = Duration::from_secs(10);
 
@@ -182,7 +184,7 @@ impl Lease {
             if left.is_zero() {
                 return false;
             }
-            listener.wait_timeout(left.min(held));
+            listener.wait_timeout(left.min(held).min(LOOK_EVERY));
         }
     }
 
@@ -251,13 +253,16 @@ impl Holding {
 
     /// Waits for the end, at most so long.
     fn wait_end(&self, wait: Duration) -> Option<End> {
-        let listener = self.ending.listen();
-        let end = *lock(&self.end);
-        if end.is_some() {
-            return end;
+        let clock = Clock::start();
+        loop {
+            let listener = self.ending.listen();
+            let end = *lock(&self.end);
+            let left = wait.saturating_sub(clock.elapsed());
+            if end.is_some() || left.is_zero() {
+                return end;
+            }
+            listener.wait_timeout(left.min(LOOK_EVERY));
         }
-        listener.wait_timeout(wait);
-        *lock(&self.end)
     }
 
     /// The thread's work: takes it, renews it, gives it back.

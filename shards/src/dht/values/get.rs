@@ -25,6 +25,7 @@ use super::check::{check_signed, check_time};
 use super::plain::rank;
 use super::state::Cell;
 use super::{Answer, Question, SMALL_LEN_MAX, VALUED_LEN_MAX, address, encode, majority};
+use crate::identity::chain::Kin;
 use crate::limits::AGREEMENT_PATHS;
 use crate::time::WallMillis;
 
@@ -35,6 +36,8 @@ pub struct Plan {
     pub network: Network,
     /// The key's bytes.
     pub key: Vec<u8>,
+    /// Which keys became which.
+    pub kin: Kin,
     /// Whose it must be; none: whoever's it is by agreement.
     pub owner: Option<NodeId>,
     /// How many holders must answer; none: more than half.
@@ -185,8 +188,9 @@ impl Get {
     fn agreed(&self) -> Result<Got, usize> {
         let told: Vec<Vote<'_>> =
             self.told.iter().filter_map(|(node, cell)| Some((node, cell.as_ref()?))).collect();
-        let owner_of = |cell: &Cell| cell.record().map_or(NOBODY, |record| record.fields.owner);
-        if let Some(owner) = self.plan.owner {
+        let kin = &self.plan.kin;
+        let owner_of = |cell: &Cell| cell.record().map_or(NOBODY, |record| kin.present(&record.fields.owner));
+        if let Some(owner) = self.plan.owner.map(|owner| kin.present(&owner)) {
             let of_owner: Vec<_> = told.iter().filter(|(_, cell)| owner_of(cell) == owner).copied().collect();
             return Ok(newest(&of_owner).map_or(Got::Nothing, |cell| found(cell, &of_owner)));
         }

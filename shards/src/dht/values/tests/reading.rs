@@ -72,7 +72,15 @@ impl Ring {
 }
 
 fn plan(key: &[u8]) -> Plan {
-    Plan { network: NETWORK, key: key.to_vec(), owner: None, quorum: None, now: at(0).wall, cache_at: None }
+    Plan {
+        network: NETWORK,
+        key: key.to_vec(),
+        kin: crate::identity::chain::Kin::default(),
+        owner: None,
+        quorum: None,
+        now: at(0).wall,
+        cache_at: None,
+    }
 }
 
 fn honest(_: usize, answer: &Answer) -> Option<Answer> {
