@@ -1,12 +1,16 @@
 //! Values in msgpack, records, and diffs.
 
-use dunlin_codec::args::Diff;
+use dunlin_codec::args::{Diff, Request};
 use dunlin_codec::bytes::Writer;
+use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::{DEPTH_MAX, ELEMENTS_MAX, Encoded, Value, write};
 use dunlin_codec::record::{
     KeyChange, NODE_RECORD_LEN_MAX, NodeRecord, VALUE_RECORD_LEN_MAX, ValueRecord, set_signature,
 };
 use dunlin_shards::dht::diff::{apply, propose};
+use dunlin_shards::identity::chain::{KeyChains, Word};
+use dunlin_shards::identity::change::{SIGNED_CHANGE_LEN, SignedChange};
+use dunlin_shards::time::WallMillis;
 
 use super::packets::{assert_shows, written};
 
@@ -77,6 +81,25 @@ pub fn record(input: &[u8]) {
         assert_eq!(change.to_bytes(), input);
         assert_shows(&change);
     }
+    if let Ok(bytes) = input.try_into() {
+        signed_change(bytes);
+    }
+}
+
+/// A change of key with both signatures: what was kept, what is told of it, what becomes of whoever hears it.
+fn signed_change(bytes: &[u8; SIGNED_CHANGE_LEN]) {
+    let Some(signed) = SignedChange::from_bytes(bytes) else { return };
+    assert_eq!(signed.to_bytes(), *bytes);
+    let payload = signed.payload();
+    let Ok(Request::ChangeKey(told)) = Request::parse(Operation::ChangeKey, &payload) else {
+        panic!("what we tell is one");
+    };
+    assert_eq!(SignedChange::told(&told), signed);
+    let (mut chains, now) = (KeyChains::default(), WallMillis(signed.change.time_ms));
+    let heard = chains.on_change(&signed, now, Word::Of(signed.change.current));
+    let is_followed = chains.present(&signed.change.current) == signed.change.new;
+    assert_eq!(heard.is_ok(), is_followed);
+    assert!(signed.verify().is_ok() || !is_followed);
 }
 
 /// Two bytes with the length of a value, the value, and a diff.

@@ -156,7 +156,7 @@ impl Conversation {
         bench.closest = closest;
     }
 
-    fn acknowledge(&mut self, bench: &mut Bench, request: u64, ack: Ack<'_>) {
+    pub(super) fn acknowledge(&mut self, bench: &mut Bench, request: u64, ack: Ack<'_>) {
         self.answer(bench, Operation::Ack, request, (Words::Own, |out: &mut Writer<'_>| ack.write(out)));
     }
 

@@ -48,13 +48,20 @@ impl Hub {
         let said = (&self.endpoints[..], self.past.chain());
         self.own = Contact::sign_with(&self.identity, &self.network, stamp, said);
         self.published = None;
+        self.voice.on_news();
     }
 
     /// Whoever we talk to hears of the change of our key, as long as it is new.
     pub(super) fn tell_key_change(&mut self, peer: NodeId, remote: SocketAddr) {
-        if self.past.told().is_some_and(|(_, until)| self.now.wall < until) {
+        if self.fresh_key_change().is_some() {
             self.begin_errand(peer, Some(remote), Purpose::KeyChange);
         }
+    }
+
+    /// The payload that tells of the change of our key, as long as it is new.
+    pub(super) fn fresh_key_change(&self) -> Option<Box<[u8]>> {
+        let (signed, until) = self.past.told()?;
+        (self.now.wall < until).then(|| signed.payload())
     }
 
     pub(super) fn own_key_change(&self) -> Option<Question> {
@@ -129,7 +136,10 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::event::Ticket;
+    use crate::gossip::Rumour;
     use crate::identity::Identity;
     use crate::identity::inception;
     use crate::limits::{KEY_CHANGE_LIFE, NODE_RECORD_RENEW_AFTER};
@@ -139,6 +149,7 @@ mod tests {
     use crate::rng::Rng;
     use crate::time::{Instant, Now, WallMillis};
     use dunlin_codec::label::Network;
+    use dunlin_codec::message::{EVERYBODY, Freshness, SignedHeader};
 
     const WALL: WallMillis = WallMillis(1_760_000_000_000);
     const SESSION: SessionId = SessionId::new(0, 3, 0);
@@ -252,6 +263,47 @@ mod tests {
             })
         };
         assert!(told_at(core::time::Duration::ZERO) && !told_at(KEY_CHANGE_LIFE));
+    }
+
+    /// As a rumour it counts by what was announced; whoever carried it is not heard of it.
+    /// spec: p2p/key-change
+    #[test]
+    fn a_rumour_of_a_change_is_followed() {
+        let mut hub = hub();
+        let freshness = Freshness { time_ms: WALL.0, instance: 1, count: 0 };
+        let header = SignedHeader {
+            operation: Operation::ChangeKey,
+            is_sealed: false,
+            from: key(2).id(),
+            to: EVERYBODY,
+            freshness: Some(freshness),
+        };
+        let payload = change([1, 2, 3]).payload();
+        let rumour = Arc::new(Rumour::sign(&key(2), &NETWORK, (&header, &payload), None));
+        hub.on_note(Note::Arrived(Arc::clone(&rumour)));
+        assert!(news(&mut hub).is_empty(), "nothing is known of the key");
+        learn(&mut hub, 1, 2);
+        assert_eq!(news(&mut hub), [News::Followed { old: key(1).id(), new: key(2).id() }]);
+    }
+
+    /// spec: p2p/key-change
+    #[test]
+    fn our_change_goes_out_once_there_is_a_link() {
+        let mut hub = hub();
+        hub.on_past(Past::Changed(Box::new(change([99, 100, 101]))));
+        let mut said = |seconds: u64, is_link: bool| {
+            let after = core::time::Duration::from_secs(seconds);
+            hub.begin(Now { instant: Instant::ZERO + after, wall: WALL });
+            if is_link {
+                let peer = key(1).id();
+                up(&mut hub, peer);
+                hub.on_note(Note::LinkAsked { session: SESSION, peer, request: 1, is_link: true });
+            }
+            hub.on_time();
+            let is_change = |note: &Note| matches!(note, Note::Rumour(rumour) if rumour.message().operation() == Operation::ChangeKey);
+            notes(&mut hub).iter().filter(|note| is_change(note)).count()
+        };
+        assert_eq!([said(2, false), said(4, true), said(6, false)], [0, 1, 0]);
     }
 
     /// spec: p2p/own-sequence

@@ -230,7 +230,6 @@ impl Hub {
         if self.renew_at <= now {
             self.renew_at = now + NODE_RECORD_RENEW_AFTER;
             self.sign_own();
-            self.voice.on_news();
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Voice {
     leaving: BTreeMap<Ticket, Leaving>,
     /// The node's present record was not announced yet.
     is_news: bool,
+    /// Those who have links heard of the change of our key, if there is one to tell.
+    is_changed_key_said: bool,
 }
 
 impl Voice {
@@ -62,6 +64,7 @@ impl Voice {
             said: Budget::default(),
             leaving: BTreeMap::new(),
             is_news: true,
+            is_changed_key_said: false,
         }
     }
 
@@ -145,6 +148,15 @@ impl Hub {
             self.voice.is_news = true;
         } else if self.voice.is_news && self.own.endpoint().is_some() {
             self.announce();
+        }
+        if !self.links.is_any() {
+            self.voice.is_changed_key_said = false;
+        } else if !self.voice.is_changed_key_said
+            && let Some(payload) = self.fresh_key_change()
+        {
+            let ticket = self.ticket();
+            let said = self.try_broadcast(ticket, Operation::ChangeKey, &payload);
+            self.voice.is_changed_key_said = said.is_ok();
         }
     }
 
