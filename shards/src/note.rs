@@ -15,6 +15,7 @@ use crate::dht::known::Known;
 use crate::dht::values::{DecideWish, Finding, GetWish, PutWish, State};
 use crate::event::{CloseReason, Ticket};
 use crate::gossip::{Brought, Rumour};
+use crate::identity::chain::Kin;
 use crate::outcome::{AskError, Farewell, Outcome};
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
@@ -218,6 +219,8 @@ pub enum Note {
         /// Yes.
         is_granted: bool,
     },
+    /// Hub: which keys became which.
+    Kin(Kin),
     /// Hub: whether what a peer said of its key counts.
     KeyChangeJudged {
         /// The session.

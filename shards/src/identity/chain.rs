@@ -14,6 +14,7 @@
 //! spec: p2p/key-chain
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::record::{Inception, KeyChange};
@@ -139,6 +140,24 @@ pub struct KeyChains {
     news: VecDeque<News>,
 }
 
+/// Which keys became which, as of a moment: what shards go by that do not have the chains themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Kin(Arc<BTreeMap<NodeId, NodeId>>);
+
+impl Kin {
+    /// The key that a key's holder has by now.
+    #[must_use]
+    pub fn present(&self, key: &NodeId) -> NodeId {
+        self.0.get(key).copied().unwrap_or(*key)
+    }
+
+    /// Whether two keys are one holder's.
+    #[must_use]
+    pub fn is_same(&self, one: &NodeId, other: &NodeId) -> bool {
+        one == other || self.present(one) == self.present(other)
+    }
+}
+
 const fn millis(duration: core::time::Duration) -> u64 {
     duration.as_millis() as u64
 }
@@ -206,6 +225,16 @@ impl KeyChains {
     #[must_use]
     pub fn is_same(&self, one: &NodeId, other: &NodeId) -> bool {
         one == other || self.present(one) == self.present(other)
+    }
+
+    /// All keys that became others.
+    #[must_use]
+    pub fn kin(&self) -> Kin {
+        let chains = self.chains.values().filter(|chain| chain.fork.is_none());
+        let pairs = chains
+            .filter_map(|chain| chain.links.split_last())
+            .flat_map(|(last, before)| before.iter().map(|link| (link.key, last.key)));
+        Kin(Arc::new(pairs.collect()))
     }
 
     /// What made the chain of a key freeze; none: it did not.

@@ -20,6 +20,7 @@ use dunlin_codec::message::Operation;
 use super::{HUB, Neighbours, Notice};
 use crate::dht::space::Space;
 use crate::dht::values::{Action, Asker, Finding, Holder, Restored, Setup, place_of_row};
+use crate::identity::chain::Kin;
 use crate::limits::NOTICES_WAITING_MAX;
 use crate::messages::conversation::Terms;
 use crate::note::{Note, Origin};
@@ -59,6 +60,10 @@ impl Keeping {
         let quotas = terms.quotas.divided(shards);
         let setup = Setup { own: terms.own, network: terms.network, space, quotas };
         Self { holder: Holder::new(setup, now), space, waiting: BTreeMap::new(), numbers: 0 }
+    }
+
+    pub(super) fn on_kin(&mut self, kin: Kin) {
+        self.holder.on_kin(kin);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

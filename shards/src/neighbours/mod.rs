@@ -220,6 +220,7 @@ impl Neighbours {
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
             }
+            Note::Kin(kin) => self.keeping.on_kin(kin),
             Note::KeyChangeJudged { session, request, is_taken } => {
                 self.on_key_change_judged(session, request, is_taken);
             }

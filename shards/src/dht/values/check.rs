@@ -9,13 +9,14 @@
 //!
 //! spec: p2p/value-record
 
-use dunlin_codec::ids::Address;
+use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Grant, Key, NOBODY, ValueRecord};
 use sha2::{Digest, Sha256};
 
 use crate::dht::space::Space;
+use crate::identity::chain::Kin;
 use crate::identity::verify;
 use crate::limits::{VALUE_RECORD_LIFE_MAX, VALUE_RECORD_SKEW};
 use crate::time::WallMillis;
@@ -38,6 +39,21 @@ pub enum BadRecord {
     /// Its owner did not give its writer leave, or for less long.
     #[error("the owner has not given leave")]
     Grant,
+}
+
+/// By what a record is judged: the network, which is part of all that is signed, and which keys are one holder's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) network: &'a Network,
+    pub(super) kin: &'a Kin,
+}
+
+impl Rules<'_> {
+    /// Whether two owners are one: whoever changed its key owns what it owned before.
+    // spec: p2p/owner-follows
+    pub(super) fn is_same(&self, one: &NodeId, other: &NodeId) -> bool {
+        self.kin.is_same(one, other)
+    }
 }
 
 /// Where a key lives: all bits of SHA-256; a network may look at fewer.
@@ -97,11 +113,7 @@ pub(super) fn check_signed(
 }
 
 /// Whether the owner has signed a grant. Its time is looked at elsewhere.
-pub(super) fn check_grant(
-    grant: &Grant<'_>,
-    owner: &dunlin_codec::ids::NodeId,
-    network: &Network,
-) -> Result<(), BadRecord> {
+pub(super) fn check_grant(grant: &Grant<'_>, owner: &NodeId, network: &Network) -> Result<(), BadRecord> {
     if *owner == NOBODY {
         return Err(BadRecord::Grant);
     }

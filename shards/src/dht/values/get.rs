@@ -7,7 +7,7 @@
 //! What is not there is known once all have spoken.
 //!
 //! A record by the owner that the reader asks for speaks for itself: the newest wins. Else it counts what more than half of
-//! those who have any value say, found over three paths, or all that there are: of an owned key the owner, whose newest
+//! those who have any value say, found over three paths, or more than half of those that there are: of an owned key the owner, whose newest
 //! record then wins; of one that is nobody's the value itself.
 //!
 //! spec: p2p/get
@@ -25,6 +25,7 @@ use super::check::{check_signed, check_time};
 use super::plain::rank;
 use super::state::Cell;
 use super::{Answer, Question, SMALL_LEN_MAX, VALUED_LEN_MAX, address, encode, majority};
+use crate::identity::chain::Kin;
 use crate::limits::AGREEMENT_PATHS;
 use crate::time::WallMillis;
 
@@ -35,6 +36,8 @@ pub struct Plan {
     pub network: Network,
     /// The key's bytes.
     pub key: Vec<u8>,
+    /// Which keys became which.
+    pub kin: Kin,
     /// Whose it must be; none: whoever's it is by agreement.
     pub owner: Option<NodeId>,
     /// How many holders must answer; none: more than half.
@@ -185,8 +188,9 @@ impl Get {
     fn agreed(&self) -> Result<Got, usize> {
         let told: Vec<Vote<'_>> =
             self.told.iter().filter_map(|(node, cell)| Some((node, cell.as_ref()?))).collect();
-        let owner_of = |cell: &Cell| cell.record().map_or(NOBODY, |record| record.fields.owner);
-        if let Some(owner) = self.plan.owner {
+        let kin = &self.plan.kin;
+        let owner_of = |cell: &Cell| cell.record().map_or(NOBODY, |record| kin.present(&record.fields.owner));
+        if let Some(owner) = self.plan.owner.map(|owner| kin.present(&owner)) {
             let of_owner: Vec<_> = told.iter().filter(|(_, cell)| owner_of(cell) == owner).copied().collect();
             return Ok(newest(&of_owner).map_or(Got::Nothing, |cell| found(cell, &of_owner)));
         }
@@ -197,7 +201,7 @@ impl Get {
         let paths_of = |nodes: &[Vote<'_>]| {
             nodes.iter().filter_map(|(node, _)| self.paths.get(*node)).collect::<BTreeSet<_>>().len()
         };
-        let paths = paths_of(&told).min(AGREEMENT_PATHS);
+        let paths = majority(paths_of(&told)).min(AGREEMENT_PATHS);
         let mut camps: BTreeMap<(NodeId, &[u8]), Vec<Vote<'_>>> = BTreeMap::new();
         for (node, cell) in told {
             let owner = owner_of(cell);

@@ -15,11 +15,10 @@ use core::time::Duration;
 
 use dunlin_codec::args::{Expected, Metadata, Reason, Store};
 use dunlin_codec::ids::NodeId;
-use dunlin_codec::label::Network;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{ValueFields, ValueRecord};
 
-use super::check::{BadRecord, check_signed, check_time, value_hash};
+use super::check::{BadRecord, Rules, check_signed, check_time, value_hash};
 use super::quota::Charge;
 use crate::dht::diff::apply;
 use crate::limits::{CACHE_LIFE_MAX, VALUE_LEN_MAX, VALUE_LIFE};
@@ -102,7 +101,7 @@ pub(super) const fn reason_of(bad: BadRecord) -> Reason {
 pub(super) fn rule(
     current: Option<&Entry>,
     store: &Store<'_>,
-    (network, now): (&Network, WallMillis),
+    (rules, now): (Rules<'_>, WallMillis),
 ) -> Result<Ruling, Reason> {
     let options = &store.options;
     let there = current.map_or(Encoded::NIL, Entry::value);
@@ -118,7 +117,7 @@ pub(super) fn rule(
         return Err(Reason::Mismatch);
     }
     if !is_same {
-        check_order(record_there, options.record)?;
+        check_order(record_there, options.record, rules)?;
     }
     let value: Box<[u8]> = match &options.diff {
         None => store.value.bytes().into(),
@@ -135,18 +134,24 @@ pub(super) fn rule(
         let result = Encoded::parse(&value).map_err(|_| Reason::BadDiff)?;
         let on_bad = |bad| if options.diff.is_some() { Reason::BadDiff } else { reason_of(bad) };
         check_time(record, now).map_err(reason_of)?;
-        check_signed(record, result, network).map_err(on_bad)?;
+        check_signed(record, result, rules.network).map_err(on_bad)?;
     }
     let kept = Kept { value, keep_until: keep_until(store, now) };
     Ok(if is_same { Ruling::Same(kept) } else { Ruling::Keep(kept) })
 }
 
 /// Whether a record may take the place of another.
-fn check_order(there: Option<ValueRecord<'_>>, new: Option<ValueRecord<'_>>) -> Result<(), Reason> {
+fn check_order(
+    there: Option<ValueRecord<'_>>,
+    new: Option<ValueRecord<'_>>,
+    rules: Rules<'_>,
+) -> Result<(), Reason> {
     match (there, new) {
         (None, _) => Ok(()),
         (Some(_), None) => Err(Reason::StaleSequence),
-        (Some(there), Some(new)) if there.fields.owner != new.fields.owner => Err(Reason::NotAllowed),
+        (Some(there), Some(new)) if !rules.is_same(&there.fields.owner, &new.fields.owner) => {
+            Err(Reason::NotAllowed)
+        }
         (Some(there), Some(new)) if rank(&new.fields) <= rank(&there.fields) => Err(Reason::StaleSequence),
         (Some(_), Some(_)) => Ok(()),
     }

@@ -25,7 +25,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::label::Network;
 use dunlin_codec::record::{Grant, Key, NOBODY};
 
-use super::check::{check_grant, check_signed, check_time};
+use super::check::{Rules, check_grant, check_signed, check_time};
 use super::plain::reason_of;
 use super::state::{Cell, State, has_room};
 use crate::limits::{BALLOT_LEAP_MAX, LEASE_MAX, VALUE_LEN_MAX, VALUE_RECORD_SKEW};
@@ -100,14 +100,17 @@ pub(super) fn may_write(
     by: NodeId,
     cell: Option<&Cell>,
     leave: Option<Grant<'_>>,
-    (network, now): (&Network, WallMillis),
+    (rules, now): (Rules<'_>, WallMillis),
 ) -> bool {
     let Some(record) = cell.and_then(|cell| cell.live_record(now)) else { return true };
     let owner = record.fields.owner;
     let is_by_leave = |grant: Grant<'_>| {
-        grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, network).is_ok()
+        grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, rules.network).is_ok()
     };
-    owner == NOBODY || owner == by || record.grant.is_some_and(is_by_leave) || leave.is_some_and(is_by_leave)
+    owner == NOBODY
+        || rules.is_same(&owner, &by)
+        || record.grant.is_some_and(is_by_leave)
+        || leave.is_some_and(is_by_leave)
 }
 
 impl Register {
@@ -145,22 +148,23 @@ impl Register {
         &self,
         by: NodeId,
         (key, leave): (&Key<'_>, Option<Leave<'_>>),
-        (network, now): (&Network, WallMillis),
+        (rules, now): (Rules<'_>, WallMillis),
     ) -> bool {
-        let Some(owner) = self.owner(now).filter(|owner| *owner != NOBODY && *owner != by) else {
+        let Some(owner) = self.owner(now).filter(|owner| *owner != NOBODY && !rules.is_same(owner, &by))
+        else {
             return true;
         };
         let held = self.cells.get(key.bytes()).and_then(|held| held.cell.live_record(now));
         let of_record = held.and_then(|record| record.grant);
         let given = leave.map(|leave| grant_of(key, by, leave));
         [of_record, given].into_iter().flatten().any(|grant| {
-            grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, network).is_ok()
+            grant.writer == by && grant.until_ms > now.0 && check_grant(&grant, &owner, rules.network).is_ok()
         })
     }
 
     /// Why a plain store of another name must not come in: it would be in its owner's way.
-    pub(super) fn is_closed_to(&self, owner: NodeId, now: WallMillis) -> bool {
-        self.accepted.is_some() && self.owner(now).is_some_and(|of| of != owner)
+    pub(super) fn is_closed_to(&self, owner: NodeId, (rules, now): (Rules<'_>, WallMillis)) -> bool {
+        self.accepted.is_some() && self.owner(now).is_some_and(|of| !rules.is_same(&of, &owner))
     }
 
     fn check_counter(&self, ballot: &Ballot, now: WallMillis) -> Result<(), BadBallot> {
@@ -189,7 +193,7 @@ impl Register {
         &self,
         proposal: Proposal<'_>,
         plain: &State,
-        (network, now): (&Network, Now),
+        (rules, now): (Rules<'_>, Now),
     ) -> Result<Self, Reason> {
         if !has_room(&proposal.state) {
             return Err(Reason::OverQuota);
@@ -198,14 +202,14 @@ impl Register {
             return Err(Reason::OverQuota);
         }
         let by = (&proposal.key, proposal.leave);
-        if !self.admits(proposal.ballot.proposer, by, (network, now.wall)) {
+        if !self.admits(proposal.ballot.proposer, by, (rules, now.wall)) {
             return Err(Reason::NotAllowed);
         }
         let is_base = self.accepted == proposal.base && (self.is_settled || self.accepted.is_none());
         if is_base {
-            self.check_changes(&proposal, plain, (network, now))?;
+            self.check_changes(&proposal, plain, (rules, now))?;
         } else {
-            self.check_signatures(&proposal.state, network)?;
+            self.check_signatures(&proposal.state, rules.network)?;
         }
         let mut next = Self {
             promised: proposal.ballot.max(self.promised),
@@ -243,7 +247,7 @@ impl Register {
         &self,
         proposal: &Proposal<'_>,
         plain: &State,
-        (network, now): (&Network, Now),
+        (rules, now): (Rules<'_>, Now),
     ) -> Result<(), Reason> {
         let is_there = |key: &Vec<u8>| proposal.state.contains_key(key);
         let is_lost = |(key, held): (&Vec<u8>, &Held)| !is_there(key) && !is_dead(held, now);
@@ -260,9 +264,9 @@ impl Register {
             }
             changed += 1;
             let change = Change { held, cell, key, proposal };
-            change.check((network, now))?;
+            change.check((rules, now))?;
             if let Some(record) = cell.record().filter(|_| held.cell.record != cell.record)
-                && *owner.get_or_insert(record.fields.owner) != record.fields.owner
+                && !rules.is_same(owner.get_or_insert(record.fields.owner), &record.fields.owner)
             {
                 return Err(Reason::NotAllowed);
             }
@@ -285,18 +289,18 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn check(&self, (network, now): (&Network, Now)) -> Result<(), Reason> {
+    fn check(&self, (rules, now): (Rules<'_>, Now)) -> Result<(), Reason> {
         let by = self.proposal.ballot.proposer;
         let leave = self.proposal.leave.filter(|_| self.proposal.key.bytes() == self.key);
         let leave = leave.map(|leave| grant_of(&self.proposal.key, by, leave));
-        if !may_write(by, Some(&self.held.cell), leave, (network, now.wall)) {
+        if !may_write(by, Some(&self.held.cell), leave, (rules, now.wall)) {
             return Err(Reason::NotAllowed);
         }
         if self.held.cell.lease != self.cell.lease {
             self.check_lease(by, now.instant)?;
         }
         if self.held.cell.record != self.cell.record || self.held.cell.value != self.cell.value {
-            self.check_value(by, (network, now))?;
+            self.check_value(by, (rules, now))?;
         }
         Ok(())
     }
@@ -320,14 +324,14 @@ impl Change<'_> {
         }
     }
 
-    fn check_value(&self, by: NodeId, (network, now): (&Network, Now)) -> Result<(), Reason> {
+    fn check_value(&self, by: NodeId, (rules, now): (Rules<'_>, Now)) -> Result<(), Reason> {
         let Some(record) = self.cell.record() else { return Err(Reason::NotAllowed) };
         let before = self.held.cell.record();
         if before.is_some_and(|before| record.fields.sequence <= before.fields.sequence) {
             return Err(Reason::StaleSequence);
         }
         let is_owner_same = self.held.cell.live_record(now.wall);
-        if is_owner_same.is_some_and(|before| before.fields.owner != record.fields.owner)
+        if is_owner_same.is_some_and(|before| !rules.is_same(&before.fields.owner, &record.fields.owner))
             || record.fields.writer != by
         {
             return Err(Reason::NotAllowed);
@@ -335,7 +339,7 @@ impl Change<'_> {
         let is_leased = self.held.is_leased(now.instant);
         check_token(self.held.cell.lease, is_leased, (record.fields.token, by))?;
         check_time(&record, now.wall).map_err(reason_of)?;
-        check_signed(&record, self.cell.value(), network).map_err(reason_of)
+        check_signed(&record, self.cell.value(), rules.network).map_err(reason_of)
     }
 }
 

@@ -56,7 +56,7 @@ fn an_announced_key_is_followed_step_by_step() {
     let later = WallMillis(NOW.0 + HOUR);
     assert_eq!(chains.on_change(&change([2, 3, 4], 2, later.0), later, Word::Rumour), Ok(()));
     assert_eq!((chains.present(&id(1)), chains.present(&id(2))), (id(3), id(3)));
-    assert!(chains.is_same(&id(1), &id(3)) && !chains.is_same(&id(1), &id(4)));
+    assert!(chains.kin().is_same(&id(1), &id(3)) && !chains.kin().is_same(&id(1), &id(4)));
     let followed = |old, new| News::Followed { old: id(old), new: id(new) };
     assert_eq!(news(&mut chains), [followed(1, 2), followed(2, 3)]);
 }
@@ -153,7 +153,7 @@ fn a_fork_freezes_the_chain() {
     assert_eq!(chains.on_change(&other, NOW, Word::Rumour), Err(BadChange::Forked));
     assert_eq!(news(&mut chains), [News::Frozen(id(1))]);
     assert_eq!((chains.present(&id(1)), chains.present(&id(2))), (id(1), id(2)));
-    assert!(!chains.is_same(&id(1), &id(2)));
+    assert!(!chains.kin().is_same(&id(1), &id(2)));
     let fork = Fork { first: one.to_bytes().into(), second: other.to_bytes().into() };
     assert_eq!(chains.fork_of(&id(2)), Some(&fork));
     let later = WallMillis(NOW.0 + HOUR);

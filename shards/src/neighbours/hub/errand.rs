@@ -144,10 +144,10 @@ impl Hub {
             Purpose::Ping | Purpose::KeepLink => Request::Ping,
             Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
-            Purpose::KeyChange => return self.own_key_change(),
             Purpose::Application(_, question) | Purpose::Value { question, .. } => {
                 return Some(question.clone());
             }
+            Purpose::KeyChange => return self.own_key_change(),
         };
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);

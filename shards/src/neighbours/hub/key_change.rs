@@ -21,12 +21,27 @@ use crate::identity::chain::{BadChange, News, Word};
 use crate::identity::change::{Past, SignedChange};
 use crate::limits::REQUEST_TIMEOUT;
 use crate::note::{Note, Question};
+use crate::time::WallMillis;
 
 impl Hub {
     /// Our own key has a past.
     pub(in crate::neighbours) fn on_past(&mut self, past: Past) {
+        if let Past::Changed(signed) = &past {
+            // What we owned by the key before is ours: nobody has to be told that here.
+            let made = WallMillis(signed.change.time_ms);
+            let _ = self.chains.on_change(signed, made, Word::Of(signed.change.current));
+            while self.chains.poll_news().is_some() {}
+            self.tell_kin();
+        }
         self.past = past;
         self.sign_own();
+    }
+
+    /// Every shard hears which keys became which.
+    fn tell_kin(&mut self) {
+        let kin = self.chains.kin();
+        let shards = 0..self.placement.shard_count() as u8;
+        self.outbox.extend(shards.map(|shard| (shard, Note::Kin(kin.clone()))));
     }
 
     /// The node had a record before it restarted: the next one replaces that, even if the clock was set back.
@@ -107,11 +122,16 @@ impl Hub {
     }
 
     fn work_key_news(&mut self) {
+        let mut is_news = false;
         while let Some(news) = self.chains.poll_news() {
+            is_news = true;
             if let News::Followed { old, new } = news {
                 self.follow(old, new);
             }
             self.notices.push_back(Notice::Key(news));
+        }
+        if is_news {
+            self.tell_kin();
         }
     }
 
@@ -147,7 +167,7 @@ mod tests {
     use crate::neighbours::{HUB, Seat};
     use crate::placement::{Placement, PlacementSeeds};
     use crate::rng::Rng;
-    use crate::time::{Instant, Now, WallMillis};
+    use crate::time::{Instant, Now};
     use dunlin_codec::label::Network;
     use dunlin_codec::message::{EVERYBODY, Freshness, SignedHeader};
 

@@ -183,7 +183,8 @@ impl Hub {
                 self.on_key_change_told((session, peer), request, &payload);
             }
             Note::OwnSequence(last) => self.on_own_sequence(last),
-            Note::KeyChangeJudged { .. }
+            Note::Kin(_)
+            | Note::KeyChangeJudged { .. }
             | Note::AskOn { .. }
             | Note::Judge(_)
             | Note::Forged(_)

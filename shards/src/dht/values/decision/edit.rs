@@ -13,6 +13,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY, ValueFields};
 
+use super::super::check::Rules;
 use super::super::plain::{is_expected, rank};
 use super::super::register::{check_token, grant_of, may_write};
 use super::super::state::{Cell, State};
@@ -150,7 +151,7 @@ pub(super) fn apply(state: &mut State, edits: &[Edit], author: &Author<'_>) -> R
         let mut cell = state.remove(&edit.key).unwrap_or_default();
         author.edit(&mut cell, edit)?;
         if let Some(record) = cell.record()
-            && *owner.get_or_insert(record.fields.owner) != record.fields.owner
+            && !author.rules().is_same(owner.get_or_insert(record.fields.owner), &record.fields.owner)
         {
             return Err(Reason::NotAllowed);
         }
@@ -164,11 +165,14 @@ impl Author<'_> {
         self.ballot.proposer
     }
 
+    const fn rules(&self) -> Rules<'_> {
+        Rules { network: &self.proposer.network, kin: &self.proposer.kin }
+    }
+
     fn edit(&self, cell: &mut Cell, edit: &Edit) -> Result<(), Reason> {
         let key = Key::parse(&edit.key).ok().flatten().ok_or(Reason::Malformed)?;
-        let network = &self.proposer.network;
         let leave = self.proposer.leave.as_ref().map(|leave| grant_of(&key, self.id(), leave.leave()));
-        if !may_write(self.id(), Some(cell), leave, (network, self.now.wall)) {
+        if !may_write(self.id(), Some(cell), leave, (self.rules(), self.now.wall)) {
             return Err(Reason::NotAllowed);
         }
         // What is over is no value any more; its sequence goes on.
@@ -204,6 +208,7 @@ impl Author<'_> {
         }
         let wall = self.now.wall.0;
         let owner = cell.live_record(self.now.wall).map_or(self.proposer.owner, |record| record.fields.owner);
+        let owner = if self.rules().is_same(&owner, &self.id()) { self.id() } else { owner };
         let leave = self.proposer.leave.filter(|_| owner != NOBODY && owner != self.id());
         if owner != NOBODY && owner != self.id() && leave.is_none() {
             return Err(Reason::NotAllowed);

@@ -33,6 +33,7 @@ use super::state::{Cell, State, has_room, write_state, written_len_max};
 use super::survey::{Told, newest, read_promise};
 use super::{Answer, GivenLeave, Question, SMALL_LEN_MAX, address, encode, majority};
 use crate::identity::Identity;
+use crate::identity::chain::Kin;
 use crate::limits::{DECISION_ATTEMPTS_MAX, DECISION_PAUSE};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -48,6 +49,8 @@ pub struct Proposer {
     pub identity: Identity,
     /// The network.
     pub network: Network,
+    /// Which keys became which: what we owned by another is ours.
+    pub kin: Kin,
     /// Whose a key becomes that is nobody's yet.
     pub owner: NodeId,
     /// An owner's leave for the first edit's key.

@@ -15,6 +15,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY};
 
+use super::super::check::Rules;
 use super::super::durable::{RegisterRow, register_row, without_value};
 use super::super::quota::Charge;
 use super::super::register::{BadBallot, NO_BALLOT, Proposal, Register, grant_of, is_dead, may_write};
@@ -87,6 +88,7 @@ impl Holder {
 
     /// Why a plain store of the key is kept away.
     pub(super) fn away(&mut self, now: Now, store: &Store<'_>) -> Option<Answer> {
+        let rules = Rules { network: &self.setup.network, kin: &self.kin };
         let kept = self.registers.get_mut(&scope_of(&store.key))?;
         let held = kept.register.cells.get(store.key.bytes());
         if let (Some(held), Some(_)) = (held, kept.register.accepted) {
@@ -101,7 +103,7 @@ impl Holder {
             }
         }
         let owner = store.options.record.map_or(NOBODY, |record| record.fields.owner);
-        if kept.register.is_closed_to(owner, now.wall) {
+        if kept.register.is_closed_to(owner, (rules, now.wall)) {
             return Some(refusal(Reason::NotAllowed, None));
         }
         let is_alone = store.key.group().is_none();
@@ -138,12 +140,12 @@ impl Holder {
             return Step::Answer(promise_answer(store.key, register, &state));
         }
         let leave = store.options.grant.map(|leave| grant_of(&store.key, asker.peer, leave));
+        let rules = (self.rules(), now.wall);
         let mut all = keys.iter();
         let may = |key: &&[u8]| {
             let leave = leave.filter(|leave| leave.key.bytes() == *key);
-            may_write(asker.peer, state.get(*key), leave, (&self.setup.network, now.wall))
+            may_write(asker.peer, state.get(*key), leave, rules)
         };
-        let rules = (&self.setup.network, now.wall);
         let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
         if ballot.proposer != asker.peer || !is_admitted || !all.all(may) {
             return Step::Answer(refusal(Reason::NotAllowed, None));
@@ -190,7 +192,7 @@ impl Holder {
         }
         let (key, leave) = (store.key, store.options.grant);
         let proposal = Proposal { ballot, base: store.options.base, state, key, leave };
-        let checked = register.accept(proposal, &plain, (&self.setup.network, now));
+        let checked = register.accept(proposal, &plain, (self.rules(), now));
         let checked = checked.and_then(|next| {
             self.leases.check(asker.peer, &next, now.instant)?;
             Ok(next)

@@ -24,13 +24,14 @@ use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::Key;
 
-use super::check::{address, is_address_of};
+use super::check::{Rules, address, is_address_of};
 use super::durable::{DiskRow, ReadRow, ValueRow, read_row};
 use super::plain::{Entry, Kept, Ruling, charged, rule};
 use super::quota::{Charge, Ledger, Quotas};
 use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX};
 use crate::dht::space::{Distance, Space};
+use crate::identity::chain::Kin;
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
 use crate::time::{Instant, Now, WallMillis};
 use decide::{KeptRegister, StagedRegister};
@@ -151,6 +152,8 @@ enum Step {
 #[derive(Debug)]
 pub struct Holder {
     setup: Setup,
+    /// Which keys became which.
+    kin: Kin,
     plain: BTreeMap<Vec<u8>, Entry>,
     registers: BTreeMap<Vec<u8>, KeptRegister>,
     leases: Leases,
@@ -183,6 +186,7 @@ impl Holder {
     pub fn new(setup: Setup, now: Now) -> Self {
         Self {
             setup,
+            kin: Kin::default(),
             plain: BTreeMap::new(),
             registers: BTreeMap::new(),
             leases: Leases::default(),
@@ -198,6 +202,15 @@ impl Holder {
             swept_register: Vec::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// Keys became others: whoever has one of them now owns what the others own.
+    pub fn on_kin(&mut self, kin: Kin) {
+        self.kin = kin;
+    }
+
+    const fn rules(&self) -> Rules<'_> {
+        Rules { network: &self.setup.network, kin: &self.kin }
     }
 
     /// Takes what is on disk, before anything is asked.
@@ -332,7 +345,7 @@ impl Holder {
         }
         let current = self.plain.get(store.key.bytes()).filter(|entry| entry.is_live(now.wall));
         let told = current.filter(|entry| !entry.is_cache || store.options.is_cache);
-        match rule(told, store, (&self.setup.network, now.wall)) {
+        match rule(told, store, (self.rules(), now.wall)) {
             Err(reason) => Step::Answer(refusal(reason, current.map(Entry::metadata))),
             Ok(Ruling::Same(kept)) => self.keep(now, asker, (store, kept, false)),
             Ok(Ruling::Keep(kept)) => self.keep(now, asker, (store, kept, true)),

@@ -193,6 +193,7 @@ impl Cluster {
     pub(super) fn decide(&mut self, client: &Identity, (key, edits): (&[u8], Vec<Edit>), token: u64) -> u64 {
         let rate = rate_of(client);
         let proposer = Proposer {
+            kin: crate::identity::chain::Kin::default(),
             identity: client.clone(),
             network: NETWORK,
             owner: NOBODY,

@@ -50,6 +50,7 @@ impl Trio {
         let key = edits[0].key.clone();
         let now = Now { instant: now.instant + self.waited, ..now };
         let proposer = Proposer {
+            kin: crate::identity::chain::Kin::default(),
             identity: by.clone(),
             network: NETWORK,
             owner: self.owner,
@@ -487,6 +488,7 @@ fn a_new_holder_reads_the_others() {
 fn too_few_holders_decide_nothing() {
     let (key, near) = (name("k"), identity(1));
     let proposer = Proposer {
+        kin: crate::identity::chain::Kin::default(),
         identity: near,
         network: NETWORK,
         owner: NOBODY,

@@ -7,6 +7,7 @@ use dunlin_codec::record::{Key, ValueRecord, set_signature};
 
 use super::super::*;
 use super::kit::*;
+use crate::identity::chain::Kin;
 use crate::limits::{STORES_WAITING_KEY_MAX, VALUE_LEN_MAX};
 
 fn home() -> Home {
@@ -338,4 +339,25 @@ fn nil_deletes() {
     let Ok(Ack::Value(found)) = Ack::parse(&answer.payload) else { panic!() };
     assert!(found.value.is_nil());
     assert_eq!(found.metadata.record, ValueRecord::parse(&second).ok());
+}
+
+/// What a key owned its successor owns, by whoever keeps it; nobody else does, and the old key's word is not newer for it.
+/// spec: p2p/owner-follows
+#[test]
+fn an_owner_who_changed_its_key_is_the_owner() {
+    let mut home = home();
+    let (key, one, two) = (name("k"), number(1), number(2));
+    let of = |who: u8, sequence, value: &[u8]| {
+        Says { owner: identity(who).id(), ..Says::nobodys(&key, sequence) }.signed(&identity(who), value)
+    };
+    let mut reason = |kin: Option<Kin>, (who, sequence): (u8, u64), value: &[u8]| {
+        kin.into_iter().for_each(|kin| home.holder.on_kin(kin));
+        home.reason(at(0), peer(9), &store(&key, value, with_record(&of(who, sequence, value))))
+    };
+    assert_eq!(reason(None, (2, 5), &one), None);
+    assert_eq!(reason(None, (3, 6), &two), Some(Reason::NotAllowed), "who is that?");
+    assert_eq!(reason(Some(kin(2, 3)), (3, 6), &two), None);
+    assert_eq!(reason(None, (4, 7), &one), Some(Reason::NotAllowed));
+    assert_eq!(reason(None, (2, 5), &one), Some(Reason::StaleSequence));
+    assert_eq!(home.value(at(0), &key), Some(two));
 }

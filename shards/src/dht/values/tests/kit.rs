@@ -14,6 +14,8 @@ use dunlin_codec::record::{Key, NOBODY, ValueFields, ValueRecord};
 use super::super::*;
 use crate::dht::space::Space;
 use crate::identity::Identity;
+use crate::identity::chain::{KeyChains, Kin, Word};
+use crate::identity::change::SignedChange;
 use crate::time::{Instant, Now, WallMillis};
 
 pub(super) const NETWORK: Network = Network([7; 32]);
@@ -22,6 +24,14 @@ pub(super) const HOUR: u64 = 3_600_000;
 
 pub(super) fn identity(number: u8) -> Identity {
     Identity::from_seed([number; 32])
+}
+
+/// The key of one number became that of another.
+pub(super) fn kin(old: u8, new: u8) -> Kin {
+    let mut chains = KeyChains::default();
+    let signed = SignedChange::sign((&identity(old), &identity(new)), &identity(250).id(), (1, START));
+    chains.on_change(&signed, at(0).wall, Word::Of(identity(old).id())).unwrap();
+    chains.kin()
 }
 
 pub(super) fn at(millis: u64) -> Now {

@@ -182,7 +182,7 @@ impl Hub {
 
     fn read_plan(&self, key: &[u8], owner: Option<NodeId>) -> Plan {
         let (network, now) = (self.network, self.now.wall);
-        Plan { network, key: key.to_vec(), owner, quorum: None, now, cache_at: None }
+        Plan { network, key: key.to_vec(), kin: self.chains.kin(), owner, quorum: None, now, cache_at: None }
     }
 
     fn read(&self, plan: Plan, job: &Job) -> Work {
@@ -194,6 +194,7 @@ impl Hub {
         Proposer {
             identity: self.identity.clone(),
             network: self.network,
+            kin: self.chains.kin(),
             owner: wish.owner(),
             leave: wish.leave,
             token: wish.token,
@@ -354,7 +355,8 @@ impl Hub {
             Work::Storing(put) => {
                 let stored = put.outcome()?;
                 let record = stored.there.as_ref().map(|there| ValueRecord::parse(there))?.ok()?;
-                let is_ours = record.fields.owner == wish.owner() && record.fields.sequence >= job.sequence;
+                let is_ours = self.chains.is_same(&record.fields.owner, &wish.owner())
+                    && record.fields.sequence >= job.sequence;
                 let is_lost = 2 * stored.kept <= job.near.len() && job.tries < PUT_TRIES_MAX;
                 if !is_ours || !is_lost {
                     return None;
