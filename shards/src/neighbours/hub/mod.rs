@@ -10,6 +10,7 @@ mod key_change;
 mod links;
 mod search;
 mod sessions;
+mod trace;
 mod values;
 mod voice;
 
@@ -41,6 +42,7 @@ use errand::{Call, Errand, Purpose};
 use links::Links;
 use search::{Goal, Search};
 use sessions::Open;
+use trace::Traces;
 use values::{Aim, Jobs};
 use voice::Voice;
 
@@ -64,6 +66,7 @@ pub(super) struct Hub {
     /// Where our key comes from, and what is known of others'.
     past: Past,
     chains: KeyChains,
+    traces: Traces,
     renew_at: Instant,
     plan: Plan,
     table: Table,
@@ -98,6 +101,7 @@ impl Hub {
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
             past: Past::Unknown,
             chains: KeyChains::default(),
+            traces: Traces::default(),
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
             identity: identity.clone(),
             endpoints: seat.endpoints.clone(),
@@ -222,6 +226,7 @@ impl Hub {
         }
         self.work_links();
         self.work_voice();
+        self.work_traces();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
