@@ -199,6 +199,25 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     })
 }
 
+/// The same, at most so long; none: the future was not ready in time, and is dropped.
+pub(crate) fn block_on_timeout<F: Future>(future: F, wait: Duration) -> Option<F::Output> {
+    let clock = Clock::start();
+    let mut future = std::pin::pin!(future);
+    with_waker(|waker| {
+        let mut context = Context::from_waker(waker);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return Some(output);
+            }
+            let left = wait.saturating_sub(clock.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            thread::park_timeout(left);
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -268,6 +287,12 @@ mod tests {
             }
         });
         assert_eq!(answer.into_inner(), ROUNDS);
+    }
+
+    #[test]
+    fn a_future_is_waited_for_no_longer_than_was_said() {
+        assert_eq!(block_on_timeout(std::future::ready(1), Duration::ZERO), Some(1));
+        assert_eq!(block_on_timeout(std::future::pending::<()>(), Duration::from_millis(1)), None);
     }
 
     #[test]

@@ -29,14 +29,14 @@ use crate::config::{self, Config};
 use crate::driver::Driver;
 use crate::entropy::OsEntropy;
 use crate::mailbox::{self, lock};
-use crate::network::{Beside, Network, NetworkShared};
-use crate::recall::{Recall, RecallError};
+use crate::network::{Beside, Network};
+use crate::recall::{Memory, Recall, RecallError};
 use crate::runtime::{self, Running, RuntimeOptions};
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
 use crate::socket::{KernelBuffers, SocketCounters};
-use crate::start;
-use crate::store::{Opened, StoreReport};
+use crate::start::{self, Circle};
+use crate::store::StoreReport;
 
 /// What an engine is started with.
 pub struct EngineBuilder<H = fn() -> NoHandler> {
@@ -112,8 +112,9 @@ impl<H> EngineBuilder<H> {
         let local = group.local_addr();
         let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
         let circle = start::circle(&self.config, &keys, (placement, local), clock)?;
-        let joined =
-            circle.as_ref().map(|circle| Arc::new(NetworkShared::new(circle.constants(), circle.nobody())));
+        let joined = circle.as_ref().map(Circle::shared);
+        let memory = store.map(|opened| Memory::start(opened, shared.clone()));
+        let mut memory = memory.transpose().map_err(start_error)?;
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
         let template = start::shard_config(&self.config, &keys, (placement, steered), local);
@@ -127,8 +128,10 @@ impl<H> EngineBuilder<H> {
             let desk = desks.pop_front().expect("there is a desk for each shard");
             let neighbours = rings.pop_front().expect("there are rings for each shard");
             let shard = parts.shard(index.0);
-            let beside = circle.as_ref().zip(joined.as_ref()).map(|(circle, joined)| {
-                Beside::new(index.0, circle.neighbours(index.0), (joined.clone(), engine.clone()))
+            let place = circle.as_ref().zip(joined.as_ref()).zip(memory.as_mut());
+            let beside = place.map(|((circle, joined), memory)| {
+                let neighbours = circle.neighbours(index.0, memory);
+                Beside::new(index.0, neighbours, (joined.clone(), engine.clone()))
             });
             let driver = Driver::new(
                 index.0,
@@ -147,7 +150,7 @@ impl<H> EngineBuilder<H> {
         let recall = Arc::new(Mutex::new(None));
         let engine =
             Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network, recall };
-        engine.remember(store)?;
+        engine.remember(memory)?;
         if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
             let begun = network.call_seeds(self.config.network.seeds);
             begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
@@ -189,6 +192,14 @@ fn shared_by_all(
         message_len_max: config.transport.message_max.len(),
         has_network: config.network.enabled,
         process: std::process::id(),
+    }
+}
+
+fn start_error(error: RecallError) -> StartError {
+    match error {
+        RecallError::Store(error) => StartError::Store(error),
+        RecallError::Network(error) => StartError::Runtime(error.to_string()),
+        RecallError::Thread(source) => StartError::System { what: "cannot start a thread", source },
     }
 }
 
@@ -247,14 +258,9 @@ impl EngineStats {
 
 impl Engine {
     /// Begins to remember the network's nodes, and calls those that were remembered.
-    fn remember(&self, store: Option<Opened>) -> Result<(), StartError> {
-        if let Some((store, network)) = store.zip(self.network.clone()) {
-            let recall = Recall::start(store, network).map_err(|error| match error {
-                RecallError::Store(error) => StartError::Store(error),
-                RecallError::Network(error) => StartError::Runtime(error.to_string()),
-                RecallError::Thread(source) => StartError::System { what: "cannot start a thread", source },
-            })?;
-            *lock(&self.recall) = Some(recall);
+    fn remember(&self, memory: Option<Memory>) -> Result<(), StartError> {
+        if let Some((memory, network)) = memory.zip(self.network.clone()) {
+            *lock(&self.recall) = Some(Recall::start(memory, network).map_err(start_error)?);
         }
         Ok(())
     }

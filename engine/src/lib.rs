@@ -17,6 +17,7 @@ mod mailbox;
 pub mod network;
 mod recall;
 pub mod runtime;
+mod shelf;
 pub mod socket;
 mod start;
 pub mod store;

@@ -1,9 +1,9 @@
-//! What a node remembers of its network between runs: the rows that the network wants kept, in the store.
+//! What a node remembers between runs: the rows of its network, and those of the values that it holds, in one store.
 //!
-//! In:    the network's rows, every other second; at the start those of the store.
+//! In:    the network's rows, every other second; those of holders as they come; at the start those of the store.
 //! Out:   the same, the other way round.
-//! Holds: only what changed is written, and again when the store could not take it. A node that knows nobody for a while forgets
-//!        nobody: more often it is its own line that is cut.
+//! Holds: of the network only what changed is written, and again when the store could not take it. A node that knows nobody for a
+//!        while forgets nobody: more often it is its own line that is cut.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,17 +12,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use dunlin_shards::dht::values::Restored;
+use dunlin_shards::neighbours::Neighbours;
+use dunlin_shards::time::Now;
+
+use crate::api::shared::EngineShared;
 use crate::network::{Network, NetworkError, ROW_OF_OWN, Row};
-use crate::store::{Batch, Desk, OpenError, Opened, Store, StoreReport, Table, Write};
+use crate::shelf::{Shelf, Shelves, VALUES, Whose};
+use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Table, Write};
 
 /// The network's rows, as it gave them.
 const NODES: Table = Table("nodes");
 /// How often it is asked for them.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// A store that runs, before the shards do: what it held waits for them.
+pub(crate) struct Memory {
+    store: Store<Whose>,
+    shelves: Shelves,
+    kept: Kept,
+    values: Vec<Row>,
+    restored: Restored,
+}
+
 /// The store of a running node, and the thread that remembers. Dropped, it ends both, the last changes kept.
 pub(crate) struct Recall {
-    store: Store<()>,
+    store: Store<Whose>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -40,20 +55,50 @@ pub(crate) enum RecallError {
     Thread(#[from] io::Error),
 }
 
+impl Memory {
+    /// Reads what a store holds and starts it; its answers go to the shards of this engine.
+    pub(crate) fn start(opened: Opened, engine: Arc<EngineShared>) -> Result<Self, RecallError> {
+        let (mut kept, mut values) = (Kept::default(), Vec::new());
+        opened.each(NODES, |key, value| drop(kept.rows.insert(key.to_vec(), value.to_vec())))?;
+        opened.each(VALUES, |key, value| values.push((key.to_vec(), value.to_vec())))?;
+        let is_lost = kept.is_lost.clone();
+        let shelves = Shelves::new(engine);
+        let answering = shelves.share();
+        let store = opened.start(move |done: &mut Vec<Done<Whose>>| {
+            let is_refused = done.iter().any(|one| one.ticket == Whose::Network && one.result.is_err());
+            is_lost.fetch_or(is_refused, Ordering::SeqCst);
+            answering.answer(done);
+        })?;
+        Ok(Self { store, shelves, kept, values, restored: Restored::default() })
+    }
+
+    /// Gives a shard's neighbours what is theirs of the values, before they are asked for any, and a shelf for more.
+    pub(crate) fn restore(&mut self, now: Now, shard: u8, neighbours: &mut Neighbours) -> Shelf {
+        let rows = self.values.iter().map(|(key, value)| (&key[..], &value[..]));
+        let restored = neighbours.restore(now, rows);
+        self.restored.kept += restored.kept;
+        self.restored.expired += restored.expired;
+        self.restored.bad += restored.bad;
+        self.shelves.of(shard, self.store.desk().clone())
+    }
+}
+
 impl Recall {
     /// Tells the network what it knew, and remembers what it knows from now on.
-    pub(crate) fn start(opened: Opened, network: Network) -> Result<Self, RecallError> {
-        let mut kept = Kept::default();
-        opened.each(NODES, |key, value| drop(kept.rows.insert(key.to_vec(), value.to_vec())))?;
+    pub(crate) fn start(memory: Memory, network: Network) -> Result<Self, RecallError> {
+        let Memory { store, kept, values, restored, .. } = memory;
+        if !values.is_empty() {
+            let Restored { kept, expired, bad } = restored;
+            tracing::info!("{kept} values are kept from before; the time of {expired} others is over");
+            if bad > 0 {
+                tracing::warn!("{bad} rows of the store are no values, and are left alone");
+            }
+        }
+        drop(values);
         if !kept.rows.is_empty() {
             tracing::info!("{} rows of the network are remembered", kept.rows.len());
             network.remember(kept.rows.clone())?;
         }
-        let is_lost = kept.is_lost.clone();
-        let store = opened.start(move |done| {
-            let is_refused = done.iter().any(|one| one.result.is_err());
-            is_lost.fetch_or(is_refused, Ordering::SeqCst);
-        })?;
         let desk = store.desk().clone();
         let thread = thread::Builder::new().name("dunlin-recall".to_owned());
         let thread = thread.spawn(move || remember(&network, &desk, kept))?;
@@ -77,12 +122,12 @@ impl Drop for Recall {
 }
 
 /// Hands changes in until the network ends, and once more then.
-fn remember(network: &Network, desk: &Desk<()>, mut kept: Kept) {
+fn remember(network: &Network, desk: &Desk<Whose>, mut kept: Kept) {
     let mut is_running = true;
     while is_running {
         is_running = !network.wait_for_end(LOOK_EVERY);
         let writes = kept.changes(network.rows());
-        if !writes.is_empty() && desk.submit(Batch { ticket: (), writes }).is_err() {
+        if !writes.is_empty() && desk.submit(Batch { ticket: Whose::Network, writes }).is_err() {
             kept.is_lost.store(true, Ordering::SeqCst);
         }
     }

@@ -16,7 +16,7 @@ use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::mail::Mail;
-use dunlin_shards::messages::conversation::{Constants, Terms};
+use dunlin_shards::messages::conversation::Terms;
 use dunlin_shards::neighbours::{HUB, Neighbours, Seat};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::rng::Rng;
@@ -35,8 +35,10 @@ use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
 use crate::mailbox::LETTERS;
-use crate::network;
+use crate::network::{self, NetworkShared};
+use crate::recall::Memory;
 use crate::runtime;
+use crate::shelf::Shelf;
 use crate::socket::Doorbell;
 use crate::store::Opened;
 
@@ -257,20 +259,20 @@ pub(crate) fn circle(
 }
 
 impl Circle {
-    pub(crate) const fn constants(&self) -> Constants {
-        self.terms.constants
+    /// What handles share, while nobody is known.
+    pub(crate) fn shared(&self) -> Arc<NetworkShared> {
+        let nobody = Known::nobody(self.identity.id(), Space::new(self.terms.constants.address_bits));
+        Arc::new(NetworkShared::new(self.terms.constants, Arc::new(nobody), self.clock))
     }
 
-    /// What is known before anybody is.
-    pub(crate) fn nobody(&self) -> Arc<Known> {
-        Arc::new(Known::nobody(self.identity.id(), Space::new(self.terms.constants.address_bits)))
-    }
-
-    pub(crate) fn neighbours(&self, shard: u8) -> Neighbours {
+    /// The neighbours beside a shard, with what the node's memory has for them.
+    pub(crate) fn neighbours(&self, shard: u8, memory: &mut Memory) -> (Neighbours, Shelf) {
         let seat = Seat { shard, ..self.seat.clone() };
-        let rng = Rng::from_seed(OsEntropy.array());
-        let neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (self.clock.now(), rng));
-        neighbours.with_past(self.past.clone())
+        let (now, rng) = (self.clock.now(), Rng::from_seed(OsEntropy.array()));
+        let neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        let mut neighbours = neighbours.with_past(self.past.clone());
+        let shelf = memory.restore(now, shard, &mut neighbours);
+        (neighbours, shelf)
     }
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod binary;
 mod broken;
 mod control;
+mod dht;
 mod files;
 mod flood;
 mod hardening;
@@ -19,6 +20,7 @@ mod process;
 mod scratch;
 mod state;
 mod store;
+mod values;
 
 use std::time::Duration;
 

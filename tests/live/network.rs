@@ -21,16 +21,16 @@ use crate::{DEADLINE, backends, noise};
 /// The str "hello" in msgpack.
 const HELLO: &[u8] = b"\xa5hello";
 
-fn network(io: &str, shards: usize, seeds: &[&Engine]) -> Config {
+pub(crate) fn network(io: &str, shards: usize, seeds: &[&Engine]) -> Config {
     let seeds = seeds.iter().map(|seed| uri_of(seed).parse().unwrap()).collect();
     config(io, shards).network("live").join(seeds)
 }
 
-fn of(engine: &Engine) -> Network {
+pub(crate) fn of(engine: &Engine) -> Network {
     engine.network().expect("it is in a network")
 }
 
-fn knows(engine: &Engine, others: &[&Engine]) -> bool {
+pub(crate) fn knows(engine: &Engine, others: &[&Engine]) -> bool {
     let known: Vec<NodeId> = of(engine).table().iter().map(|node| node.id).collect();
     others.iter().all(|other| known.contains(&other.id()))
 }

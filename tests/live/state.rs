@@ -9,23 +9,23 @@ use crate::process::{Ended, Node, Process, run, wait_until};
 use crate::scratch::Scratch;
 
 /// A node with a folder of its own.
-struct Member {
-    name: &'static str,
-    node: Node,
+pub(crate) struct Member {
+    pub(crate) name: &'static str,
+    pub(crate) node: Node,
 }
 
-fn start(scratch: &Scratch, name: &'static str, more: &[&str]) -> Member {
+pub(crate) fn start(scratch: &Scratch, name: &'static str, more: &[&str]) -> Member {
     let common = ["node", "--listen", "127.0.0.1:0", "--cores", "1", "--io", "mmsg", "--network", "live"];
     let node = Node::start(scratch, &[&common[..], &["--state", name], more].concat());
     Member { name, node }
 }
 
 impl Member {
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.node.uri.strip_prefix("dunlin://").unwrap().split_once('@').unwrap().0
     }
 
-    fn command(&self, scratch: &Scratch, arguments: &[&str]) -> Ended {
+    pub(crate) fn command(&self, scratch: &Scratch, arguments: &[&str]) -> Ended {
         run(scratch, &[arguments, &["--state", self.name]].concat())
     }
 
@@ -38,7 +38,7 @@ impl Member {
     }
 
     #[track_caller]
-    fn wait_until_known(&self, scratch: &Scratch, others: &[&Member]) {
+    pub(crate) fn wait_until_known(&self, scratch: &Scratch, others: &[&Member]) {
         let what = format!("{} knows the others", self.name);
         wait_until(&what, || {
             let known = self.table(scratch);
@@ -48,7 +48,7 @@ impl Member {
 }
 
 /// Three that know each other, two by one seed.
-fn three(scratch: &Scratch) -> [Member; 3] {
+pub(crate) fn three(scratch: &Scratch) -> [Member; 3] {
     let first = start(scratch, "first", &[]);
     let seed = ["--seed", &first.node.uri];
     let (second, third) = (start(scratch, "second", &seed), start(scratch, "third", &seed));

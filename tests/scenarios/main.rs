@@ -7,6 +7,7 @@ mod bulk;
 mod decisions;
 mod delivery;
 mod early_data;
+mod eclipse;
 mod flood;
 mod flow;
 mod goodput;
@@ -22,8 +23,10 @@ mod roaming;
 mod rumours;
 mod sessions;
 mod shards;
+mod storm;
 mod unsteered;
 mod values;
+mod whispers;
 mod world;
 
 use core::time::Duration;

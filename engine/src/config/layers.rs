@@ -14,6 +14,14 @@ use super::sections::{Config, Field, SECTIONS, fields};
 const PREFIX: &str = "DUNLIN_";
 /// Names the file; read by the command line.
 const FILE_VARIABLE: &str = "DUNLIN_CONFIG";
+/// What a lock tells the command that runs under it, `dunlin` perhaps: the key,
+pub const LOCK_KEY: &str = "DUNLIN_LOCK_KEY";
+/// the group that the key is a name of,
+pub const LOCK_GROUP: &str = "DUNLIN_LOCK_GROUP";
+/// and the fencing token.
+pub const FENCING_TOKEN: &str = "DUNLIN_FENCING_TOKEN";
+/// Ours, and no settings.
+const RESERVED: [&str; 4] = [FILE_VARIABLE, LOCK_KEY, LOCK_GROUP, FENCING_TOKEN];
 /// What begins so belongs to tests.
 const TEST_PREFIX: &str = "DUNLIN_TEST_";
 
@@ -56,7 +64,7 @@ pub(super) fn load(
         TomlFile { path, text: &text }.read_into(&mut loaded)?;
     }
     for (name, value) in variables {
-        if name.starts_with(PREFIX) && name != FILE_VARIABLE && !name.starts_with(TEST_PREFIX) {
+        if name.starts_with(PREFIX) && !RESERVED.contains(&&name[..]) && !name.starts_with(TEST_PREFIX) {
             set_variable(&mut loaded, name, &value)?;
         }
     }

@@ -4,8 +4,8 @@
 //! Out:   a [`Config`] whose values are in range, and for each value where it came from.
 //! Holds: a key that nobody knows is an error that names the nearest one; nothing is passed over in silence.
 //!
-//! A variable is named after its key: `io.backend` is `DUNLIN_IO_BACKEND`. `DUNLIN_CONFIG` names the file, and what
-//! begins with `DUNLIN_TEST_` belongs to tests.
+//! A variable is named after its key: `io.backend` is `DUNLIN_IO_BACKEND`. `DUNLIN_CONFIG` names the file, three tell a command of the
+//! lock that it runs under, and what begins with `DUNLIN_TEST_` belongs to tests.
 
 mod error;
 mod layers;
@@ -16,7 +16,7 @@ mod setting;
 mod values;
 
 pub use error::{ConfigError, Place};
-pub use layers::{Flag, Loaded};
+pub use layers::{FENCING_TOKEN, Flag, LOCK_GROUP, LOCK_KEY, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
 pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Store, Transport};
@@ -215,6 +215,8 @@ mod tests {
         );
         let reserved = variables(&[("DUNLIN_CONFIG", "x"), ("DUNLIN_TEST_SEED", "1"), ("DUNLINS", "2")]);
         assert!(Config::load(None, reserved, &[]).is_ok());
+        let locked = [LOCK_KEY, LOCK_GROUP, FENCING_TOKEN].map(|name| (name.to_owned(), "7".to_owned()));
+        assert!(Config::load(None, locked, &[]).is_ok(), "a command under a lock may be dunlin");
         let flags = [Flag { name: "--set", key: "io.backed", value: "uring".to_owned() }];
         let text = Config::load(None, [], &flags).unwrap_err().to_string();
         assert!(text.starts_with("--set: unknown key io.backed; did you mean io.backend?"), "{text}");

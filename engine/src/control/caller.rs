@@ -50,7 +50,34 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
+/// Says more on the connection of a request, while another thread waits for answers.
+pub struct Teller {
+    stream: UnixStream,
+    path: PathBuf,
+}
+
+impl Teller {
+    /// Says this.
+    ///
+    /// # Errors
+    /// The node is gone, or the system refuses.
+    pub fn say(&mut self, command: &Command) -> Result<(), ControlError> {
+        let failed = |why| ControlError::System { what: "ask it", path: self.path.clone(), why };
+        line::write(&mut self.stream, command).map_err(failed)
+    }
+}
+
 impl Answers {
+    /// To say more on this connection.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn teller(&mut self) -> Result<Teller, ControlError> {
+        let failed = |why| ControlError::System { what: "ask it", path: self.path.clone(), why };
+        let stream = self.lines.stream().try_clone().map_err(failed)?;
+        Ok(Teller { stream, path: self.path.clone() })
+    }
+
     /// The next answer, which must come in time; None: there are no more.
     ///
     /// # Errors

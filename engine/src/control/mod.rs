@@ -1,7 +1,7 @@
 //! The admin socket: what commands ask of a running node, and the thread *control* that answers.
 //!
 //! In:    one request a connection, as a line of JSON, from processes of this node's user or of root.
-//! Out:   one answer a line; one line for most requests, a stream for `listen`.
+//! Out:   one answer a line; one line for most requests, a stream for `listen` and locks.
 //! Holds: who connects is asked of the kernel, on both sides; requests, clients and time are bounded; no secret is ever in an answer.
 //!
 //! A thread takes connections, and each client has a thread of its own while it is served: there are eight of them at most, and some wait
@@ -16,6 +16,7 @@ mod network;
 mod protocol;
 mod serve;
 mod status;
+mod values;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -27,10 +28,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-pub use caller::{Answers, call};
+pub use caller::{Answers, Teller, call};
 pub use error::ControlError;
 pub use protocol::{
-    Answer, Command, Heard, NodeLine, ShardStatus, Status, StoreStatus, Traffic, Words, from_hex, to_hex,
+    Answer, ChangeLine, ChangeOf, Command, GetLine, Heard, LockLine, LockedBy, NodeLine, NotChanged, PutLine,
+    ShardStatus, Status, StoreStatus, Traffic, ValueLine, WishLine, Words, from_hex, parse_condition, to_hex,
 };
 
 use crate::clock::Clock;
@@ -39,9 +41,10 @@ use crate::mailbox::lock;
 use audience::Audience;
 use listener::Listener;
 
-/// Bytes of a request, its line end included: a value of 64 KiB in hexadecimal with what belongs to it. (T32 has 64 KiB, which such a
-/// value would not fit in.)
-const REQUEST_LEN_MAX: usize = 192 << 10;
+/// Bytes of a request, its line end included: what a group's names hold together, in hexadecimal with what belongs to it. (T32 has 64 KiB,
+/// which not even one value of 64 KiB would fit in.)
+const REQUEST_LEN_MAX: usize = 640 << 10;
+const _: () = assert!(2 * dunlin_shards::limits::REGISTER_LEN_MAX + (64 << 10) <= REQUEST_LEN_MAX);
 /// Bytes of the longest value that a command can say.
 pub const WORDS_LEN_MAX: usize = 88 << 10;
 const _: () = assert!(2 * WORDS_LEN_MAX + 4_096 <= REQUEST_LEN_MAX);
@@ -50,6 +53,8 @@ const CLIENTS_MAX: usize = 8;
 /// Of these, who listens for as long as they like.
 const LISTENERS_MAX: usize = 5;
 const _: () = assert!(LISTENERS_MAX < CLIENTS_MAX);
+/// Commands that hold a lock or wait for one, beside those clients: a node has no more leases than that (T12).
+const LOCKS_MAX: usize = dunlin_shards::limits::LEASES_IDENTITY_MAX;
 /// How long a request may take to arrive, and each line of an answer to be taken.
 const LINE_WAIT: Duration = Duration::from_secs(5);
 
@@ -76,6 +81,8 @@ struct Shared {
     clock: Clock,
     stopping: AtomicBool,
     clients: AtomicUsize,
+    /// Clients that hold or wait for a lock: they do not count among the others.
+    lockers: AtomicUsize,
     audience: Arc<Audience>,
     /// By number, so that they can be cut off.
     streams: Mutex<Vec<(usize, UnixStream)>>,
@@ -105,6 +112,7 @@ impl Control {
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
+            lockers: AtomicUsize::new(0),
             audience,
             streams: Mutex::default(),
         });

@@ -11,7 +11,7 @@ use super::{LISTENERS_MAX, Shared, line};
 use crate::network::{Network, NetworkError, Node};
 
 /// What a node outside of any network answers.
-fn network(shared: &Shared) -> Result<Network, String> {
+pub(super) fn network(shared: &Shared) -> Result<Network, String> {
     shared.engine.network().ok_or_else(|| {
         "this node is in no network; start it with `dunlin node`, or with network.enabled = true".to_owned()
     })
@@ -80,7 +80,7 @@ pub(super) fn listen(shared: &Shared, stream: &mut UnixStream) {
 }
 
 /// Whether the caller has closed its end: it says nothing else.
-fn is_gone(stream: &UnixStream) -> bool {
+pub(super) fn is_gone(stream: &UnixStream) -> bool {
     let mut byte = [0];
     let peeked =
         rustix::net::recv(stream, &mut byte, rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT);

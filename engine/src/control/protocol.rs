@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::network::values::{Condition, Version};
+
 /// The version of these lines.
 const VERSION: u32 = 1;
 
@@ -58,6 +60,88 @@ pub enum Command {
     },
     /// The nodes that this one knows: [`Answer::Nodes`].
     Table,
+    /// Have a value kept: [`Answer::Kept`], or [`Answer::NotChanged`].
+    Put(PutLine),
+    /// What is known of a key: [`Answer::Value`].
+    Get(GetLine),
+    /// Have a majority decide about values: [`Answer::Changed`], or [`Answer::NotChanged`].
+    Change(ChangeLine),
+    /// Hold the lock of a key until the caller gives it back: [`Answer::Locked`] at once and at each renewal, [`Answer::LockLost`] when
+    /// it is not held any more; or [`Answer::NotChanged`].
+    Lock(LockLine),
+    /// On the stream of a lock, give it back: [`Answer::GivenBack`]. A lock whose caller goes without a word runs out.
+    GiveBack,
+}
+
+/// A value to be kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PutLine {
+    /// The key, in hexadecimal digits of its msgpack, as all keys and values here.
+    pub key: String,
+    /// The value; nil deletes.
+    pub value: String,
+    /// How long it lasts, in milliseconds; none: as long as values do.
+    pub life_ms: Option<u64>,
+    /// The key becomes the node's own.
+    pub is_owned: bool,
+}
+
+/// A value to be read.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GetLine {
+    /// The key.
+    pub key: String,
+    /// The ID of whoever it must be of.
+    pub owner: Option<String>,
+    /// How many holders must answer.
+    pub quorum: Option<usize>,
+}
+
+/// Values to be changed together.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChangeLine {
+    /// What of each.
+    pub changes: Vec<ChangeOf>,
+    /// How long what is written lasts, in milliseconds; none: as long as values do.
+    pub life_ms: Option<u64>,
+    /// Keys that are nobody's yet become the node's own.
+    pub is_owned: bool,
+    /// The fencing token of the lock that it is written under; 0: none.
+    pub token: u64,
+}
+
+/// What is to become of a key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChangeOf {
+    /// The key.
+    pub key: String,
+    /// What must be there: `none`, or [`ValueLine::cas`].
+    pub cas: Option<String>,
+    /// What is wished.
+    pub wish: WishLine,
+}
+
+/// What is to become of a value.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WishLine {
+    /// It is this.
+    Set(String),
+    /// It is gone.
+    Delete,
+    /// These operations are done to it: their msgpack array.
+    Diff(String),
+}
+
+/// A lock to be held.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LockLine {
+    /// The key.
+    pub key: String,
+    /// How long it is held without renewal, in milliseconds.
+    pub lease_ms: u64,
+    /// How long to wait while another has it, in milliseconds; none: as long as it takes.
+    pub wait_ms: Option<u64>,
 }
 
 /// Something to say to somebody.
@@ -95,8 +179,97 @@ pub enum Answer {
     Missed(u64),
     /// Nodes, the closest first.
     Nodes(Vec<NodeLine>),
+    /// The value is kept.
+    Kept {
+        /// By so many holders; none: it was decided, and more than half of them do.
+        by: Option<usize>,
+        /// Of so many.
+        of: Option<usize>,
+    },
+    /// What is known of a key; none: nothing.
+    Value(Option<Box<ValueLine>>),
+    /// What is there now, of each key that was to change.
+    Changed(Vec<ValueLine>),
+    /// The holders say no.
+    NotChanged(NotChanged),
+    /// The lock is held.
+    Locked {
+        /// Its fencing token.
+        token: u64,
+        /// Until when unless it is renewed, in milliseconds of CLOCK_BOOTTIME.
+        until_ms: u64,
+    },
+    /// The lock is held no more.
+    LockLost,
+    /// Others can have the lock.
+    GivenBack,
     /// It would not, or could not: why.
     Refused(String),
+}
+
+/// Why nothing has changed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NotChanged {
+    /// The reason, for programs: `mismatch`, `leased`, `bad-diff`, `not-allowed` and others.
+    pub reason: String,
+    /// For people, with what is there.
+    pub words: String,
+    /// What is there instead, as far as the holders told.
+    pub there: Vec<ValueLine>,
+}
+
+/// A value as it was found.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ValueLine {
+    /// Its key.
+    pub key: String,
+    /// It; nil: there is none any more.
+    pub value: String,
+    /// What a condition names for it to hold while this is there: SEQUENCE:HASH.
+    pub cas: String,
+    /// How often it was written; 0: nobody has signed it.
+    pub sequence: u64,
+    /// Whose key it is; none: nobody's.
+    pub owner: Option<String>,
+    /// Who wrote it.
+    pub writer: Option<String>,
+    /// When, in unix time in milliseconds.
+    pub written_ms: u64,
+    /// When it ends, in unix time in milliseconds.
+    pub expires_ms: u64,
+    /// The fencing token that it was written under; 0: none.
+    pub token: u64,
+    /// Who has locked the key.
+    pub lock: Option<LockedBy>,
+    /// Holders that say the same; none: it was decided.
+    pub holders: Option<usize>,
+}
+
+/// Who has a lock.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LockedBy {
+    /// The node.
+    pub holder: String,
+    /// When it ends unless it is renewed, in unix time in milliseconds.
+    pub until_ms: u64,
+    /// Its fencing token.
+    pub token: u64,
+}
+
+/// The condition that a text is: `none`, or SEQUENCE:HASH.
+#[must_use]
+pub fn parse_condition(text: &str) -> Option<Condition> {
+    if text == "none" {
+        return Some(Condition::Nothing);
+    }
+    let (sequence, hash) = text.split_once(':')?;
+    let value_hash = from_hex(hash)?.try_into().ok()?;
+    Some(Condition::Is(Version { sequence: sequence.parse().ok()?, value_hash }))
+}
+
+/// A version as conditions name it.
+pub(super) fn show_version(version: &Version) -> String {
+    format!("{}:{}", version.sequence, to_hex(&version.value_hash))
 }
 
 /// What somebody said.
@@ -214,6 +387,16 @@ mod tests {
         assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
         assert_eq!((from_hex(""), from_hex("0A")), (Some(vec![]), Some(vec![10])));
         assert_eq!((from_hex("0"), from_hex("0g"), from_hex("é0")), (None, None, None));
+    }
+
+    #[test]
+    fn a_condition_reads_back() {
+        let version = Version { sequence: 7, value_hash: [0xab; 32] };
+        assert_eq!(parse_condition(&show_version(&version)), Some(Condition::Is(version)));
+        assert_eq!(parse_condition("none"), Some(Condition::Nothing));
+        for wrong in ["", "7", "7:", "7:ab", ":ab", "x:", "-1:ab"] {
+            assert_eq!(parse_condition(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

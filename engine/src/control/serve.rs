@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use super::line::Lines;
 use super::protocol::{Answer, Command, open};
-use super::{LINE_WAIT, REQUEST_LEN_MAX, Shared, line, network, status};
+use super::{LINE_WAIT, REQUEST_LEN_MAX, Shared, line, network, status, values};
 
 /// Serves it until it is done with or gone.
 pub(super) fn serve(shared: &Shared, stream: UnixStream) {
@@ -15,6 +15,7 @@ pub(super) fn serve(shared: &Shared, stream: UnixStream) {
         Ok(None) => return,
         Ok(Some(line)) => match open(&line) {
             Ok(Command::Listen) => return network::listen(shared, lines.stream()),
+            Ok(Command::Lock(wanted)) => return values::lock(shared, &mut lines, &wanted),
             Ok(command) => obey(shared, command).unwrap_or_else(Answer::Refused),
             Err(why) => Answer::Refused(format!(
                 "the node does not understand this command ({why}); use the node's own release of dunlin"
@@ -38,6 +39,10 @@ fn obey(shared: &Shared, command: Command) -> Result<Answer, String> {
         Command::Shout { value } => network::shout(shared, &value),
         Command::Find { node } => network::find(shared, &node),
         Command::Table => network::table(shared),
-        Command::Listen => Err("listening has answers of its own".to_owned()),
+        Command::Put(wanted) => values::put(shared, &wanted),
+        Command::Get(wanted) => values::get(shared, &wanted),
+        Command::Change(wanted) => values::change(shared, &wanted),
+        Command::GiveBack => Err("only who holds a lock gives it back".to_owned()),
+        Command::Listen | Command::Lock(_) => Err("this has answers of its own".to_owned()),
     }
 }

@@ -8,6 +8,7 @@ use dunlin_shards::event::Event as ShardEvent;
 use dunlin_shards::identity::chain::News;
 use dunlin_shards::messages::conversation::Fact;
 use dunlin_shards::neighbours::{HUB, Neighbours, Notice};
+use dunlin_shards::note::Note;
 use dunlin_shards::session::aws_lc::AwsLc;
 use dunlin_shards::shard::Shard;
 use dunlin_shards::time::{Instant, Now};
@@ -16,6 +17,7 @@ use super::event::{NetworkEvent, Question, Told};
 use super::shared::{Answered, NetworkShared, Rings};
 use crate::api::shared::EngineShared;
 use crate::entropy::OsEntropy;
+use crate::shelf::Shelf;
 
 /// One shard's neighbours, and whom they tell.
 pub(crate) struct Beside {
@@ -24,17 +26,19 @@ pub(crate) struct Beside {
     network: Arc<NetworkShared>,
     engine: Arc<EngineShared>,
     has_hub: bool,
+    /// Where the holder's rows go.
+    shelf: Shelf,
     rings: Rings,
 }
 
 impl Beside {
     pub(crate) fn new(
         shard: u8,
-        neighbours: Neighbours,
+        (neighbours, shelf): (Neighbours, Shelf),
         (network, engine): (Arc<NetworkShared>, Arc<EngineShared>),
     ) -> Self {
         let known = Arc::clone(neighbours.known());
-        Self { neighbours, known, network, engine, has_hub: shard == HUB, rings: Rings::default() }
+        Self { neighbours, known, network, engine, has_hub: shard == HUB, shelf, rings: Rings::default() }
     }
 
     /// Takes in what the shard tells; gives back what else the application is to hear, behind what `poll_event` has.
@@ -60,6 +64,12 @@ impl Beside {
         while let Some(note) = shard.poll_note() {
             self.neighbours.handle_note(now, note);
         }
+        let words = self.shelf.words();
+        let has_words = !words.is_empty();
+        for word in words {
+            let (ticket, is_durable) = (word.number, word.is_durable);
+            self.neighbours.handle_note(now, Note::Written { ticket, is_durable });
+        }
         if self.neighbours.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.neighbours.handle_timeout(now);
         }
@@ -72,7 +82,7 @@ impl Beside {
             self.known = Arc::clone(self.neighbours.known());
             self.network.set_known(Arc::clone(&self.known));
         }
-        has_letters
+        has_letters || has_words
     }
 
     /// Wakes those for whom something came.
@@ -88,6 +98,17 @@ impl Beside {
             Notice::Found { ticket, nodes, .. } => {
                 return self.network.put_answer(ticket, Answered::Nodes(nodes), &mut self.rings);
             }
+            Notice::Stored { ticket, result } => {
+                return self.network.put_answer(ticket, Answered::Stored(result), &mut self.rings);
+            }
+            Notice::Read { ticket, result } => {
+                return self.network.put_answer(ticket, Answered::Read(result), &mut self.rings);
+            }
+            Notice::Decided { ticket, result } => {
+                return self.network.put_answer(ticket, Answered::Decided(result), &mut self.rings);
+            }
+            Notice::Write { ticket, rows } => return self.shelf.put(ticket, rows),
+            Notice::Changed { key, event } => NetworkEvent::Changed { key: key.into(), event },
             Notice::Key(News::Followed { old, new }) => {
                 tracing::info!("{old} changed its key, and is {new} from now on");
                 NetworkEvent::KeyChanged { old, new }
@@ -101,13 +122,8 @@ impl Beside {
             Notice::Heard { peer, fact: Fact::Told { operation, payload } } => {
                 NetworkEvent::Told(Told { from: peer, operation, value: payload })
             }
-            // A conversation tells the application nothing else; values have no reader yet.
-            Notice::Heard { .. }
-            | Notice::Stored { .. }
-            | Notice::Read { .. }
-            | Notice::Decided { .. }
-            | Notice::Write { .. }
-            | Notice::Changed { .. } => return,
+            // A conversation tells the application nothing else.
+            Notice::Heard { .. } => return,
             Notice::Rumour { from, value, .. } => {
                 NetworkEvent::Told(Told { from, operation: Operation::Shout, value })
             }

@@ -9,6 +9,7 @@ use dunlin_codec::ids::{NodeId, SessionId};
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::NodeRecord;
+use dunlin_shards::dht::values::Event as ValueEvent;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::note::Note;
 
@@ -59,6 +60,13 @@ pub enum NetworkEvent {
     Told(Told),
     /// A CUSTOM question. Dropped without an answer it is refused.
     Asked(Question),
+    /// A value that this node holds is another now, or was deleted.
+    Changed {
+        /// Its key, in msgpack.
+        key: Box<[u8]>,
+        /// How.
+        event: ValueEvent,
+    },
     /// The engine has stopped: nothing else will happen. Whoever asks again is told so again.
     Stopped,
 }

@@ -15,6 +15,7 @@ mod event;
 mod seeds;
 mod service;
 mod shared;
+pub mod values;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -208,7 +209,7 @@ impl Network {
                 Ok(nodes.iter().map(|heard| Node::of(heard.id(), heard.bytes())).collect())
             }
             Answered::Nodes(None) => Err(NetworkError::Busy),
-            Answered::Outcome(_) | Answered::Said(_) | Answered::Stopped => Err(NetworkError::Stopped),
+            _ => Err(NetworkError::Stopped),
         }
     }
 
@@ -267,7 +268,7 @@ impl Network {
         let (operation, payload) = (Operation::Shout, value.into());
         match self.request(|ticket| Note::Broadcast { ticket, operation, payload }).await? {
             Answered::Said(result) => result.map_err(NetworkError::from),
-            Answered::Outcome(_) | Answered::Nodes(_) | Answered::Stopped => Err(NetworkError::Stopped),
+            _ => Err(NetworkError::Stopped),
         }
     }
 
@@ -423,7 +424,7 @@ impl Network {
 fn outcome(answer: Answered) -> Result<Box<[u8]>, NetworkError> {
     match answer {
         Answered::Outcome(result) => error::answer_of(result),
-        Answered::Nodes(_) | Answered::Said(_) | Answered::Stopped => Err(NetworkError::Stopped),
+        _ => Err(NetworkError::Stopped),
     }
 }
 

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use dunlin_shards::dht::contact::Heard;
 use dunlin_shards::dht::known::Known;
+use dunlin_shards::dht::values::decision::Decided;
+use dunlin_shards::dht::values::get::Got;
+use dunlin_shards::dht::values::put::Stored;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::messages::conversation::Constants;
 use dunlin_shards::neighbours::{Failure, Said};
@@ -15,6 +18,7 @@ use dunlin_shards::outcome::Outcome;
 
 use super::event::NetworkEvent;
 use crate::bell::Bell;
+use crate::clock::Clock;
 use crate::mailbox::lock;
 
 /// Events that wait for the application at most; the oldest go first, and are counted.
@@ -24,6 +28,9 @@ const EVENTS_MAX: usize = 4_096;
 pub(super) enum Answered {
     Outcome(Result<Outcome, Failure>),
     Nodes(Option<Vec<Heard>>),
+    Stored(Result<Stored, Failure>),
+    Read(Result<Got, Failure>),
+    Decided(Result<Decided, Failure>),
     Said(Result<Said, Failure>),
     Stopped,
 }
@@ -60,6 +67,8 @@ struct Waiting {
 /// What a network's handles and the drivers share.
 pub(crate) struct NetworkShared {
     pub(super) constants: Constants,
+    /// The shards' clock.
+    pub(super) clock: Clock,
     known: Mutex<Arc<Known>>,
     pending: Mutex<HashMap<Ticket, Arc<Pending>>>,
     /// For whoever asks for the next event.
@@ -82,9 +91,10 @@ pub(crate) struct Rings {
 }
 
 impl NetworkShared {
-    pub(crate) fn new(constants: Constants, known: Arc<Known>) -> Self {
+    pub(crate) fn new(constants: Constants, known: Arc<Known>, clock: Clock) -> Self {
         Self {
             constants,
+            clock,
             known: Mutex::new(known),
             pending: Mutex::default(),
             events: Waiting::default(),

@@ -14,8 +14,8 @@
 //! | I5 3.0x and 1.0x | `tap.rs`, at every datagram |
 //! | I6 memory | `world/checks.rs`, after every step: blocks, sessions. `tests/memory.rs` counts allocated bytes |
 //! | I7 no panic, no endless answers | the world itself; overflow checks are on wherever debug assertions are |
-//! | I8 nothing goes back | key epochs: a packet of an older phase would not open. Sequences and tokens: no store yet |
-//! | I9 compare-and-set, locks | does not apply yet: no store |
+//! | I8 nothing goes back | key epochs: a packet of an older phase would not open. Sequences and tokens: `scenarios/storm.rs`, `scenarios/decisions.rs` |
+//! | I9 compare-and-set, locks | `scenarios/storm.rs`, `scenarios/decisions.rs`: plans have no values yet |
 //! | I10 rumours | does not apply yet: no gossip |
 //! | I11 retransmissions | `calm.rs`, in seeds whose links only lose |
 //! | I12 one probe burst after a pause | `world/checks.rs`, at every timeout |

@@ -217,8 +217,13 @@ impl<C: Crypto> WorldOf<C> {
 
     /// A node, running.
     pub fn add_node_with(&mut self, settings: NodeSettings) -> NodeIndex {
+        let index = self.nodes.len();
+        self.add_node_at(settings, SocketAddr::from(([10, (index >> 8) as u8, index as u8, 1], 7117)))
+    }
+
+    /// A node at an address of its own, running.
+    pub fn add_node_at(&mut self, settings: NodeSettings, address: SocketAddr) -> NodeIndex {
         let index = NodeIndex(self.nodes.len());
-        let address = SocketAddr::from(([10, (index.0 >> 8) as u8, index.0 as u8, 1], 7117));
         let chance = Rng::from_number(self.chance.next_u64());
         let mut node = Node::new(settings, address, chance);
         node.boot(self.now);

@@ -135,6 +135,11 @@ impl<C: Crypto> WorldOf<C> {
 
     /// From now on every other of these nodes says nothing, and the others tell of these nodes alone.
     pub fn have_collude(&mut self, nodes: &[NodeIndex]) {
+        self.have_tell_of_each_other(nodes, |at| at % 2 == 0);
+    }
+
+    /// From now on these nodes tell of these nodes alone, those that say anything.
+    pub fn have_tell_of_each_other(&mut self, nodes: &[NodeIndex], is_silent: impl Fn(usize) -> bool) {
         let mut members = Vec::new();
         for node in nodes {
             let id = self.nodes[node.0].id;
@@ -142,7 +147,7 @@ impl<C: Crypto> WorldOf<C> {
             members.extend(known.iter().find(|contact| contact.id() == id).cloned());
         }
         for (at, node) in nodes.iter().enumerate() {
-            if at % 2 == 0 {
+            if is_silent(at) {
                 self.crash(*node);
                 continue;
             }

@@ -12,6 +12,9 @@ use crate::flags::NodeFlags;
 /// A node that only has to look answers at once.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+/// What a node that goes away leaves to be said.
+pub(crate) const ENDED: &str = "the node ended before it had answered";
+
 /// Which node is asked.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AdminFlags {
@@ -37,7 +40,7 @@ impl AdminFlags {
     /// Asks the node for one answer, which must come in time.
     pub(crate) fn ask(&self, command: &Command, wait: Duration) -> Result<Answer, Failure> {
         let answer = self.call(command)?.next_within(wait)?;
-        answer.ok_or_else(|| Failure::new("the node ended before it had answered"))
+        answer.ok_or_else(|| Failure::new(ENDED))
     }
 }
 

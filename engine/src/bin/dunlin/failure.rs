@@ -36,6 +36,17 @@ impl Failure {
         Self { code: 1, line: None }
     }
 
+    /// Whatever ran instead ended so, and has said why itself.
+    pub(crate) const fn passed(code: u8) -> Self {
+        Self { code, line: None }
+    }
+
+    /// The same with another code.
+    pub(crate) const fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
     /// Says it.
     pub(crate) fn report(self) -> ExitCode {
         if let Some(line) = self.line {

@@ -7,6 +7,7 @@
 mod admin;
 mod configuration;
 mod dht;
+mod durations;
 mod failure;
 mod flags;
 mod journal;
@@ -56,7 +57,7 @@ enum Command {
     Shout(shout::Arguments),
     /// Shows what others say to the running node, or to everybody
     Listen(listen::Arguments),
-    /// Finds and lists nodes of the network, through the running one
+    /// Keeps, reads, changes and locks values of the network, and finds its nodes, through the running one
     #[command(subcommand)]
     Dht(dht::Command),
     /// Makes or shows the key that is a node's address
@@ -75,9 +76,14 @@ enum Command {
 
 fn main() -> ExitCode {
     dunlin::runtime::prepare();
-    // Without it everything works; secrets may then end up in core files.
-    let guarded = dunlin::keyfile::guard_process();
-    let done = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // Without it everything works; secrets may then end up in core files. What asks a running node has none, and may run a command
+    // whose core files are not ours to forbid.
+    let guarded = match command {
+        Command::Dht(_) => Ok(()),
+        _ => dunlin::keyfile::guard_process(),
+    };
+    let done = match command {
         Command::Node(arguments) => node::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Speak(arguments) => say::run(&arguments, Asked::Speak),
@@ -102,3 +108,13 @@ fn main() -> ExitCode {
 
 /// What every command comes to.
 type Done = Result<(), Failure>;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_fit_together() {
+        super::Arguments::command().debug_assert();
+    }
+}

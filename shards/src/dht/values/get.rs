@@ -7,7 +7,7 @@
 //! What is not there is known once all have spoken.
 //!
 //! A record by the owner that the reader asks for speaks for itself: the newest wins. Else it counts what more than half of
-//! those who have any value say, found over three paths, or all that there are: of an owned key the owner, whose newest
+//! those who have any value say, found over three paths, or more than half of those that there are: of an owned key the owner, whose newest
 //! record then wins; of one that is nobody's the value itself.
 //!
 //! spec: p2p/get
@@ -201,7 +201,7 @@ impl Get {
         let paths_of = |nodes: &[Vote<'_>]| {
             nodes.iter().filter_map(|(node, _)| self.paths.get(*node)).collect::<BTreeSet<_>>().len()
         };
-        let paths = paths_of(&told).min(AGREEMENT_PATHS);
+        let paths = majority(paths_of(&told)).min(AGREEMENT_PATHS);
         let mut camps: BTreeMap<(NodeId, &[u8]), Vec<Vote<'_>>> = BTreeMap::new();
         for (node, cell) in told {
             let owner = owner_of(cell);

@@ -6,7 +6,7 @@
 //!
 //! ## How it is driven
 //!
-//! A node has one [`Holder`]. What peers ask goes in, what is to be done comes out of `poll_action`:
+//! Each shard of a node has a [`Holder`], for the keys that are its own (`neighbours/keeping.rs`). What peers ask goes in, what is to be done comes out of `poll_action`:
 //!
 //! | call | when |
 //! |---|---|

@@ -24,7 +24,7 @@ use super::requests::Open;
 use super::{Bench, Conversation, Owed};
 use crate::dht::known::Asker;
 use crate::gossip::message_id;
-use crate::limits::{REQUESTS_OWED_MAX, RUMOUR_LEN_MAX};
+use crate::limits::{OWED_LIFE, REQUESTS_OWED_MAX, RUMOUR_LEN_MAX};
 use crate::messages::compression::decompress;
 use crate::outcome::{Farewell, Outcome};
 use crate::time::Instant;
@@ -173,6 +173,9 @@ impl Conversation {
     /// Somebody else is to answer: at most so many at once, and no two under one id.
     pub(super) fn on_asked(&mut self, bench: &mut Bench, request: u64, what: Asked) {
         let operation = what.operation();
+        if self.owed.len() >= REQUESTS_OWED_MAX {
+            self.owed.retain(|owed| owed.until > bench.now);
+        }
         if self.owed.len() >= REQUESTS_OWED_MAX || !self.facts.has_room() {
             self.counts.requests_refused += 1;
             return self.refuse_at_once(bench, operation, request, Reason::Busy);
@@ -181,7 +184,7 @@ impl Conversation {
             if self.owed.iter().any(|owed| owed.request == request) {
                 return self.refuse_at_once(bench, operation, request, Reason::Malformed);
             }
-            self.owed.push(Owed { request, operation });
+            self.owed.push(Owed { request, operation, until: bench.now + OWED_LIFE });
         }
         self.facts.push(Fact::Asked { request, what });
     }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dht::space::Space;
-use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
+use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, OWED_LIFE, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
 
 mod succession;
 
@@ -507,6 +507,10 @@ fn questions_are_bounded_on_both_sides() {
     assert_eq!(said.len(), 3);
     assert!(said.iter().all(|(operation, _, payload)| *operation == Operation::Nack && *payload == busy));
     assert_eq!(end.facts.len(), REQUESTS_OWED_MAX);
+    // Nobody answers any of them: after a while others have their places.
+    end.bench.now += OWED_LIFE;
+    end.hear(&[direct(Operation::Custom, 1_000, &question)]);
+    assert_eq!((end.facts.len(), end.said().len()), (REQUESTS_OWED_MAX + 1, 0));
 
     let mut end = End::met(1);
     end.hear(&[direct(Operation::Custom, 5, &question), direct(Operation::Custom, 5, &question)]);

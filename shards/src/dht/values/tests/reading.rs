@@ -163,6 +163,20 @@ fn liars_on_one_path_are_not_believed() {
     assert_eq!(ring.get(plan(&key), silent), Got::TooFew);
 }
 
+/// Where there are three holders on three paths, two that have the newest outvote one that lags, and it is repaired.
+/// spec: p2p/get
+#[test]
+fn one_that_lags_does_not_keep_the_others_from_agreeing() {
+    let mut ring = Ring::new();
+    let (key, one, two) = (name("k"), number(1), number(2));
+    let says = |sequence, value: &[u8]| Says::nobodys(&key, sequence).signed(&identity(1), value);
+    ring.put(&[0, 1, 2], &store(&key, &one, with_record(&says(1, &one))));
+    ring.put(&[0, 1], &store(&key, &two, with_record(&says(2, &two))));
+    let three = |place: usize, answer: &Answer| (place < 3).then(|| answer.clone());
+    assert_eq!(number_of(&ring.get(Plan { quorum: Some(3), ..plan(&key) }, three)), Some(2));
+    assert_eq!(ring.homes[2].value(at(0), &key), Some(two), "repaired");
+}
+
 /// Whoever knows whose the key is takes nobody else's word, however many say it.
 /// spec: p2p/get
 #[test]

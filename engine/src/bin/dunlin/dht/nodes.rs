@@ -1,6 +1,6 @@
-//! `dunlin dht`: the nodes of a network, through a running one.
+//! `dunlin dht find` and `dht table`: the nodes of a network, through a running one.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use dunlin::NodeId;
 use dunlin::control::{Answer, Command as Asked, NodeLine};
 use serde_json::json;
@@ -9,14 +9,6 @@ use crate::admin::{AdminFlags, SOON, unexpected};
 use crate::failure::Failure;
 use crate::say::PATIENCE;
 use crate::{Done, output};
-
-#[derive(Subcommand)]
-pub(crate) enum Command {
-    /// Finds out where a node is
-    Find(Find),
-    /// Lists the nodes that the running node knows, the closest first
-    Table(Table),
-}
 
 #[derive(Args)]
 pub(crate) struct Find {
@@ -41,14 +33,7 @@ pub(crate) struct Table {
     asked: AdminFlags,
 }
 
-pub(crate) fn run(command: &Command) -> Done {
-    match command {
-        Command::Find(arguments) => find(arguments),
-        Command::Table(arguments) => table(arguments),
-    }
-}
-
-fn find(arguments: &Find) -> Done {
+pub(super) fn find(arguments: &Find) -> Done {
     let wanted: NodeId = arguments
         .node
         .parse()
@@ -73,7 +58,7 @@ fn find(arguments: &Find) -> Done {
     }
 }
 
-fn table(arguments: &Table) -> Done {
+pub(super) fn table(arguments: &Table) -> Done {
     for node in ask(&arguments.asked, Asked::Table)? {
         if arguments.json {
             output::line(json!(node));
