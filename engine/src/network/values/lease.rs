@@ -12,7 +12,7 @@
 //! spec: p2p/lease
 
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use dunlin_codec::args::{LeaseAction, Reason};
@@ -35,6 +35,8 @@ const LEASE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The shortest.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// How long a thread sleeps at most before it looks at the time: while the machine sleeps, leases run out and no timer fires.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long giving back may take.
 const GIVE_BACK_WAIT: Duration = Duration::from_secs(10);
 
@@ -58,7 +60,6 @@ impl Default for LeaseOptions {
 /// A lease that was taken. Dropped, it is given back.
 pub struct Lease {
     holding: Arc<Holding>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What the guard and its thread share.
@@ -116,9 +117,9 @@ impl Network {
             ending: Bell::default(),
         });
         let (network, kept) = (self.clone(), Arc::clone(&holding));
+        let lease = Lease { holding };
         let thread = thread::Builder::new().name("dunlin-lease".to_owned());
-        let thread = thread.spawn(move || kept.keep(&network)).map_err(|_| NetworkError::Busy)?;
-        let lease = Lease { holding, thread: Some(thread) };
+        thread.spawn(move || Keeping(&kept).keep(&network)).map_err(|_| NetworkError::Busy)?;
         loop {
             let listener = lease.holding.changed.listen();
             match &mut *lock(&lease.holding.phase) {
@@ -182,7 +183,7 @@ impl Lease {
             if left.is_zero() {
                 return false;
             }
-            listener.wait_timeout(left.min(held));
+            listener.wait_timeout(left.min(held).min(LOOK_EVERY));
         }
     }
 
@@ -201,15 +202,24 @@ impl Lease {
     ///
     /// # Errors
     /// `Lost`: it was not ours any more, or nobody could be told; it has run out or will.
-    pub fn release(mut self) -> Result<(), ValueError> {
+    pub fn release(self) -> Result<(), ValueError> {
+        block_on(self.release_async())
+    }
+
+    /// The same for any async runtime.
+    ///
+    /// # Errors
+    /// As [`Self::release`].
+    pub async fn release_async(self) -> Result<(), ValueError> {
         self.holding.finish(End::GiveBack);
-        if let Some(thread) = self.thread.take() {
-            // Its panic was printed.
-            let _ = thread.join();
-        }
-        match *lock(&self.holding.phase) {
-            Phase::GivenBack => Ok(()),
-            _ => Err(ValueError::Lost),
+        loop {
+            let listener = self.holding.changed.listen();
+            match *lock(&self.holding.phase) {
+                Phase::GivenBack => return Ok(()),
+                Phase::Lost | Phase::Refused(_) => return Err(ValueError::Lost),
+                Phase::Waiting | Phase::Held { .. } => {}
+            }
+            listener.await;
         }
     }
 
@@ -251,29 +261,46 @@ impl Holding {
 
     /// Waits for the end, at most so long.
     fn wait_end(&self, wait: Duration) -> Option<End> {
-        let listener = self.ending.listen();
-        let end = *lock(&self.end);
-        if end.is_some() {
-            return end;
+        let clock = Clock::start();
+        loop {
+            let listener = self.ending.listen();
+            let end = *lock(&self.end);
+            let left = wait.saturating_sub(clock.elapsed());
+            if end.is_some() || left.is_zero() {
+                return end;
+            }
+            listener.wait_timeout(left.min(LOOK_EVERY));
         }
-        listener.wait_timeout(wait);
-        *lock(&self.end)
     }
+}
 
+/// The thread's work on a lease. However that ends, nobody waits for it afterwards.
+struct Keeping<'a>(&'a Holding);
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        let is_open = matches!(*lock(&self.0.phase), Phase::Waiting | Phase::Held { .. });
+        if is_open {
+            self.0.set(Phase::Lost);
+        }
+    }
+}
+
+impl Keeping<'_> {
     /// The thread's work: takes it, renews it, gives it back.
-    fn keep(&self, network: &Network) {
+    fn keep(self, network: &Network) {
         let token = match self.acquire(network) {
             Ok(Some(token)) => token,
             Ok(None) => return,
-            Err(error) => return self.set(Phase::Refused(Some(error))),
+            Err(error) => return self.0.set(Phase::Refused(Some(error))),
         };
         match self.renew(network, token) {
             Some(End::GiveBack) => {
-                let wait = self.options.lasts.min(GIVE_BACK_WAIT);
-                let done = network.ask_lease(self, (LeaseAction::Release, token), wait);
-                self.set(if matches!(done, Some(Ok(Ok(_)))) { Phase::GivenBack } else { Phase::Lost });
+                let wait = self.0.options.lasts.min(GIVE_BACK_WAIT);
+                let done = network.ask_lease(self.0, (LeaseAction::Release, token), wait);
+                self.0.set(if matches!(done, Some(Ok(Ok(_)))) { Phase::GivenBack } else { Phase::Lost });
             }
-            Some(End::RunOut) | None => self.set(Phase::Lost),
+            Some(End::RunOut) | None => self.0.set(Phase::Lost),
         }
     }
 
@@ -281,16 +308,16 @@ impl Holding {
     fn acquire(&self, network: &Network) -> Result<Option<u64>, ValueError> {
         let clock = Clock::start();
         loop {
-            let wait = self.options.wait.saturating_sub(clock.elapsed());
-            let tried = network.ask_lease(self, (LeaseAction::Acquire, 0), Duration::MAX);
+            let wait = self.0.options.wait.saturating_sub(clock.elapsed());
+            let tried = network.ask_lease(self.0, (LeaseAction::Acquire, 0), Duration::MAX);
             let (error, left) = match tried.unwrap_or(Err(ValueError::Unknown)) {
                 Ok(Ok(Done { token, held_until, .. })) => {
-                    self.set(Phase::Held { token, until: held_until });
+                    self.0.set(Phase::Held { token, until: held_until });
                     return Ok(Some(token));
                 }
                 Ok(Err((reason, state))) => {
-                    let left = state.get(&self.key).map_or(0, |cell| cell.left_ms);
-                    let error = refused(reason, &state, [&self.key[..]].into_iter());
+                    let left = state.get(&self.0.key).map_or(0, |cell| cell.left_ms);
+                    let error = refused(reason, &state, [&self.0.key[..]].into_iter());
                     if reason != Reason::Leased {
                         return Err(error);
                     }
@@ -302,7 +329,7 @@ impl Holding {
             if wait.is_zero() {
                 return Err(error);
             }
-            if self.wait_end(pause(left).min(wait)).is_some() {
+            if self.0.wait_end(pause(left).min(wait)).is_some() {
                 return Ok(None);
             }
         }
@@ -310,17 +337,17 @@ impl Holding {
 
     /// Renews it until its guard ends it; none: it is lost.
     fn renew(&self, network: &Network, token: u64) -> Option<End> {
-        let lasts = self.options.lasts;
+        let lasts = self.0.options.lasts;
         let mut pause = lasts / 3;
         loop {
-            let left = self.left()?;
-            if let Some(end) = self.wait_end(pause.min(left)) {
+            let left = self.0.left()?;
+            if let Some(end) = self.0.wait_end(pause.min(left)) {
                 return Some(end);
             }
-            let left = self.left()?;
-            match network.ask_lease(self, (LeaseAction::Renew, token), left)? {
+            let left = self.0.left()?;
+            match network.ask_lease(self.0, (LeaseAction::Renew, token), left)? {
                 Ok(Ok(done)) => {
-                    self.set(Phase::Held { token, until: done.held_until });
+                    self.0.set(Phase::Held { token, until: done.held_until });
                     pause = lasts / 3;
                 }
                 Ok(Err((Reason::StaleToken | Reason::NotAllowed, _)))
@@ -355,7 +382,7 @@ mod tests {
     }
 
     fn lease(phase: Phase) -> Lease {
-        Lease { holding: holding(phase), thread: None }
+        Lease { holding: holding(phase) }
     }
 
     /// Nothing but time ends it: no thread runs.
@@ -378,6 +405,18 @@ mod tests {
         assert_eq!(holding.wait_end(Duration::ZERO), None);
         lease.run_out();
         assert_eq!(holding.wait_end(Duration::MAX), Some(End::RunOut));
+    }
+
+    /// A thread that ends before its time leaves nobody waiting.
+    #[test]
+    fn whoever_waits_for_a_lease_hears_of_its_end() {
+        for phase in [Phase::Waiting, Phase::Held { token: 9, until: Instant::from_nanos(u64::MAX / 2) }] {
+            let lease = lease(phase);
+            let holding = Arc::clone(&lease.holding);
+            let waiting = thread::spawn(move || lease.release());
+            drop(Keeping(&holding));
+            assert!(matches!(waiting.join().unwrap(), Err(ValueError::Lost)));
+        }
     }
 
     #[test]

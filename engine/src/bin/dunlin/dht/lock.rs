@@ -32,7 +32,9 @@ const ANY_TIME: Duration = Duration::from_secs(365 * 86_400);
 const GRACE_MAX: Duration = Duration::from_secs(5);
 /// How long giving the lock back may take.
 const GIVE_BACK_WAIT: Duration = Duration::from_secs(15);
-/// What of a node's word that was underway for a while is still true: nothing is taken for longer than it lasts.
+/// How long this sleeps at most before it looks at the time: while the machine sleeps, locks run out and no timer fires.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest lease: no word of a node's is taken for more.
 const LEASE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
@@ -184,7 +186,7 @@ impl Watch {
                 Some(ending) => ending.kill_at,
                 None => self.until.saturating_sub(self.grace),
             };
-            match happenings.recv_timeout(due.saturating_sub(now)) {
+            match happenings.recv_timeout(due.saturating_sub(now).min(LOOK_EVERY)) {
                 Ok(Happening::Ended(status)) => {
                     if self.ending.is_some() {
                         // What it has started does not go on without the lock either.
@@ -194,7 +196,8 @@ impl Watch {
                 }
                 Ok(Happening::Said(answer)) => self.on_answer(answer),
                 Ok(Happening::Signal(signal)) => self.guard.pass_on(signal),
-                Err(RecvTimeoutError::Timeout) => self.on_due(),
+                Err(RecvTimeoutError::Timeout) if self.now() >= due => self.on_due(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
