@@ -11,4 +11,5 @@ pub mod pair;
 pub mod pingpong;
 pub mod questions;
 pub mod raw;
+pub mod rumours;
 pub mod sealer;

@@ -37,13 +37,13 @@ const SETTLING_ROUNDS: usize = 200;
 /// Trains of one side in a round at most.
 const TRAINS: usize = 64;
 /// The wall clock's beginning, in milliseconds.
-const WALL: u64 = 1_700_000_000_000;
-const NETWORK: Network = Network([7; 32]);
+pub(crate) const WALL: u64 = 1_700_000_000_000;
+pub(crate) const NETWORK: Network = Network([7; 32]);
 
 /// A shard and the trains that it wrote.
-struct Side {
-    shard: Shard<AwsLc, SeededEntropy>,
-    address: SocketAddr,
+pub(crate) struct Side {
+    pub(crate) shard: Shard<AwsLc, SeededEntropy>,
+    pub(crate) address: SocketAddr,
     frames: Vec<Vec<u8>>,
     trains: Vec<Transmit>,
 }
@@ -71,7 +71,7 @@ pub struct Questions {
 }
 
 impl Side {
-    fn new(number: u8, shape: &Shape) -> Self {
+    pub(crate) fn new(number: u8, shape: &Shape) -> Self {
         let identity = Identity::from_seed([number; 32]);
         let entropy = SeededEntropy(Rng::from_number(number.into()));
         Self {
@@ -82,7 +82,7 @@ impl Side {
         }
     }
 
-    fn transmit(&mut self, now: Now) {
+    pub(crate) fn transmit(&mut self, now: Now) {
         if self.shard.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
             self.shard.handle_timeout(now);
         }
@@ -93,8 +93,12 @@ impl Side {
         }
     }
 
-    fn receive(&mut self, now: Now, from: &mut Self) {
+    /// Takes in what the other wrote to it.
+    pub(crate) fn receive(&mut self, now: Now, from: &mut Self) {
         for (train, frame) in from.trains.iter().zip(&mut from.frames) {
+            if train.remote != self.address {
+                continue;
+            }
             let arrival = Arrival {
                 local: Some(self.address.ip()),
                 remote: from.address,
@@ -107,7 +111,7 @@ impl Side {
     }
 }
 
-fn terms(own: NodeId) -> Terms {
+pub(crate) fn terms(own: NodeId) -> Terms {
     let terms =
         Terms::new(own, NETWORK, Constants::default(), "").expect("the usual constants are good ones");
     Terms { requests_per_second: 1_000_000_000, ..terms }
@@ -247,7 +251,7 @@ impl Questions {
     }
 }
 
-fn say(side: &mut Side, session: SessionId, talk: &mut Conversation, now: Now) {
+pub(crate) fn say(side: &mut Side, session: SessionId, talk: &mut Conversation, now: Now) {
     let mut bytes = Vec::new();
     while let Some(channel) = talk.poll_transmission(&mut bytes) {
         let mut block = side.shard.take_block(bytes.len()).expect("the asker has memory");
@@ -272,7 +276,7 @@ fn step_answer(far: &mut Side, neighbours: &mut Neighbours, now: Now, near: &mut
     far.transmit(now);
 }
 
-fn now_of(instant: Instant) -> Now {
+pub(crate) fn now_of(instant: Instant) -> Now {
     Now { instant, wall: WallMillis(WALL + instant.as_nanos() / 1_000_000) }
 }
 

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::budget::Rate;
+
 /// The smallest datagram every path carries, and what a session starts with, in bytes of UDP payload.
 pub const DATAGRAM_MIN: usize = 1_200;
 /// A message's largest size, by default, in bytes.
@@ -414,6 +416,20 @@ pub const RUMOUR_BURST: Duration = Duration::from_millis(400);
 pub const EQUIVOCATION_PENALTY: Duration = Duration::from_secs(600);
 /// Broadcasts of our own of which it is not known yet how many links they left on, at most.
 pub const BROADCASTS_OPEN_MAX: usize = 256;
+/// Letters of one peer a second, and at once: relayed WHISPERs, to be passed on or for us.
+pub const LETTERS_PER_SECOND: Rate = Rate { per_second: 20, burst: 64 };
+/// The share of the hub's core for verifying letters, in percent.
+pub const LETTER_CPU_PERCENT: u32 = 5;
+/// Letters of our own that wait for their answer at most.
+pub const LETTERS_OPEN_MAX: usize = 256;
+/// Letters of others of which it is known where they came from, at most.
+pub const LETTERS_PASSED_MAX: usize = 4_096;
+/// How long that is known.
+pub const LETTER_LIFE: Duration = Duration::from_secs(30);
+/// Letters that wait on a session for the peer's greeting at most.
+pub const LETTERS_WAITING_MAX: usize = 16;
+/// Keys for letters that are drawn ahead at most.
+pub const EPHEMERALS_MAX: usize = 16;
 /// Bytes that a conversation gives to its session before it waits for some of them to be acknowledged.
 pub const UNRELEASED_LEN_MAX: usize = 1 << 20;
 

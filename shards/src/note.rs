@@ -188,6 +188,17 @@ pub enum Note {
     },
     /// Shard: a rumour that is not for the application.
     Arrived(Arc<Rumour>),
+    /// Shard: a peer brought a message that is for one node: a letter, or the answer to one.
+    Letter(Box<Brought>),
+    /// Hub: give this to the peer of a session of yours.
+    CarryOn {
+        /// The session.
+        session: SessionId,
+        /// How many nodes carried it on so far.
+        hops: u8,
+        /// A signed message.
+        message: Arc<[u8]>,
+    },
     /// Hub: ask on a session of yours.
     AskOn {
         /// The errand.

@@ -38,7 +38,32 @@ pub(crate) fn generated() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     inputs.extend(diffs().map(|(name, bytes)| ("diff", name.to_owned(), bytes)));
     inputs.extend(stores());
+    inputs.extend(rumours());
     inputs
+}
+
+/// Words of several origins: in order, again, changed, two under one number, from clocks that are off, and faster than allowed.
+fn rumours() -> Vec<(&'static str, String, Vec<u8>)> {
+    let said = |count: u8| [0, 0, 1, count, 1, 128];
+    let again = [said(1), said(2), said(1), said(2), said(3)].concat();
+    let changed = [[0x0f, 0, 1, 1, 0, 128], said(1), [0x03, 0, 1, 1, 0, 128]].concat();
+    let two = [said(1), [0, 0, 2, 1, 0, 128], said(2), [0, 1, 1, 1, 0, 128], [0, 0, 1, 3, 255, 128]].concat();
+    let off: Vec<u8> = (0..=255).step_by(5).flat_map(|off| [0, 1, 1, off, 0, off]).collect();
+    let far: Vec<u8> = [1, 100, 36, 37, 255].into_iter().flat_map(said).collect();
+    let starts: Vec<u8> = (0..8).flat_map(|start| [0, 2, start << 4, 7, 3, 128]).collect();
+    let fast: Vec<u8> = (0..30).flat_map(|count| [0, 3, 1, count, u8::from(count > 20), 128]).collect();
+    let input =
+        |name: &str, first: u8, steps: &[u8]| ("rumours", name.to_owned(), [&[first][..], steps].concat());
+    vec![
+        input("the-same-words-again", 0, &again),
+        input("a-changed-signature-first", 0, &changed),
+        input("two-things-under-one-number", 0, &two),
+        input("clocks-that-are-off", 0, &off),
+        input("numbers-below-the-window", 0, &far),
+        input("several-starts", 0, &starts),
+        input("faster-than-allowed", 2, &fast),
+        input("messages-that-nobody-signed", 1, &signed_messages()),
+    ]
 }
 
 /// Stores that a holder takes, and the rows that it writes.

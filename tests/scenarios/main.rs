@@ -26,6 +26,7 @@ mod shards;
 mod storm;
 mod unsteered;
 mod values;
+mod whispers;
 mod world;
 
 use core::time::Duration;

@@ -144,7 +144,31 @@ impl Court {
         id: &SignedMessageId,
         message: &mut [u8],
     ) -> Result<(), Refusal> {
-        let verdict = self.verdict(now, seen, id, message);
+        self.decide(now, seen, (id, message), is_rumour)
+    }
+
+    /// The same for a letter, of which the caller knows that it is for this node.
+    ///
+    /// # Errors
+    /// `Refusal`: why it is not taken; counted.
+    pub fn judge_letter(
+        &mut self,
+        now: Now,
+        seen: &mut Seen,
+        id: &SignedMessageId,
+        message: &mut [u8],
+    ) -> Result<(), Refusal> {
+        self.decide(now, seen, (id, message), is_letter)
+    }
+
+    fn decide(
+        &mut self,
+        now: Now,
+        seen: &mut Seen,
+        (id, message): (&SignedMessageId, &mut [u8]),
+        is_fit: fn(&Signed<'_>) -> bool,
+    ) -> Result<(), Refusal> {
+        let verdict = self.verdict(now, seen, (id, message), is_fit);
         match verdict {
             Ok(()) => self.counts.taken += 1,
             Err(reason) => self.counts.on_refused(reason, 1),
@@ -156,14 +180,14 @@ impl Court {
         &mut self,
         now: Now,
         seen: &mut Seen,
-        id: &SignedMessageId,
-        message: &mut [u8],
+        (id, message): (&SignedMessageId, &mut [u8]),
+        is_fit: fn(&Signed<'_>) -> bool,
     ) -> Result<(), Refusal> {
         if seen.has(id) {
             return Err(Refusal::Duplicate);
         }
         let signed = Signed::parse(&mut Reader::new(message)).map_err(|_| Refusal::Malformed)?;
-        let freshness = signed.freshness().filter(|_| is_rumour(&signed)).ok_or(Refusal::Malformed)?;
+        let freshness = signed.freshness().filter(|_| is_fit(&signed)).ok_or(Refusal::Malformed)?;
         let from = signed.from();
         if !is_fresh(freshness, now.wall) {
             return Err(Refusal::Stale);
@@ -214,6 +238,11 @@ fn is_rumour(message: &Signed<'_>) -> bool {
         && !message.is_sealed()
         && message.payload().len() <= RUMOUR_LEN_MAX
         && Request::parse(operation, message.payload()).is_ok()
+}
+
+/// For one node alone, readable by it alone.
+fn is_letter(message: &Signed<'_>) -> bool {
+    message.operation() == Operation::Whisper && message.is_sealed() && message.to() != EVERYBODY
 }
 
 #[cfg(test)]

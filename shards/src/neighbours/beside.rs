@@ -118,6 +118,9 @@ impl Neighbours {
 
     /// Gives the shard every letter that waits.
     pub fn post<C: Crypto, E: Entropy>(&mut self, now: Now, shard: &mut Shard<C, E>) {
+        if let Some(hub) = &mut self.hub {
+            (0..hub.ephemerals_wanted()).for_each(|_| hub.on_ephemeral(shard.draw()));
+        }
         while let Some(letter) = self.poll_letter() {
             let mail = match letter {
                 Letter::Mail(mail) => mail,

@@ -239,6 +239,7 @@ impl Neighbours {
             Note::Judge(brought) => self.judge(*brought),
             Note::Forged(session) => self.on_forged(session),
             Note::Rumour(rumour) => self.on_rumour(&rumour),
+            Note::CarryOn { session, hops, message } => self.carry_letter(session, (hops, message)),
             note => self.tell(note),
         }
     }

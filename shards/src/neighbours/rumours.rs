@@ -20,7 +20,7 @@ use dunlin_codec::message::{Carried, Operation, Signed};
 use super::{HUB, Letter, Neighbours, Notice};
 use crate::budget::Rate;
 use crate::gossip::{Brought, Counts, Court, Refusal, Rumour};
-use crate::limits::{NOTICES_WAITING_MAX, RUMOUR_FORGED_COST};
+use crate::limits::{LETTERS_PER_SECOND, NOTICES_WAITING_MAX, RUMOUR_FORGED_COST};
 use crate::mail::Mail;
 use crate::mutants::{Mutant, planted};
 use crate::note::Note;
@@ -74,11 +74,18 @@ impl Neighbours {
     /// A link brought what was not seen here before.
     pub(super) fn on_brought(&mut self, brought: Brought) {
         let Some(talk) = self.talks.get_mut(&brought.session) else { return };
+        let Ok(message) = Signed::parse(&mut Reader::new(&brought.message)) else { return };
+        if matches!(message.operation(), Operation::Whisper | Operation::Ack) {
+            if !LETTERS_PER_SECOND.is_ready(talk.letters, self.bench.now) {
+                return self.rumours.court.counts.on_refused(Refusal::OverBudget, 1);
+            }
+            LETTERS_PER_SECOND.take(&mut talk.letters, self.bench.now, 1);
+            return self.tell(Note::Letter(Box::new(brought)));
+        }
         if !self.rumours.rate.is_ready(talk.brought, self.bench.now) {
             return self.rumours.court.counts.on_refused(Refusal::OverBudget, 1);
         }
         self.rumours.rate.take(&mut talk.brought, self.bench.now, 1);
-        let Ok(message) = Signed::parse(&mut Reader::new(&brought.message)) else { return };
         let owner = self.rumours.owner_of(&message.from());
         if owner == self.shard {
             return self.judge(brought);

@@ -7,10 +7,12 @@
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use dunlin_codec::args::{Reason, Request};
+use dunlin_codec::bytes::Reader;
 use dunlin_codec::ids::{ChannelId, NodeId, SessionId};
-use dunlin_codec::message::Operation;
+use dunlin_codec::message::{Carried, Operation, Signed};
 
 use super::{Letter, Neighbours, Notice, TICK, is_ours};
 use crate::blocks::Block;
@@ -18,7 +20,9 @@ use crate::budget::Budget;
 use crate::dht::contact::is_public;
 use crate::event::Ticket;
 use crate::gossip::Brought;
-use crate::limits::{HEIRS_MAX, NOTICES_WAITING_MAX, TALK_UNUSED_MAX, UNRELEASED_LEN_MAX};
+use crate::limits::{
+    HEIRS_MAX, LETTERS_WAITING_MAX, NOTICES_WAITING_MAX, TALK_UNUSED_MAX, UNRELEASED_LEN_MAX,
+};
 use crate::mail::Mail;
 use crate::messages::conversation::{Asked, Conversation, Fact, Taken};
 use crate::note::{Note, Question};
@@ -64,6 +68,10 @@ pub(super) struct Talk {
     unreleased_len: usize,
     /// What it brought to be verified.
     pub(super) brought: Budget,
+    /// Letters that it brought.
+    pub(super) letters: Budget,
+    /// Letters for it, until it has greeted us.
+    unsaid: Vec<(u8, Arc<[u8]>)>,
     /// The shard's links have it.
     is_link: bool,
     /// What came and waits for the peer's share of this core.
@@ -261,6 +269,8 @@ impl Neighbours {
             unreleased: 0,
             unreleased_len: 0,
             brought: Budget::default(),
+            letters: Budget::default(),
+            unsaid: Vec::new(),
             is_link: false,
             inbox: VecDeque::new(),
             is_watched: false,
@@ -416,6 +426,8 @@ impl Neighbours {
         let peer = talk.conversation.peer();
         match fact {
             Fact::Met => {
+                let unsaid = core::mem::take(&mut talk.unsaid);
+                unsaid.into_iter().for_each(|letter| self.carry_letter(session, letter));
                 self.notices.push_back(Notice::Met(peer));
                 self.tell(Note::Met { session, peer });
             }
@@ -447,6 +459,25 @@ impl Neighbours {
                 talk.conversation.refuse(&mut self.bench, request, Reason::Busy);
             }
             Asked::Custom(value) => self.notices.push_back(Notice::Asked { peer, session, request, value }),
+        }
+    }
+
+    /// The hub has a letter for a peer of ours.
+    pub(super) fn carry_letter(&mut self, session: SessionId, (hops, message): (u8, Arc<[u8]>)) {
+        let session = self.heir_of(session);
+        self.open_talk(session);
+        let Some(talk) = self.talks.get_mut(&session) else { return };
+        talk.used_at = self.bench.now;
+        if !talk.conversation.is_met() {
+            if talk.unsaid.len() < LETTERS_WAITING_MAX {
+                talk.unsaid.push((hops, message));
+            }
+            return;
+        }
+        if let Ok(message) = Signed::parse(&mut Reader::new(&message)) {
+            // No room: its sender's clock ends it.
+            let _ = talk.conversation.carry(&Carried { hops, message });
+            self.send(session);
         }
     }
 

@@ -531,6 +531,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
+    /// Key material for whoever stands beside it.
+    #[must_use]
+    pub fn draw(&mut self) -> zeroize::Zeroizing<[u8; 32]> {
+        zeroize::Zeroizing::new(self.entropy.array())
+    }
+
     /// The next note for the neighbours beside it.
     pub fn poll_note(&mut self) -> Option<Note> {
         self.notes.pop_front()

@@ -15,6 +15,7 @@ mod packets;
 mod payloads;
 mod pipe;
 mod records;
+mod rumours;
 mod session;
 mod settings;
 mod texts;
@@ -29,6 +30,7 @@ pub use packets::{hello, packet, sealed};
 pub use payloads::{file_message, payloads};
 pub use pipe::pipe;
 pub use records::{Record, Records, message_bytes};
+pub use rumours::rumours;
 pub use session::session;
 pub use settings::{config, setting};
 pub use texts::{address, key_file};
@@ -38,7 +40,7 @@ pub use values::{diff, msgpack, record};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("packet", packet),
     ("hello", hello),
     ("sealed", sealed),
@@ -61,4 +63,5 @@ pub const TARGETS: [Target; 22] = [
     ("diff", diff),
     ("holder_store", holder_store),
     ("disk_row", disk_row),
+    ("rumours", rumours),
 ];

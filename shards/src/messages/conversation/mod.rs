@@ -283,9 +283,12 @@ impl Conversation {
     /// Answers `Asked::ChangeKey`.
     pub fn answer_key_change(&mut self, bench: &mut Bench, request: u64, is_taken: bool) {
         if !is_taken {
-            self.refuse(bench, request, Reason::NotAllowed);
-        } else if self.settle(request).is_some() {
-            self.acknowledge(bench, request, Ack::Plain(Operation::ChangeKey));
+            return self.refuse(bench, request, Reason::NotAllowed);
+        }
+        if self.settle(request).is_some() {
+            let ack = Ack::Plain(Operation::ChangeKey);
+            let write = |out: &mut Writer<'_>| ack.write(out);
+            self.answer(bench, Operation::Ack, request, (Words::Own, write));
         }
     }
 

@@ -12,6 +12,7 @@ use dunlin_codec::ids::{NodeId, SessionId};
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 
+use super::relay::Letter;
 use super::{Goal, Hub, Notice};
 use crate::dht::contact::Heard;
 use crate::dht::space::Space;
@@ -38,6 +39,8 @@ pub(super) enum Purpose {
     Link,
     /// Whether it is there, so that a link stays alive.
     KeepLink,
+    /// To give it a letter on its way.
+    Carry(Letter),
     /// To follow the change of our key.
     KeyChange,
     /// For the application.
@@ -94,6 +97,7 @@ impl Purpose {
             | Self::Link
             | Self::KeepLink
             | Self::KeyChange
+            | Self::Carry(_)
             | Self::Value { .. } => None,
         }
     }
@@ -109,6 +113,7 @@ impl Hub {
             | Purpose::Search(_)
             | Purpose::Link
             | Purpose::KeyChange
+            | Purpose::Carry(_)
             | Purpose::KeepLink => REQUEST_TIMEOUT,
         };
         let until = self.now.instant + wait;
@@ -124,6 +129,9 @@ impl Hub {
     /// Asks at once where a session with the peer goes to that endpoint, else calls it there, else looks for it.
     pub(super) fn run_errand(&mut self, mut errand: Errand) {
         if let Some(session) = self.session_for(&errand) {
+            if let Purpose::Carry(letter) = &errand.purpose {
+                return self.hand_over(session, letter);
+            }
             let Some(question) = self.question_of(&errand) else { return };
             // The session's own clock ends it; this one is for a note that was lost.
             errand.until = self.now.instant + question.wait + REQUEST_TIMEOUT;
@@ -144,10 +152,11 @@ impl Hub {
             Purpose::Ping | Purpose::KeepLink => Request::Ping,
             Purpose::Link => Request::SetConnectionOption(SetOption { option: 3, setting }),
             Purpose::Search(search) => Request::FindNode(self.searches.get(search)?.lookup.place()),
-            Purpose::KeyChange => return self.own_key_change(),
+            Purpose::Carry(_) => return None,
             Purpose::Application(_, question) | Purpose::Value { question, .. } => {
                 return Some(question.clone());
             }
+            Purpose::KeyChange => return self.own_key_change(),
         };
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);
@@ -305,6 +314,9 @@ impl Hub {
     /// The node did not answer, or could not be asked; `is_silence`: it had its time.
     pub(super) fn on_errand_failed(&mut self, errand: &Errand, failure: &Failure, is_silence: bool) {
         self.note_failure(errand, is_silence);
+        if *failure == Failure::NotFound && self.whisper_on(errand) {
+            return;
+        }
         self.tell_application(errand, Err(failure.clone()));
     }
 

@@ -8,6 +8,7 @@
 mod errand;
 mod key_change;
 mod links;
+mod relay;
 mod search;
 mod sessions;
 mod values;
@@ -39,6 +40,7 @@ use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
 use links::Links;
+use relay::Relay;
 use search::{Goal, Search};
 use sessions::Open;
 use values::{Aim, Jobs};
@@ -72,6 +74,7 @@ pub(super) struct Hub {
     sessions: BTreeMap<NodeId, Vec<Open>>,
     links: Links,
     voice: Voice,
+    relay: Relay,
     calls: BTreeMap<Ticket, Call>,
     errands: BTreeMap<Ticket, Errand>,
     searches: BTreeMap<u64, Search>,
@@ -93,6 +96,7 @@ impl Hub {
         let space = Space::new(constants.address_bits);
         let replication = constants.replication as usize;
         let voice = Voice::new(terms.rumours.origin, &mut rng);
+        let relay = Relay::new(terms.network, &mut rng);
         Self {
             now,
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
@@ -110,6 +114,7 @@ impl Hub {
             sessions: BTreeMap::new(),
             links: Links::default(),
             voice,
+            relay,
             calls: BTreeMap::new(),
             errands: BTreeMap::new(),
             searches: BTreeMap::new(),
@@ -155,6 +160,9 @@ impl Hub {
                     self.notices.push_back(Notice::Found { ticket, nodes: None, effort: Effort::default() });
                 }
             }
+            Note::Ask { ticket, peer, question } if self.is_relayed(&peer, &question) => {
+                self.whisper(peer, ticket, &question);
+            }
             Note::Ask { ticket, peer, question } => {
                 self.begin_errand(peer, None, Purpose::Application(ticket, question));
             }
@@ -179,6 +187,7 @@ impl Hub {
             Note::Broadcast { ticket, operation, payload } => self.broadcast(ticket, operation, &payload),
             Note::CarriedOn { ticket, links } => self.on_carried_on(ticket, links),
             Note::Arrived(rumour) => self.on_arrived(&rumour),
+            Note::Letter(brought) => self.on_letter(*brought),
             Note::KeyChangeTold { session, peer, request, payload } => {
                 self.on_key_change_told((session, peer), request, &payload);
             }
@@ -189,6 +198,7 @@ impl Hub {
             | Note::Judge(_)
             | Note::Forged(_)
             | Note::Rumour(_)
+            | Note::CarryOn { .. }
             | Note::Call { .. }
             | Note::Known(_)
             | Note::LinkDecided { .. }
@@ -222,6 +232,7 @@ impl Hub {
         }
         self.work_links();
         self.work_voice();
+        self.work_relay();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
