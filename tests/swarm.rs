@@ -46,6 +46,17 @@ fn no_seed_breaks_and_together_they_produce_everything() {
     assert!(EXEMPT.iter().all(|(_, why)| why.len() > 20));
 }
 
+/// Rumours in networks of their own: everybody hears what is said, once, and it is carried no more often than it may be.
+/// spec: p2p/rumours
+#[test]
+fn no_seed_of_rumours_breaks() {
+    let broken: Vec<_> = (1..=24).filter_map(|seed| Some((seed, swarm::run_rumours(seed)?))).collect();
+    for (seed, failure) in &broken {
+        println!("seed {seed} broke at {}: {}\n{}", failure.place, failure.message, failure.lines);
+    }
+    assert!(broken.is_empty(), "{} seeds broke", broken.len());
+}
+
 #[test]
 fn a_plan_is_played_the_same_way_twice() {
     for seed in [3, 8, 21] {

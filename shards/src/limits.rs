@@ -442,6 +442,10 @@ pub const KEY_CHAIN_LEN_MAX: usize = 64;
 pub const KEY_CHAINS_MAX: usize = 4_096;
 /// Changes of keys whose past is not known yet that wait for it at most.
 pub const KEY_CHANGES_WAITING_MAX: usize = 64;
+/// Keys that nobody has any more of which a node looks for the next at once, at most.
+pub const KEY_TRACES_MAX: usize = 64;
+/// How long a node whose key changed waits before it stores that, the first time: others are to be known.
+pub const KEY_CHANGE_STORE_AFTER: Duration = Duration::from_secs(5);
 /// How long a change of key may be on its way (T21), and Hellos to the old key are answered.
 pub const KEY_CHANGE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How far the clock of whoever changes its key may be ahead of ours.

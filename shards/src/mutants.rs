@@ -20,6 +20,12 @@ macro_rules! mutants {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// It shows among nodes that carry rumours, and nowhere else.
+            #[must_use]
+            pub const fn is_of_rumours(self) -> bool {
+                matches!(self, Self::RumourSeenIgnored | Self::RumourEchoed)
+            }
+
             /// Its name.
             #[must_use]
             pub fn name(self) -> &'static str {

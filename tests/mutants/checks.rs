@@ -22,6 +22,8 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("I6 sessions", &["I6: ", "sessions, "], "a shard's sessions stay under their bound"),
     ("I6 leaks", &["I6: "], "everything comes home"),
     ("I8", &["I8: "], "key phases go on only when the peer has followed"),
+    ("I10", &["I10: "], "a rumour is heard once, and carried no more often than it may be"),
+    ("rumours", &["rumours: "], "everybody hears what is said to everybody"),
     ("I11", &["I11: "], "what is sent again is in proportion to what was lost"),
     ("I12", &["I12: "], "one burst of probes after a pause"),
     ("I13 poison", &["I13: ", "nobody wrote"], "no memory that nobody wrote is sealed"),

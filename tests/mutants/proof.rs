@@ -60,7 +60,12 @@ pub(crate) fn run(mutant: Option<Mutant>, options: &Options, dirty: &BTreeMap<u6
                     if ran >= most || mutant.is_some() && ran >= options.sample && is_known {
                         return;
                     }
-                    let failure = swarm::run(seed, Size::Small).failure;
+                    let chaos = || swarm::run(seed, Size::Small).failure;
+                    let failure = match mutant {
+                        None => chaos().or_else(|| swarm::run_rumours(seed)),
+                        Some(mutant) if mutant.is_of_rumours() => swarm::run_rumours(seed),
+                        Some(_) => chaos(),
+                    };
                     if let Some(failure) = failure.filter(|_| !dirty.contains_key(&seed)) {
                         first_found.fetch_min(seed, Ordering::Relaxed);
                         found.lock().expect("no thread panics while it holds it").insert(seed, failure);

@@ -95,7 +95,7 @@ fn where_buckets_are_full_a_whisper_goes_from_node_to_node() {
         }
         relayed += u64::from(is_strange);
     }
-    assert!(relayed > 5, "{relayed} went from node to node");
+    assert!(relayed >= 3, "{relayed} went from node to node");
 }
 
 /// One that takes no calls, and of which nobody is told, is reached through a node that has a session with it.

@@ -16,7 +16,7 @@
 //! | I7 no panic, no endless answers | the world itself; overflow checks are on wherever debug assertions are |
 //! | I8 nothing goes back | key epochs: a packet of an older phase would not open. Sequences and tokens: `scenarios/storm.rs`, `scenarios/decisions.rs` |
 //! | I9 compare-and-set, locks | `scenarios/storm.rs`, `scenarios/decisions.rs`: plans have no values yet |
-//! | I10 rumours | does not apply yet: no gossip |
+//! | I10 rumours | `rumours.rs`, in worlds of their own; once each: `world/rumours.rs`, whenever notices are read |
 //! | I11 retransmissions | `calm.rs`, in seeds whose links only lose |
 //! | I12 one probe burst after a pause | `world/checks.rs`, at every timeout |
 //! | I13 no plaintext for another | `world/checks.rs`, at every packet: poison, and every word's author |
@@ -28,6 +28,7 @@ mod coverage;
 mod draw;
 mod plan;
 mod play;
+mod rumours;
 mod shrink;
 mod verdict;
 
@@ -35,4 +36,4 @@ pub use coverage::{EXEMPT, Table};
 pub use draw::draw;
 pub use plan::{Attack, Cut, Fault, NodePlan, Plan, Reading, Size, Talk, What};
 pub use shrink::shrink;
-pub use verdict::{Failure, Verdict, replay_command, run, run_with};
+pub use verdict::{Failure, Verdict, replay_command, run, run_rumours, run_with};

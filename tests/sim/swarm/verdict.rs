@@ -92,6 +92,12 @@ pub fn run_with(plan: &Plan) -> Verdict {
     verdict
 }
 
+/// Runs a seed of rumours: what broke, if anything did.
+#[must_use]
+pub fn run_rumours(seed: u64) -> Option<Failure> {
+    caught(|| super::rumours::play(seed)).err()
+}
+
 thread_local! {
     /// Where a panic of this thread was, when somebody waits for it.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -120,7 +126,7 @@ fn install_hook() {
     });
 }
 
-fn caught(play: impl FnOnce() -> Played) -> Result<Played, Failure> {
+fn caught<T>(play: impl FnOnce() -> T) -> Result<T, Failure> {
     install_hook();
     CAUGHT.set(Some(String::new()));
     trace::keep_reports(true);

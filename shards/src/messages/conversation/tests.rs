@@ -510,7 +510,8 @@ fn questions_are_bounded_on_both_sides() {
     // Nobody answers any of them: after a while others have their places.
     end.bench.now += OWED_LIFE;
     end.hear(&[direct(Operation::Custom, 1_000, &question)]);
-    assert_eq!((end.facts.len(), end.said().len()), (REQUESTS_OWED_MAX + 1, 0));
+    let said = end.said();
+    assert_eq!((end.facts.len(), said.len()), (REQUESTS_OWED_MAX + 1, 0));
 
     let mut end = End::met(1);
     end.hear(&[direct(Operation::Custom, 5, &question), direct(Operation::Custom, 5, &question)]);

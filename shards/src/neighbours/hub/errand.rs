@@ -88,7 +88,7 @@ impl Purpose {
     }
 
     /// The application's name for it.
-    const fn ticket(&self) -> Option<Ticket> {
+    pub(super) const fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Introduce(ticket) => *ticket,
             Self::Application(ticket, _) => Some(*ticket),

@@ -121,7 +121,7 @@ impl Hub {
         judged
     }
 
-    fn work_key_news(&mut self) {
+    pub(super) fn work_key_news(&mut self) {
         let mut is_news = false;
         while let Some(news) = self.chains.poll_news() {
             is_news = true;

@@ -11,6 +11,7 @@ mod links;
 mod relay;
 mod search;
 mod sessions;
+mod trace;
 mod values;
 mod voice;
 
@@ -43,6 +44,7 @@ use links::Links;
 use relay::Relay;
 use search::{Goal, Search};
 use sessions::Open;
+use trace::Traces;
 use values::{Aim, Jobs};
 use voice::Voice;
 
@@ -66,6 +68,7 @@ pub(super) struct Hub {
     /// Where our key comes from, and what is known of others'.
     past: Past,
     chains: KeyChains,
+    traces: Traces,
     renew_at: Instant,
     plan: Plan,
     table: Table,
@@ -102,6 +105,7 @@ impl Hub {
             own: Contact::sign(identity, &terms.network, (now.wall.0, now.wall), &seat.endpoints),
             past: Past::Unknown,
             chains: KeyChains::default(),
+            traces: Traces::default(),
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
             identity: identity.clone(),
             endpoints: seat.endpoints.clone(),
@@ -232,6 +236,7 @@ impl Hub {
         }
         self.work_links();
         self.work_voice();
+        self.work_traces();
         self.work_relay();
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)

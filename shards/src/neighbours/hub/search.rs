@@ -12,7 +12,6 @@ use crate::dht::lookup::Lookup;
 use crate::dht::table::Audience;
 use crate::event::Ticket;
 use crate::limits::SEARCHES_MAX;
-use crate::neighbours::Failure;
 
 /// What a place is looked up for.
 #[derive(Debug)]
@@ -104,7 +103,7 @@ impl Hub {
                 for errand in errands {
                     match endpoint {
                         Some(_) => self.run_errand(Errand { endpoint, ..errand }),
-                        None => self.on_errand_failed(&errand, &Failure::NotFound, false),
+                        None => self.on_not_found(errand),
                     }
                 }
             }

@@ -26,6 +26,13 @@ pub(in super::super) enum Aim {
         /// The arguments of STORE.
         store: Vec<u8>,
     },
+    /// Ourselves: which key follows one that nobody has any more.
+    Trace {
+        /// The key.
+        old: NodeId,
+        /// The bytes of the key under which its change lies.
+        key: Vec<u8>,
+    },
     /// The holder of a shard of ours: what the others have.
     Settle {
         /// The shard.
@@ -43,7 +50,7 @@ impl Aim {
             Self::Put(_, wish) => &wish.key,
             Self::Get(_, wish) => &wish.key,
             Self::Decide(_, wish) => &wish.key,
-            Self::Again { key, .. } | Self::Settle { key, .. } => key,
+            Self::Again { key, .. } | Self::Settle { key, .. } | Self::Trace { key, .. } => key,
         }
     }
 
@@ -68,7 +75,7 @@ impl Aim {
             Self::Put(_, wish) => wish.is_good(own),
             Self::Get(_, wish) => wish.is_good(),
             Self::Decide(_, wish) => wish.is_good(own),
-            Self::Again { .. } | Self::Settle { .. } => true,
+            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => true,
         }
     }
 
@@ -78,7 +85,7 @@ impl Aim {
             Self::Put(ticket, _) => Some(Notice::Stored { ticket, result: Err(failure) }),
             Self::Get(ticket, _) => Some(Notice::Read { ticket, result: Err(failure) }),
             Self::Decide(ticket, _) => Some(Notice::Decided { ticket, result: Err(failure) }),
-            Self::Again { .. } | Self::Settle { .. } => None,
+            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => None,
         }
     }
 }

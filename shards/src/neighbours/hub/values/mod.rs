@@ -98,7 +98,7 @@ impl Hub {
     }
 
     /// The aim comes back when too many searches are under way.
-    fn begin_job(&mut self, aim: Aim) -> Result<(), Aim> {
+    pub(super) fn begin_job(&mut self, aim: Aim) -> Result<(), Aim> {
         let Some(place) = aim.place() else { return Ok(()) };
         let number = self.number();
         let until = self.now.instant + VALUE_JOB_WAIT;
@@ -117,6 +117,9 @@ impl Hub {
     pub(super) fn on_place_found(&mut self, number: u64, lookup: &Lookup) {
         let near = self.near(lookup);
         let Some(mut job) = self.values.jobs.remove(&number) else { return };
+        if let (true, Aim::Trace { old, .. }) = (near.is_empty(), &job.aim) {
+            return self.on_traced(*old, None);
+        }
         if near.is_empty() {
             return self.notices.extend(job.aim.failed(Failure::NotFound));
         }
@@ -161,6 +164,10 @@ impl Hub {
                 let mut plan = self.read_plan(&wish.key, wish.owner);
                 plan.quorum = wish.quorum;
                 plan.cache_at = job.behind.map(|near| near.id);
+                self.read(plan, job)
+            }
+            Aim::Trace { key, .. } => {
+                let plan = self.read_plan(key, None);
                 self.read(plan, job)
             }
             Aim::Decide(_, wish) => {
@@ -371,7 +378,7 @@ impl Hub {
     }
 
     /// STORE of what is wished, signed.
-    fn store_arguments(&self, wish: &PutWish, sequence: u64) -> Option<Vec<u8>> {
+    pub(super) fn store_arguments(&self, wish: &PutWish, sequence: u64) -> Option<Vec<u8>> {
         let key = Key::parse(&wish.key).ok().flatten()?;
         let value = Encoded::parse(&wish.value).ok()?;
         let (wall, owner) = (self.now.wall.0, wish.owner());
@@ -411,6 +418,13 @@ impl Hub {
                 (*shard, Note::Settled { scope: scope.clone(), accepted, state })
             });
             return self.outbox.extend(note);
+        }
+        if let (Aim::Trace { old, .. }, Work::Reading(get)) = (&job.aim, &job.work)
+            && let Some(got) = get.outcome()
+        {
+            job.is_told = true;
+            let payload = if let Got::Found { cell, .. } = got { Some(&cell.value[..]) } else { None };
+            return self.on_traced(*old, payload);
         }
         let notice = match (&job.aim, &job.work) {
             (Aim::Put(ticket, _), Work::Storing(put)) => {
