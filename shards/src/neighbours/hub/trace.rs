@@ -51,6 +51,10 @@ fn place_of(old: &NodeId) -> Vec<u8> {
 impl Hub {
     /// Nobody knows where the node is: its key may have changed.
     pub(super) fn on_not_found(&mut self, errand: Errand) {
+        // Words for one alone go from node to node before anything else is tried.
+        if self.whisper_on(&errand) {
+            return;
+        }
         let old = errand.peer;
         if let Some(waiting) = self.traces.waiting.get_mut(&old) {
             return waiting.push(errand);
