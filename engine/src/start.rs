@@ -10,11 +10,13 @@ use dunlin_codec::label::Network;
 use dunlin_codec::suite::Suite;
 use dunlin_shards::admission::Prefix;
 use dunlin_shards::arq::congestion::Algorithm;
+use dunlin_shards::budget::Rate;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::space::Space;
+use dunlin_shards::gossip::RumourLimits;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
-use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER};
+use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER, RUMOURS_BURST_ORIGIN};
 use dunlin_shards::mail::Mail;
 use dunlin_shards::messages::conversation::Terms;
 use dunlin_shards::neighbours::{HUB, Neighbours, Seat};
@@ -252,10 +254,21 @@ pub(crate) fn circle(
     let network = Network(Sha256::digest(config.node.network.as_bytes()).into());
     let terms = Terms::new(identity.id(), network, wanted.constants(), &wanted.description);
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
-    let terms = Terms { requests_per_second: wanted.requests_max as u64, ..terms };
+    let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
+    let terms = Terms { requests_per_second, rumours, ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
     Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
+}
+
+/// What a node takes of words to everybody.
+fn rumour_limits(config: &Config) -> RumourLimits {
+    let (origin, link) = (config.network.rumours_origin_max as u64, config.network.rumours_link_max as u64);
+    RumourLimits {
+        origin: Rate { per_second: origin, burst: origin.saturating_mul(RUMOURS_BURST_ORIGIN) },
+        link: Rate { per_second: link, burst: link },
+        cpu_percent: u32::from(config.limits.rumour_cpu_max.0),
+    }
 }
 
 impl Circle {

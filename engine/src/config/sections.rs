@@ -136,6 +136,10 @@ sections! {
         links: usize = 8;
         /// Questions of one node that are answered in a second.
         requests_max: usize = 20_000;
+        /// Words to everybody that are carried on in a second for whoever said them; ten times as many at once.
+        rumours_origin_max: usize = 1;
+        /// Words to everybody that are verified in a second for each link; as many at once.
+        rumours_link_max: usize = 500;
     }
 
     /// How datagrams reach the kernel.
@@ -182,6 +186,8 @@ sections! {
     limits: Limits {
         /// The share of a core that handshakes may take while the node is under load.
         handshake_cpu_max: Percent = Percent(25);
+        /// The share of each core for verifying words to everybody, 0% to 100%.
+        rumour_cpu_max: Percent = Percent(25);
         /// Networks whose handshakes are never rationed, such as "10.0.0.0/8". Loopback always is one of them.
         trusted: Vec<Prefix> = Vec::new();
         /// Sessions of one shard at most.

@@ -161,6 +161,9 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) announced: bool,
     /// The directory of identities knows it.
     pub(crate) listed: bool,
+    /// The peer called the key that we had before: to it we are another node than under the new one, so that the two sessions
+    /// never become one.
+    pub(crate) is_apart: bool,
     /// The shard should look at `phase`, `drained_into` or the reset token again.
     pub(crate) phase_changed: bool,
     /// The shard has it in its queue of sessions that may have something to send.
@@ -229,9 +232,12 @@ impl<C: Crypto> Session<C> {
     }
 
     /// The session's entry in the directory of identities.
+    // spec: p2p/previous-key
     pub(crate) fn listing(&self) -> Listing {
+        let peer = self.agreement.peer;
         Listing {
-            peer: self.agreement.peer,
+            // Nobody has this key: what is listed under it meets only its like.
+            peer: if self.is_apart { NodeId(peer.0.map(|byte| !byte)) } else { peer },
             instance: self.agreement.peer_instance,
             session: self.agreement.id,
             initiator: self.agreement.initiator,

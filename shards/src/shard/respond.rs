@@ -385,6 +385,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let id = agreement.id;
         let sender = Sender::new(self.sender_limits());
         let mut session = self.new_session(agreement, path, responder.into_secrets(), sender);
+        session.is_apart = caller.called != self.identity.id();
         session.await_confirmation(self.around.now.instant);
         match answer {
             EarlyAnswer::Accepted => {

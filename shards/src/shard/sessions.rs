@@ -50,6 +50,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             phase: Phase::Open,
             announced: false,
             listed: false,
+            is_apart: false,
             queued: false,
             phase_changed: false,
             replay: ReplayWindow::default(),

@@ -14,7 +14,7 @@
 //!
 //! Keys can be ground until they are closer to a place than anybody's, addresses cannot: of a result one node of a public
 //! /24 or /48 counts, as long as there are others, and a network of which [`LOOKUP_PREFIX_QUESTIONS`] were asked waits until
-//! nobody else is left (T9, [`super::diverse`]).
+//! nobody else is left (T9, `dht/diverse`).
 //!
 //! spec: p2p/lookup
 
