@@ -106,7 +106,7 @@ fn ask(
     let live = watch.as_ref().map(Watch::live).unwrap_or_default();
     let began = Instant::now();
     crowd.ask(true);
-    while began.elapsed() < span && !interrupt::is_asked() {
+    while began.elapsed() < span && !interrupt::is_asked() && !control.is_closed() && !near.has_far_died() {
         std::thread::sleep(LOOK_EVERY.min(span));
         let answers = crowd.answers();
         live.sent.store(answers, std::sync::atomic::Ordering::Relaxed);
@@ -117,11 +117,13 @@ fn ask(
     let (answers, arrivals) = (crowd.take_answers(), crowd.take_arrivals());
     std::thread::sleep(REST);
     let samples = watch.map(Watch::stop).unwrap_or_default();
-    let (_, mut used) = near.end(control)?;
-    let Some(report) = report else { return Ok(arrivals) };
+    let Some(report) = report else { return near.end(control).map(|_| arrivals) };
     report.timeline.extend(samples);
     report.section(SECTION);
-    add_answers(report, &answers, seconds);
+    if answers.answers > 0 {
+        add_answers(report, &answers, seconds);
+    }
+    let (_, mut used) = near.end(control)?;
     let each = used.far.cpu_ns as f64 * 1e-3 / answers.answers.max(1) as f64;
     report.add("far_cpu_answer", each, "us");
     // Engines know nothing of the crowd's datagrams.
