@@ -288,7 +288,7 @@ pub(crate) struct AskingOptions {
     /// Ports that they share; a target that is not on loopback has one for each.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) ports: usize,
-    /// Rounds of questions, and as many of bare datagrams, alternating.
+    /// Rounds of questions, and where several ask as many of bare datagrams, alternating.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) rounds: usize,
 }
