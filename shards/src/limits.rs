@@ -239,8 +239,8 @@ const _: () = assert!(MESSAGE_LEN_MAX <= OUTBOX_LEN_MAX);
 pub const NODE_RECORD_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How far a record's maker's clock may be ahead of ours.
 pub const NODE_RECORD_SKEW: Duration = Duration::from_secs(120);
-/// Nodes of one /24 or /48 in a bucket at most (T9).
-pub const PREFIX_BUCKET_MAX: usize = 2;
+/// Nodes of one /24 or /48 in a bucket at most (T9 allows two): ten such networks then leave six of sixteen places to others.
+pub const PREFIX_BUCKET_MAX: usize = 1;
 /// Nodes of one /24 or /48 in the table at most (T9).
 pub const PREFIX_TABLE_MAX: usize = 10;
 /// Sources that must have told us nodes before none may have told more than a third of the table (T9).

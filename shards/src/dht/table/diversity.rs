@@ -2,7 +2,7 @@
 //!
 //! In:    members, and one who would be one.
 //! Out:   whether it may.
-//! Holds: at most two of a prefix in a bucket and ten in the table; no teller has more than a third of the table, once three
+//! Holds: at most one of a prefix in a bucket and ten in the table; no teller has more than a third of the table, once three
 //!        have told. Only public addresses are counted: on a private network there is nothing to divide by.
 //!
 //! spec: p2p/diversity
