@@ -22,7 +22,6 @@ use crate::budget::Rate;
 use crate::gossip::{Brought, Counts, Court, Refusal, Rumour};
 use crate::limits::{LETTERS_PER_SECOND, NOTICES_WAITING_MAX, RUMOUR_FORGED_COST};
 use crate::mail::Mail;
-use crate::mutants::{Mutant, planted};
 use crate::note::Note;
 use crate::placement::Placement;
 
@@ -158,7 +157,7 @@ impl Neighbours {
     /// Gives a copy to each link but the one that it came on. How many took it.
     fn carry_on(&mut self, rumour: &Rumour) -> usize {
         let carried = Carried { hops: rumour.hops, message: rumour.message() };
-        let came_on = rumour.came_on.map(|(session, _)| session).filter(|_| !planted(Mutant::RumourEchoed));
+        let came_on = rumour.came_on.map(|(session, _)| session);
         let mut count = 0;
         for session in self.rumours.links.iter().filter(|session| Some(**session) != came_on) {
             let Some(talk) = self.talks.get_mut(session) else { continue };
