@@ -23,7 +23,7 @@ macro_rules! mutants {
             /// It shows among nodes that carry rumours, and nowhere else.
             #[must_use]
             pub const fn is_of_rumours(self) -> bool {
-                matches!(self, Self::RumourSeenIgnored)
+                matches!(self, Self::RumourSeenIgnored | Self::RumourEchoed)
             }
 
             /// Its name.
@@ -138,6 +138,8 @@ mutants! {
     DropNotCounted,
     /// A rumour that was carried on before is taken again.
     RumourSeenIgnored,
+    /// A rumour is carried on to whom it came from, too.
+    RumourEchoed,
 }
 
 /// The planted mutant's place in `Mutant::ALL`.

@@ -57,11 +57,6 @@ fn said(world: &mut World, node: NodeIndex) -> Option<Said> {
     })
 }
 
-/// Ends of links that nodes opened: each link has two.
-fn link_ends(world: &World, nodes: &[NodeIndex]) -> u64 {
-    2 * nodes.iter().map(|node| world.hub(*node).known().links().len() as u64).sum::<u64>()
-}
-
 /// What one has said each other hears once, and it is no dearer than it may be.
 fn assert_all_hear(world: &mut World, nodes: &[NodeIndex], from: NodeIndex, number: u16) -> u8 {
     let before = world.copies();
@@ -76,7 +71,7 @@ fn assert_all_hear(world: &mut World, nodes: &[NodeIndex], from: NodeIndex, numb
     }
     let copies = world.copies() - before;
     let (count, links) = (nodes.len() as u64, 8);
-    let ends = link_ends(world, nodes);
+    let ends = world.link_ends(nodes) as u64;
     assert!(copies <= ends - count + 1, "I10: {copies} copies over {ends} ends of links");
     assert!(ends <= 2 * links * count && copies <= (2 * links - 1) * count + 1, "I10: {copies} copies");
     let said = said(world, from).expect("who said it is told");
@@ -392,7 +387,7 @@ fn broadcasts(count: usize, words: usize) {
         }
     }
     hops.sort_unstable();
-    let ends = link_ends(&world, &nodes);
+    let ends = world.link_ends(&nodes) as u64;
     let most = 15 * count as u64 + 1;
     assert!(copies <= most, "I10: {copies} copies");
     let p99 = hops[hops.len() * 99 / 100];

@@ -98,7 +98,6 @@ pub struct Seat {
 pub struct Neighbours {
     bench: Bench,
     now: Now,
-    wall: WallMillis,
     shard: u8,
     placement: Placement,
     keeping: Keeping,
@@ -149,7 +148,6 @@ impl Neighbours {
             hub,
             inward: VecDeque::new(),
             rumours,
-            wall: now.wall,
             tick_at: now.instant + TICK,
             letters: VecDeque::new(),
             spare: Vec::new(),
@@ -195,14 +193,9 @@ impl Neighbours {
     fn begin(&mut self, now: Now) {
         self.now = now;
         self.bench.now = now.instant;
-        self.wall = now.wall;
         if let Some(hub) = &mut self.hub {
             hub.begin(now);
         }
-    }
-
-    const fn now(&self) -> Now {
-        Now { instant: self.bench.now, wall: self.wall }
     }
 
     /// A note came.
@@ -249,7 +242,7 @@ impl Neighbours {
         if self.hub.is_some() {
             self.inward.push_back(note);
         } else if self.shard != HUB {
-            self.letters.push_back(Letter::Mail(Mail::Note { to: HUB, note: Box::new(note) }));
+            self.post_note(HUB, note);
         }
     }
 

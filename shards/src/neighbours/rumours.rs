@@ -22,6 +22,7 @@ use crate::budget::Rate;
 use crate::gossip::{Brought, Counts, Court, Refusal, Rumour};
 use crate::limits::{LETTERS_PER_SECOND, NOTICES_WAITING_MAX, RUMOUR_FORGED_COST};
 use crate::mail::Mail;
+use crate::mutants::{Mutant, planted};
 use crate::note::Note;
 use crate::placement::Placement;
 
@@ -94,7 +95,7 @@ impl Neighbours {
 
     /// Decides for the node about a rumour whose origin belongs to this shard.
     pub(super) fn judge(&mut self, mut brought: Brought) {
-        let now = self.now();
+        let now = self.now;
         if self.is_own_word(&brought) {
             return self.rumours.court.counts.on_refused(Refusal::Duplicate, 1);
         }
@@ -157,7 +158,7 @@ impl Neighbours {
     /// Gives a copy to each link but the one that it came on. How many took it.
     fn carry_on(&mut self, rumour: &Rumour) -> usize {
         let carried = Carried { hops: rumour.hops, message: rumour.message() };
-        let came_on = rumour.came_on.map(|(session, _)| session);
+        let came_on = rumour.came_on.map(|(session, _)| session).filter(|_| !planted(Mutant::RumourEchoed));
         let mut count = 0;
         for session in self.rumours.links.iter().filter(|session| Some(**session) != came_on) {
             let Some(talk) = self.talks.get_mut(session) else { continue };

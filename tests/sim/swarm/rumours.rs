@@ -47,7 +47,7 @@ pub(super) fn play(seed: u64) {
 
 fn say(world: &mut World, nodes: &[NodeIndex], from: NodeIndex, number: u8) {
     nodes.iter().for_each(|node| drop(world.notices(*node)));
-    let ends: usize = nodes.iter().map(|node| 2 * world.hub(*node).known().links().len()).sum();
+    let ends = world.link_ends(nodes);
     let before = world.copies();
     world.shout(from, 1, &[number]);
     world.run_for(Duration::from_secs(10));

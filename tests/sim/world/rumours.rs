@@ -4,7 +4,7 @@
 //! Out:   who heard what; counts.
 //! Holds: I10: no node hears a rumour twice, looked at whenever notices are read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dunlin_codec::bytes::Reader;
@@ -59,6 +59,16 @@ impl<C: Crypto> WorldOf<C> {
     #[must_use]
     pub fn copies(&self) -> u64 {
         (0..self.nodes.len()).map(|node| self.rumours(NodeIndex(node)).carried).sum()
+    }
+
+    /// Ends of links between these nodes: each has two, whoever opened it; two that opened one to each other have one.
+    #[must_use]
+    pub fn link_ends(&self, nodes: &[NodeIndex]) -> usize {
+        let opened = nodes.iter().flat_map(|node| {
+            let own = self.id(*node);
+            self.hub(*node).known().links().iter().map(move |peer| (own.min(*peer), own.max(*peer)))
+        });
+        2 * opened.collect::<BTreeSet<_>>().len()
     }
 
     /// Has a node give a message to its links as if it had verified it, whatever it is.
