@@ -7,8 +7,8 @@
 //! What is not there is known once all have spoken.
 //!
 //! A record by the owner that the reader asks for speaks for itself: the newest wins. Else it counts what more than half of
-//! those who have any value say, found over three paths, or more than half of those that there are: of an owned key the owner, whose newest
-//! record then wins; of one that is nobody's the value itself.
+//! those who have any value say, found over three paths, or more than half of those that there are: of an owned key the
+//! owner, whose newest record then wins; of one that is nobody's the value itself.
 //!
 //! spec: p2p/get
 
