@@ -55,8 +55,8 @@ pub(crate) struct Keys {
     past: Past,
     /// The key before, and until when it is answered for.
     previous: Option<(Identity, WallMillis)>,
-    /// It lies in a file, and so may what belongs to it.
-    is_kept: bool,
+    /// It lies there, and so may what belongs to it; none: it is nobody's affair after this start.
+    pub(crate) files: Option<KeyFiles>,
 }
 
 /// The identity from its file, made when there is none; or the given one.
@@ -64,7 +64,7 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     if let Some(identity) = given {
         let reset_secret = OsEntropy.array();
         let (past, previous) = (Past::Unknown, None);
-        return Ok(Keys { identity, reset_secret, is_fresh: true, past, previous, is_kept: false });
+        return Ok(Keys { identity, reset_secret, is_fresh: true, past, previous, files: None });
     }
     let path = config.node.key.resolve().ok_or_else(|| {
         StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
@@ -76,7 +76,7 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     let past = files.past(&identity)?;
     let previous = files.previous(&past, Clock::start().now().wall)?;
     let previous = previous.zip(past.told().map(|(_, until)| until));
-    Ok(Keys { identity, reset_secret, is_fresh, past, previous, is_kept: true })
+    Ok(Keys { identity, reset_secret, is_fresh, past, previous, files: Some(files) })
 }
 
 /// The store of a node that is in a network: on disk when its key is there too.
@@ -84,7 +84,7 @@ pub(crate) fn store(config: &Config, keys: &Keys) -> Result<Option<Opened>, Star
     if !config.network.enabled {
         return Ok(None);
     }
-    if config.store.place == StorePlace::Memory || !keys.is_kept {
+    if config.store.place == StorePlace::Memory || keys.files.is_none() {
         return Ok(Some(Opened::memory()));
     }
     let path = config.store.path.resolve().ok_or_else(|| {

@@ -16,6 +16,7 @@ use crate::dht::values::{DecideWish, Finding, GetWish, PutWish, State};
 use crate::event::{CloseReason, Ticket};
 use crate::gossip::{Brought, Rumour};
 use crate::identity::chain::Kin;
+use crate::identity::change::NewKey;
 use crate::outcome::{AskError, Farewell, Outcome};
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
@@ -64,6 +65,8 @@ pub enum Note {
     },
     /// Application: the sequence of the node's own record before it restarted. It never goes back, whatever the clock says.
     OwnSequence(u64),
+    /// Application: the node has another key. To each shard, behind the mail that tells the shard.
+    NewKey(Box<NewKey>),
     /// Application: look a place up.
     Search {
         /// Its name for the request.

@@ -82,7 +82,7 @@ impl Network {
     /// This node.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.engine.id
+        self.engine.id()
     }
 
     /// What makes the network what it is.
@@ -95,7 +95,7 @@ impl Network {
     #[must_use]
     pub fn record(&self) -> Option<Node> {
         let known = self.shared.known();
-        let own = known.iter().find(|contact| contact.id() == self.engine.id)?;
+        let own = known.iter().find(|contact| contact.id() == known.own())?;
         Some(Node::of(own.id(), own.bytes()))
     }
 
@@ -103,9 +103,9 @@ impl Network {
     #[must_use]
     pub fn table(&self) -> Vec<Node> {
         let known = self.shared.known();
-        let others = known.iter().filter(|contact| contact.id() != self.engine.id);
+        let others = known.iter().filter(|contact| contact.id() != known.own());
         let mut nodes: Vec<Node> = others.map(|contact| Node::of(contact.id(), contact.bytes())).collect();
-        nodes.sort_by_key(|node| distance(&self.engine.id, &node.id));
+        nodes.sort_by_key(|node| distance(&known.own(), &node.id));
         nodes
     }
 
@@ -120,10 +120,10 @@ impl Network {
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let known = self.shared.known();
-        let others = known.iter().filter(|contact| contact.id() != self.engine.id);
+        let others = known.iter().filter(|contact| contact.id() != known.own());
         let nodes = others.map(|contact| (row_key(ROW_OF_NODE, contact.id()), contact.bytes().to_vec()));
         let links = known.links().iter().map(|id| (row_key(ROW_OF_LINK, *id), Vec::new()));
-        let own = known.iter().filter(|contact| contact.id() == self.engine.id);
+        let own = known.iter().filter(|contact| contact.id() == known.own());
         let own = own.map(|own| (row_key(ROW_OF_OWN, own.id()), own.sequence().to_be_bytes().to_vec()));
         nodes.chain(links).chain(own).collect()
     }
@@ -141,7 +141,7 @@ impl Network {
                 Some((&ROW_OF_LINK, id)) if anchors.len() < ROWS_MAX => {
                     anchors.extend(<[u8; 32]>::try_from(id).map(NodeId));
                 }
-                Some((&ROW_OF_OWN, id)) if *id == self.engine.id.0 => {
+                Some((&ROW_OF_OWN, id)) if *id == self.engine.id().0 => {
                     if let Ok(last) = <[u8; 8]>::try_from(&value[..]) {
                         self.post(Note::OwnSequence(u64::from_be_bytes(last)))?;
                     }
@@ -182,7 +182,7 @@ impl Network {
 
     async fn join_at(&self, id: Option<NodeId>, endpoint: SocketAddr) -> Result<NodeId, NetworkError> {
         let peer = match id {
-            Some(id) if id == self.engine.id => return Err(ConnectError::OwnId.into()),
+            Some(id) if id == self.engine.id() => return Err(ConnectError::OwnId.into()),
             Some(id) => id,
             // Whoever is there says who it is in the handshake; the session serves to ask it.
             None => connect::open(&self.engine, None, endpoint, &ConnectOptions::default()).await?.peer.id(),

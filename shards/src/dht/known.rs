@@ -70,6 +70,12 @@ impl Known {
         self.rows.iter().map(|row| &row.contact)
     }
 
+    /// Ourselves, as of that moment.
+    #[must_use]
+    pub const fn own(&self) -> NodeId {
+        self.own
+    }
+
     /// Whom we opened links to.
     #[must_use]
     pub fn links(&self) -> &[NodeId] {

@@ -107,6 +107,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             peer_static: StaticPublic(opened.peer_static),
             peer_instance: instance,
             initiator: true,
+            era: opened.era,
             suite: opened.suite,
             reset_token: Some(opened.reset_token),
         };

@@ -38,6 +38,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     ) -> Session<C> {
         let now = self.around.now.instant;
         let suite = agreement.suite;
+        let is_lower = self.own.of(agreement.era).0 < agreement.peer;
         let settings = self.settings.clone();
         let draw = self.around.rng.next_u64();
         // Only where it is used: the others' numbers stay what they are.
@@ -50,7 +51,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             phase: Phase::Open,
             announced: false,
             listed: false,
-            is_apart: false,
+            is_lower,
             queued: false,
             phase_changed: false,
             replay: ReplayWindow::default(),

@@ -15,8 +15,9 @@ use dunlin_codec::args::Request;
 use dunlin_codec::ids::{NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
-use super::{Hub, Notice, Purpose};
+use super::{Hub, Notice, Open, Purpose, TICK};
 use crate::dht::contact::Contact;
+use crate::identity::Identity;
 use crate::identity::chain::{BadChange, News, Word};
 use crate::identity::change::{Past, SignedChange};
 use crate::limits::REQUEST_TIMEOUT;
@@ -35,6 +36,25 @@ impl Hub {
         }
         self.past = past;
         self.sign_own();
+    }
+
+    /// The node runs on under another key: its peers are told, on the sessions that there are, and everybody by a rumour.
+    // spec: p2p/own-key-change
+    pub(in crate::neighbours) fn on_new_key(&mut self, identity: Identity, past: Past) {
+        self.table.move_to(identity.id(), self.now.instant);
+        self.identity = identity;
+        self.on_past(past);
+        // Whoever hears of it asks for our record at once.
+        self.publish_at = self.now.instant;
+        self.voice.on_new_key();
+        self.traces.on_new_key();
+        self.acquaint = Some((self.now.instant + TICK, 0));
+        let newest = |open: &Vec<Open>| open.last().map(|open| open.remote);
+        let peers: Vec<(NodeId, SocketAddr)> =
+            self.sessions.iter().filter_map(|(peer, open)| Some((*peer, newest(open)?))).collect();
+        for (peer, remote) in peers {
+            self.tell_key_change(peer, remote);
+        }
     }
 
     /// Every shard hears which keys became which.
@@ -160,7 +180,6 @@ mod tests {
 
     use crate::event::Ticket;
     use crate::gossip::Rumour;
-    use crate::identity::Identity;
     use crate::identity::inception;
     use crate::limits::{KEY_CHANGE_LIFE, NODE_RECORD_RENEW_AFTER};
     use crate::messages::conversation::{Constants, Terms};
@@ -324,6 +343,36 @@ mod tests {
             notes(&mut hub).iter().filter(|note| is_change(note)).count()
         };
         assert_eq!([said(2, false), said(4, true), said(6, false)], [0, 1, 0]);
+    }
+
+    /// Its peers are asked to follow on the sessions that they have, its record is the new key's, and whom it knew it knows.
+    /// spec: p2p/own-key-change
+    #[test]
+    fn a_running_node_goes_on_under_its_new_key() {
+        let mut hub = hub();
+        let peer = key(1).id();
+        let said = (&[remote()][..], dunlin_codec::record::Chain::Unknown);
+        let contact = Contact::sign_with(&key(1), &NETWORK, (1, WALL), said);
+        hub.table.on_told(Instant::ZERO, contact, peer);
+        hub.table.on_answer(Instant::ZERO, &peer, remote());
+        up(&mut hub, peer);
+        notes(&mut hub);
+        let (before, signed) = (hub.own.sequence(), change([100, 101, 102]));
+        hub.on_new_key(key(101), Past::Changed(Box::new(signed)));
+        assert_eq!(hub.own.id(), key(101).id());
+        assert!(hub.own.sequence() > before && hub.table.is_member(&peer));
+        let notes = notes(&mut hub);
+        let is_told = |note: &Note| matches!(note, Note::AskOn { session: SESSION, question, .. } if question.payload == signed.payload());
+        assert!(notes.iter().any(is_told), "{notes:?}");
+        let is_known = |note: &Note| matches!(note, Note::Known(known) if known.iter().any(|contact| contact.id() == key(101).id()));
+        assert!(notes.iter().any(is_known), "{notes:?}");
+        // An hour later the next one follows.
+        let later = WallMillis(WALL.0 + 3_600_000);
+        hub.begin(Now { instant: Instant::ZERO + core::time::Duration::from_secs(3600), wall: later });
+        let next = SignedChange::sign((&key(101), &key(102)), &key(103).id(), (2, later.0));
+        hub.on_new_key(key(102), Past::Changed(Box::new(next)));
+        let kin = hub.chains.kin();
+        assert_eq!([100, 101, 102].map(|old| kin.present(&key(old).id())), [key(102).id(); 3]);
     }
 
     /// spec: p2p/own-sequence

@@ -197,6 +197,7 @@ impl Hub {
             }
             Note::OwnSequence(last) => self.on_own_sequence(last),
             Note::Kin(_)
+            | Note::NewKey(_)
             | Note::KeyChangeJudged { .. }
             | Note::AskOn { .. }
             | Note::Judge(_)
