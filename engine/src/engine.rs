@@ -104,18 +104,14 @@ impl<H> EngineBuilder<H> {
         let store = start::store(&self.config, &keys)?;
         let clock = Clock::start();
         let doorbells = group.doorbells();
-        let mut ports = Vec::new();
-        let mut desks = VecDeque::new();
-        for doorbell in &doorbells {
-            let (port, desk) = mailbox::connect(doorbell.clone(), self.config.transport.message_max.len());
-            ports.push(port);
-            desks.push_back(desk);
-        }
+        let message_len_max = self.config.transport.message_max.len();
+        let mailboxes = doorbells.iter().map(|doorbell| mailbox::connect(doorbell.clone(), message_len_max));
+        let (ports, mut desks): (Vec<_>, VecDeque<_>) = mailboxes.unzip();
         let local = group.local_addr();
         let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
         let circle = start::circle(&self.config, &keys, (placement, local), clock)?;
         let joined = circle.as_ref().map(Circle::shared);
-        let memory = store.map(|opened| Memory::start(opened, shared.clone()));
+        let memory = store.map(|opened| Memory::start(opened, shared.clone(), clock.now().wall));
         let mut memory = memory.transpose().map_err(start_error)?;
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
@@ -150,15 +146,8 @@ impl<H> EngineBuilder<H> {
             tracing::info!(shard = index, "{report}");
         }
         let network = joined.map(|joined| Network::new(joined, shared.clone()));
-        let recall = Arc::new(Mutex::new(None));
-        let engine = Engine {
-            shared,
-            running: Arc::new(Mutex::new(Some(running))),
-            steering,
-            network,
-            recall,
-            key_files,
-        };
+        let (running, recall) = (Arc::new(Mutex::new(Some(running))), Arc::default());
+        let engine = Engine { shared, running, steering, network, recall, key_files };
         engine.remember(memory)?;
         if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
             let begun = network.call_seeds(self.config.network.seeds);

@@ -18,6 +18,7 @@ pub mod network;
 mod recall;
 mod rekey;
 pub mod runtime;
+mod sequences;
 mod shelf;
 pub mod socket;
 mod start;

@@ -18,7 +18,7 @@ use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER, RUMOURS_BURST_ORIGIN};
 use dunlin_shards::mail::Mail;
-use dunlin_shards::messages::conversation::Terms;
+use dunlin_shards::messages::conversation::{Methods, Terms};
 use dunlin_shards::neighbours::{HUB, Neighbours, Seat};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::rng::Rng;
@@ -255,7 +255,10 @@ pub(crate) fn circle(
     let terms = Terms::new(identity.id(), network, wanted.constants(), &wanted.description);
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
     let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
-    let terms = Terms { requests_per_second, rumours, ..terms };
+    // spec: p2p/compression-setting
+    let prefers = wanted.compression.method();
+    let reads = if prefers.is_some() { Methods::ALL } else { Methods::NONE };
+    let terms = Terms { requests_per_second, rumours, reads, prefers, ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
     Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
@@ -282,7 +285,8 @@ impl Circle {
     pub(crate) fn neighbours(&self, shard: u8, memory: &mut Memory) -> (Neighbours, Shelf) {
         let seat = Seat { shard, ..self.seat.clone() };
         let (now, rng) = (self.clock.now(), Rng::from_seed(OsEntropy.array()));
-        let neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        let mut neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        memory.begin(&mut neighbours);
         let mut neighbours = neighbours.with_past(self.past.clone());
         let shelf = memory.restore(now, shard, &mut neighbours);
         (neighbours, shelf)

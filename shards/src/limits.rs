@@ -287,6 +287,11 @@ pub const ERRANDS_MAX: usize = 16_384;
 pub const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often what others are told of the table changes at most.
 pub const KNOWN_INTERVAL: Duration = Duration::from_millis(250);
+/// When a node tries again to make its own record anew, where its disk had no sequence for it.
+pub const SEQUENCE_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Sequences of a node's own record that are reserved on its disk at once: it uses one at a start, at each renewal and at each
+/// change of its key.
+pub const SEQUENCES_RESERVED: u64 = 64;
 /// When a node makes its own record anew.
 pub const NODE_RECORD_RENEW_AFTER: Duration = Duration::from_secs(12 * 3600);
 

@@ -246,6 +246,38 @@ fn a_change_of_key_that_was_cut_short_is_made_good() {
     assert!(taken_late > 0, "the first round is one of these");
 }
 
+/// Whoever followed a change knows after its own restart, from its disk, which key became which: it is not told again as news, and
+/// the old key still finds the node.
+/// spec: p2p/key-chain-rows
+#[test]
+fn what_a_key_became_is_known_after_a_restart() {
+    let scratch = Scratch::new("chains");
+    let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(1, &[]));
+    let old = node.engine.id();
+    let friend = |seeds: &[&Engine]| {
+        let mut config = network(2, seeds);
+        config.node.key = scratch.at("friend/key").into();
+        config.store.path = scratch.at("friend/store").into();
+        Engine::start(config).unwrap()
+    };
+    let before = friend(&[&node.engine]);
+    wait_until("they know each other", || {
+        before.network().unwrap().table().iter().any(|known| known.id == old)
+    });
+    node.rotate(&scratch).assert_code(0);
+    let new = node.engine.id();
+    assert_eq!(followed(&before), (old, new));
+    assert_led_over(&before, (old, new));
+    assert!(before.shutdown(DEADLINE));
+
+    let after = friend(&[]);
+    assert_led_over(&after, (old, new));
+    while let Some(event) = after.network().unwrap().try_event() {
+        assert!(!matches!(event, NetworkEvent::KeyChanged { .. }), "it was known: {event:?}");
+    }
+    node.stop();
+}
+
 /// A key that does not follow, or none: the node goes on as it was.
 #[test]
 fn a_key_that_does_not_follow_is_not_taken() {

@@ -481,7 +481,8 @@ mod tests {
 
     fn peer_with(session: SessionId) -> PeerShared {
         let engine = EngineShared {
-            id: NodeId([1; 32]),
+            id: Mutex::new(NodeId([1; 32])),
+            rekeying: Mutex::default(),
             ports: Vec::new(),
             local: ([127, 0, 0, 1], 1).into(),
             placement: Placement::new(1, PlacementSeeds::default()),

@@ -28,6 +28,7 @@ struct Row {
 #[derive(Clone, Debug)]
 pub struct Known {
     own: NodeId,
+    own_sequence: u64,
     space: Space,
     rows: Vec<Row>,
     /// Where each bucket begins; one more for ourselves, and the end.
@@ -48,13 +49,15 @@ impl Known {
     /// Nobody, before a table was heard of.
     #[must_use]
     pub fn nobody(own: NodeId, space: Space) -> Self {
-        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2], links: Vec::new() }
+        let starts = vec![0; space.bits() + 2];
+        Self { own, own_sequence: 0, space, rows: Vec::new(), starts, links: Vec::new() }
     }
 
     /// The members of a table that answer, and ourselves when we can be reached; `links` are those whom we opened links to.
     #[must_use]
     pub fn new(table: &Table, space: Space, (own, links): (&Contact, Vec<NodeId>)) -> Self {
-        let mut this = Self { links, ..Self::nobody(own.id(), space) };
+        let own_sequence = own.sequence();
+        let mut this = Self { own_sequence, links, ..Self::nobody(own.id(), space) };
         for bucket in 0..space.bits() {
             let members = table.told_of(bucket).map(Row::new);
             this.rows.extend(members);
@@ -74,6 +77,12 @@ impl Known {
     #[must_use]
     pub const fn own(&self) -> NodeId {
         self.own
+    }
+
+    /// The sequence of our own record; 0 before there was a table.
+    #[must_use]
+    pub const fn own_sequence(&self) -> u64 {
+        self.own_sequence
     }
 
     /// Whom we opened links to.

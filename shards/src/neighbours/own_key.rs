@@ -13,6 +13,22 @@ use crate::limits::KEY_CHANGE_TOLD_PER_SECOND;
 use crate::time::WallMillis;
 
 impl Neighbours {
+    /// The sequences that our own record may use, from the first up to `until`, which the disk has as used: before anything else.
+    /// It never goes back, whatever became of the clock.
+    pub fn set_sequences(&mut self, first: u64, until: u64) {
+        if let Some(hub) = &mut self.hub {
+            hub.on_sequences(first, until);
+        }
+        self.settle();
+    }
+
+    /// Takes a row of [`super::Notice::KeyChain`] of an earlier start, before anything else. False: it is none.
+    pub fn restore_chain(&mut self, row: &[u8]) -> bool {
+        let is_taken = self.hub.as_mut().is_some_and(|hub| hub.restore_chain(row));
+        self.settle();
+        is_taken
+    }
+
     /// The shard had the same by mail, just before.
     pub(super) fn on_new_key(&mut self, new: &NewKey) {
         let id = new.identity.id();

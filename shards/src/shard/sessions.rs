@@ -111,8 +111,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// Puts a session into its slot; it may have something to send.
-    pub(super) fn install(&mut self, id: SessionId, session: Session<C>) {
+    /// Puts a session into its slot; it may have something to send. While the shard shuts down nobody stays who comes: it would wait
+    /// for ever for peers that call again as soon as they are told to go.
+    pub(super) fn install(&mut self, id: SessionId, mut session: Session<C>) {
+        if self.shutting_down {
+            session.drain(None);
+            session.drain_code = code::SHUTDOWN;
+        }
         self.forget_heir(id);
         self.table.put(id, Slot::Live(Box::new(session)));
         self.index_reset(id);
