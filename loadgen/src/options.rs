@@ -10,6 +10,8 @@ use dunlin::socket::probe::IoChoice;
 use dunlin_codec::suite::Suite;
 use dunlin_shards::arq::congestion::Algorithm;
 
+use crate::questions::Op;
+
 /// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = crate::report::SCHEMA_HELP)]
@@ -136,12 +138,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         many: ManyOptions,
     },
-    /// FIND_NODE asked of one node: answers a second, how long each takes, what it costs the far side, beside bare sendmmsg.
+    /// FIND_NODE, FIND_VALUE or STORE asked of one node: answers a second, how long each takes, what it costs the far side, and
+    /// beside bare sendmmsg where several ask.
     Dht {
         #[command(flatten)]
         near: NearOptions,
         #[command(flatten)]
         asking: AskingOptions,
+    },
+    /// Words to everybody, brought to one node by its links: verified and carried on a second, beside verifying alone.
+    Shout {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        shouting: ShoutOptions,
     },
     /// A steady schedule for hours: whether memory stays bounded and latency where it was.
     Soak {
@@ -276,9 +286,21 @@ pub(crate) struct ManyOptions {
     pub(crate) reliable: bool,
 }
 
-/// Who asks, and how much at once.
+/// Who asks, for what, and how much at once.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AskingOptions {
+    /// What is asked for.
+    #[arg(long, value_enum, default_value = "find-node", value_name = "OPERATION")]
+    pub(crate) op: Op,
+    /// Keys of values that are asked for or stored.
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    pub(crate) keys: usize,
+    /// Bytes of a value in msgpack.
+    #[arg(long, default_value_t = 200, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Where the far side that --self starts keeps values on disk for `--op store`: in a folder of its own, which goes with it.
+    #[arg(long, default_value_os_t = std::env::temp_dir(), value_name = "FOLDER")]
+    pub(crate) state: PathBuf,
     /// Nodes that ask, each with an identity and a session of its own.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) peers: usize,
@@ -291,6 +313,32 @@ pub(crate) struct AskingOptions {
     /// Rounds of questions, and where several ask as many of bare datagrams, alternating.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) rounds: usize,
+}
+
+/// Who says something to everybody, and who carries it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ShoutOptions {
+    /// Links that bring.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) bringers: usize,
+    /// Links that only take what is carried on; a node has at most 32 that others opened, these and those that bring.
+    #[arg(long, default_value_t = 8, value_name = "COUNT")]
+    pub(crate) links: usize,
+    /// Identities that say something, one after the other.
+    #[arg(long, default_value_t = 1_024, value_name = "COUNT")]
+    pub(crate) origins: usize,
+    /// Bytes of what is said, in msgpack.
+    #[arg(long, default_value_t = 64, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Rounds of rumours, and as many of verifying alone, alternating.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) rounds: usize,
+    /// After each round copies of what was carried on, again and again.
+    #[arg(long)]
+    pub(crate) duplicates: bool,
+    /// The far side keeps to what a node takes by default, and whether it does is checked.
+    #[arg(long)]
+    pub(crate) limited: bool,
 }
 
 /// How many quiet sessions.
@@ -393,9 +441,16 @@ pub(crate) struct FarOptions {
     /// As --lean, and sessions are kept and sent to on command: for `sessions` and for `idle` with many.
     #[arg(long)]
     pub(crate) hub: bool,
-    /// Part of a network: answers what nodes ask each other, as many questions as come.
+    /// Part of a network: answers what nodes ask each other, as many questions as come, keeps as many values and carries on as
+    /// many rumours.
     #[arg(long)]
     pub(crate) dht: bool,
+    /// With --dht: what one peer, writer, origin or link may have stays as it is by default.
+    #[arg(long)]
+    pub(crate) limited: bool,
+    /// With --dht: the first node keeps its key and its values in this folder, on disk.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
