@@ -18,7 +18,7 @@ use crate::Fault;
 use crate::crowd::{Arrivals, Crowd};
 use crate::dht::await_meeting;
 use crate::interrupt;
-use crate::ledger::Used;
+use crate::ledger::{Counts, Used};
 use crate::linked::Gathering;
 use crate::live::{Live, Sample, Scene, Watch};
 use crate::near::Near;
@@ -33,10 +33,10 @@ use crate::talk::network;
 
 /// How often the run looks how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long it may take until all are links, or until what was brought is acknowledged.
+/// How long it may take until all are links, or until it is known what became of all that was brought.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the last copies may take.
-const REST: Duration = Duration::from_millis(200);
+/// What is brought before counting begins.
+const WARM_UP: Duration = Duration::from_millis(200);
 /// Rumours that are signed for each second: more than a core verifies.
 const SIGNED_PER_SECOND: f64 = 60_000.0;
 /// In a round at most: so many are in memory, and none is older than a node takes by its end.
@@ -69,7 +69,7 @@ pub(crate) fn run(
     let origins = Origins::new(options.origins);
     let span = span.min(SPAN_MAX);
     let mut shouting = Shouting { near, crowd, gathering, control, origins, options, is_quiet };
-    shouting.rumours(span.min(REST), None)?;
+    shouting.rumours(span.min(WARM_UP), None)?;
     for round in 0..options.rounds.max(1) * 2 {
         if interrupt::is_asked() {
             return Ok(());
@@ -231,6 +231,7 @@ impl Shouting<'_> {
         let wall = Instant::now();
         self.near.rest();
         self.near.begin(&self.control)?;
+        let before = self.near.ledger(&self.control)?.counts;
         self.crowd.take_arrivals();
         let watch = is_watched.then(|| {
             Watch::start(Scene {
@@ -255,12 +256,29 @@ impl Shouting<'_> {
             std::thread::sleep(Duration::from_millis(1));
         }
         let seconds = began.elapsed().as_secs_f64();
-        std::thread::sleep(REST);
-        let (count, arrivals) = (self.gathering.stock.taken(), self.crowd.take_arrivals());
+        let count = self.gathering.stock.taken();
+        self.settle(&before, count as u64)?;
+        let arrivals = self.crowd.take_arrivals();
         let samples = watch.map(Watch::stop).unwrap_or_default();
         let (_, used) = self.near.end(&self.control)?;
         let wall = wall.elapsed().as_secs_f64();
         Ok(Brought { count, arrivals, used, seconds, wall, samples })
+    }
+
+    /// Waits until the far side has told what became of all that was brought, and until all copies have come.
+    fn settle(&self, before: &Counts, brought: u64) -> Result<(), Fault> {
+        let until = Instant::now() + PATIENCE;
+        let others = (self.options.bringers + self.options.links - 1) as u64;
+        loop {
+            let far = self.near.ledger(&self.control)?.counts.since(before);
+            let refused = far.rumours_duplicate + far.rumours_over_budget + far.rumours_too_fast;
+            let copies = self.crowd.arrivals().copies + far.rumours_crowded_out;
+            let is_through = far.rumours_taken + refused >= brought && copies >= far.rumours_taken * others;
+            if is_through || Instant::now() > until || self.is_over() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     fn is_over(&self) -> bool {
