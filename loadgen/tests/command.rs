@@ -367,10 +367,16 @@ fn a_message_reaches_every_peer() {
 
 #[test]
 fn a_ladder_ends_at_its_top_or_at_a_knee() {
-    let json = json_of(
+    let output = run(
         "ladder --self --from 100 --to 400 --seconds 0.3 --late-max 100 --p99-max 1e9 --json --quiet --halvings 0",
     );
-    assert!(value(&json, "ladder", "knee") >= 100.0);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    if output.status.code() == Some(0) {
+        assert!(value(&json, "ladder", "knee") >= 100.0);
+    } else {
+        // A machine that has no time for us at all.
+        assert!(errors_of(&output).contains("no rate holds"), "{}", errors_of(&output));
+    }
     assert_eq!(value(&json, "core at 100/s", "unanswered"), 0.0);
 }
 
