@@ -35,7 +35,7 @@ impl Ring {
         if question.operation == Operation::Store {
             return home.told(at(0), peer(9), &question.arguments);
         }
-        match home.holder.on_find(at(0), &question.arguments) {
+        match home.holder.on_find(at(0), HERE, &question.arguments) {
             Finding::Answer(answer) => answer,
             Finding::Nowhere(_) => {
                 let payload = encoded(|out| write_nodes(out, core::iter::empty()));
