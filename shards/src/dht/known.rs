@@ -60,7 +60,14 @@ impl Known {
     /// Nobody, before a table was heard of.
     #[must_use]
     pub fn nobody(own: NodeId, space: Space) -> Self {
-        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2], links: Vec::new(), sources: Vec::new() }
+        Self {
+            own,
+            space,
+            rows: Vec::new(),
+            starts: vec![0; space.bits() + 2],
+            links: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     /// The members of a table that answer, and ourselves when we can be reached; `links` are those whom we opened links to.

@@ -40,12 +40,7 @@ impl Hub {
     }
 
     /// The same over so many paths that share no node.
-    pub(super) fn begin_search_over(
-        &mut self,
-        paths: usize,
-        place: Address,
-        goal: Goal,
-    ) -> Result<(), Goal> {
+    pub(super) fn begin_search_over(&mut self, paths: usize, place: Address, goal: Goal) -> Result<(), Goal> {
         if self.searches.len() >= SEARCHES_MAX {
             return Err(goal);
         }

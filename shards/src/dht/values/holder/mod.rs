@@ -19,9 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::net::IpAddr;
 
-use dunlin_codec::args::{
-    Ack, FindValue, Found, Metadata, Nack, Reason, Request, RollKey, Store, StoreNack,
-};
+use dunlin_codec::args::{Ack, FindValue, Found, Metadata, Nack, Reason, Request, RollKey, Store, StoreNack};
 use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;

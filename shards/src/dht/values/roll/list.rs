@@ -79,8 +79,7 @@ impl List {
                 return Err(Reason::StaleSequence);
             }
         }
-        let contact =
-            Heard::new(&record).check(&self.network, now.wall).map_err(|_| Reason::NotAllowed)?;
+        let contact = Heard::new(&record).check(&self.network, now.wall).map_err(|_| Reason::NotAllowed)?;
         self.entries.remove(&id);
         let prefix = Prefix::of(endpoint.ip());
         self.make_room(now.instant, prefix);
@@ -119,10 +118,8 @@ impl List {
         let from_there = (self.named.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         // After the last one it begins anew, and ends where it began.
         let to_there = |id: &NodeId| self.named.is_some_and(|named| *id <= named);
-        let round = self
-            .entries
-            .range(from_there)
-            .chain(self.entries.iter().take_while(|(id, _)| to_there(id)));
+        let round =
+            self.entries.range(from_there).chain(self.entries.iter().take_while(|(id, _)| to_there(id)));
         let told: Vec<(&NodeId, &Entry)> =
             round.filter(|(_, entry)| is_told(entry)).take(NODES_MAX).collect();
         let last = *told.last()?.0;

@@ -53,6 +53,3 @@ pub fn key_bytes(key: RollKey, hash: &[u8; 32]) -> Vec<u8> {
     key.write(hash, &mut out).expect("the room is as large as a key can be");
     out.written().to_vec()
 }
-
-#[cfg(test)]
-mod tests;

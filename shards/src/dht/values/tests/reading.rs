@@ -132,7 +132,7 @@ fn a_read_repairs_those_that_lag() {
     let all = Plan { quorum: Some(8), ..plan(&key) };
     let Got::Found { cell, support } = ring.get(all, honest) else { panic!() };
     assert_eq!((cell.value().as_unsigned(), support), (Some(2), 2), "one owner's newest record wins");
-    let there: Vec<_> = ring.homes.iter().map(|home| home.value(at(0), &key)).collect();
+    let there: Vec<_> = ring.homes.iter_mut().map(|home| home.value(at(0), &key)).collect();
     assert_eq!(there, vec![Some(two); 8], "repaired");
 }
 
