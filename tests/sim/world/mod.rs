@@ -8,6 +8,7 @@
 mod checks;
 mod keys;
 mod neighbours;
+mod roll;
 mod rumours;
 mod run;
 mod story;

@@ -47,6 +47,7 @@ impl Hub {
         self.publish_at = self.now.instant;
         self.voice.on_new_key();
         self.traces.on_new_key();
+        self.roll.on_new_key();
         self.acquaint = Some((self.now.instant + TICK, 0));
         let newest = |open: &Vec<Open>| open.last().map(|open| open.remote);
         let peers: Vec<(NodeId, SocketAddr)> =
