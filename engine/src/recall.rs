@@ -21,11 +21,9 @@ use dunlin_shards::time::{Now, WallMillis};
 use crate::api::shared::EngineShared;
 use crate::network::{Network, NetworkError, ROW_OF_CHAIN, ROW_OF_OWN, Row};
 use crate::sequences::Sequences;
-use crate::shelf::{Shelf, Shelves, VALUES, Whose};
-use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Table, Write};
+use crate::shelf::{NODES, Shelf, Shelves, VALUES, Whose};
+use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Write};
 
-/// The network's rows, as it gave them.
-pub(crate) const NODES: Table = Table("nodes");
 /// How often it is asked for them.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 

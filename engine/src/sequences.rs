@@ -15,8 +15,7 @@ use dunlin_shards::limits::SEQUENCES_RESERVED;
 use dunlin_shards::time::WallMillis;
 
 use crate::network::{ROW_OF_OWN, Row, row_key};
-use crate::recall::NODES;
-use crate::shelf::Whose;
+use crate::shelf::{NODES, Whose};
 use crate::store::{Batch, Desk, Write};
 
 /// How long a node that starts waits for its disk.

@@ -16,6 +16,8 @@ use crate::api::shared::EngineShared;
 use crate::mailbox::lock;
 use crate::store::{Batch, Desk, Done, Table, Write};
 
+/// The network's rows, as it gave them, and the sequences of the node's own record.
+pub(crate) const NODES: Table = Table("nodes");
 /// What holders keep, as they gave it.
 pub(crate) const VALUES: Table = Table("values");
 
