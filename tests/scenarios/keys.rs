@@ -179,7 +179,7 @@ fn thieves_and_parrots_get_nowhere() {
         let mut world = World::from_seed(seed());
         let nodes = village(&mut world, shards);
         let (victim, thief) = (nodes[0], nodes[7]);
-        let [present, next, after] = world.node(victim).keys().map(|seed| Identity::from_seed(seed));
+        let [present, next, after] = world.node(victim).keys().map(Identity::from_seed);
         let own = Identity::from_seed([77; 32]);
         let old = present.id();
         let time = world.wall(victim);

@@ -293,7 +293,7 @@ impl<C: Crypto> Node<C> {
     /// # Panics
     /// When it has announced none.
     pub fn rotate(&mut self, time_ms: u64) -> NewKey {
-        let [old, identity, after] = self.keys().map(|seed| Identity::from_seed(seed));
+        let [old, identity, after] = self.keys().map(Identity::from_seed);
         let index = self.past().told().map_or(1, |(signed, _)| signed.change.index + 1);
         let change = SignedChange::sign((&old, &identity), &after.id(), (index, time_ms));
         let mut fresh = [0; 32];
