@@ -39,7 +39,7 @@ fn ask(socket: &Path, command: &Asked) -> Answer {
 }
 
 fn key_of(number: u64) -> String {
-    to_hex(&[&[0xcf][..], &number.to_be_bytes()].concat())
+    to_hex(&[&[0xa8], format!("{number:08}").as_bytes()].concat())
 }
 
 fn value_of(number: u64) -> String {

@@ -271,6 +271,7 @@ fn what_a_key_became_is_known_after_a_restart() {
     assert!(before.shutdown(DEADLINE));
 
     let after = friend(&[]);
+    wait_until("it has called whom it knew", || !after.network().unwrap().table().is_empty());
     assert_led_over(&after, (old, new));
     while let Some(event) = after.network().unwrap().try_event() {
         assert!(!matches!(event, NetworkEvent::KeyChanged { .. }), "it was known: {event:?}");

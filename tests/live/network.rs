@@ -289,8 +289,8 @@ fn nodes_join_by_a_seed_from_the_command_line() {
 fn a_node_that_stands_still_is_not_waited_for() {
     let scratch = Scratch::new("still");
     let still =
-        Process::start(&scratch, &["node", "--listen", "127.0.0.1:0", "--network", "ours", "--key", "still"]);
-    let near = start(config("mmsg", 1).network("ours"));
+        Process::start(&scratch, &["node", "--listen", "127.0.0.1:0", "--network", "live", "--key", "still"]);
+    let near = start(network("mmsg", 1, &[]));
     let id = of(&near).join(&still.uri).unwrap();
     still.process.signal(rustix::process::Signal::STOP);
     let silent = of(&near).ask(id, &Request::Ping, Duration::from_secs(2)).unwrap_err();
