@@ -413,7 +413,7 @@ impl Lone {
     /// Whether it keeps this under the number, or refuses as full.
     fn put(&mut self, number: u8) -> bool {
         let wish = PutWish {
-            key: vec![number],
+            key: vec![0xa1, b'0' + number],
             value: vec![number],
             owner: None,
             leave: None,
@@ -427,7 +427,7 @@ impl Lone {
     }
 
     fn has(&mut self, number: u8) -> bool {
-        let wish = GetWish { key: vec![number], owner: None, quorum: None };
+        let wish = GetWish { key: vec![0xa1, b'0' + number], owner: None, quorum: None };
         match self.outcome(|ticket| Note::Get { ticket, wish: Box::new(wish) }) {
             Notice::Read { result: Ok(Got::Found { cell, .. }), .. } => cell.value[..] == [number],
             Notice::Read { .. } => false,
