@@ -22,7 +22,7 @@ const VALUES_MAX: u64 = 200;
 fn on_a_small_disk(scratch: &Scratch) -> Command {
     std::fs::create_dir_all(scratch.at("small")).unwrap();
     let script = "mount -t tmpfs -o size=16m,mode=700 none small && head -c 12582912 /dev/zero > small/ballast && \
-                  { (while [ ! -e free ]; do sleep 0.1; done; rm small/ballast) < /dev/null > /dev/null 2>&1 & } && exec \"$@\"";
+                  { (while [ ! -e free ]; do kill -0 $$ || exit; sleep 0.1; done; rm small/ballast) < /dev/null > /dev/null 2>&1 & } && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(dunlin());
     command.args(["node", "--listen", "127.0.0.1:0", "--cores", "1", "--io", "mmsg", "--network", "live"]);
