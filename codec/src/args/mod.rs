@@ -24,6 +24,7 @@ mod answer;
 mod diff;
 mod option;
 mod register;
+mod roll;
 mod rows;
 mod store;
 
@@ -40,6 +41,7 @@ pub use answer::{Ack, Found, NODES_MAX, Nack, NodeRecords, Promise, Reason, Stor
 pub use diff::{Diff, DiffOperation, OPERATIONS_MAX, Path};
 pub use option::{SetOption, Setting, Subnet};
 pub use register::{Keys, Leave, ROWS_MAX, Row, Rows};
+pub use roll::{ROLL_KEY_LEN_MAX, Roll, RollKey};
 pub use rows::{Ballot, Expected, LeaseRow, Metadata};
 pub use store::{CHANGES_MAX, Change, Changes, LeaseAction, LeaseRequest, Store, StoreOptions};
 

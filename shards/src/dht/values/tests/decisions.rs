@@ -85,8 +85,8 @@ impl Trio {
         self.decide(now, by, vec![edit(key, what)])
     }
 
-    fn values(&self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
-        self.homes.iter().map(|home| home.value(now, key)).collect()
+    fn values(&mut self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
+        self.homes.iter_mut().map(|home| home.value(now, key)).collect()
     }
 
     fn restart(&mut self, now: Now) {

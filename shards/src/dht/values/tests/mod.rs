@@ -7,4 +7,5 @@ mod holder;
 mod kit;
 mod limits;
 mod reading;
+mod roll;
 mod stories;

@@ -33,6 +33,18 @@ pub(in super::super) enum Aim {
         /// The bytes of the key under which its change lies.
         key: Vec<u8>,
     },
+    /// Ourselves: to be in the network's roll.
+    Enter {
+        /// The bytes of the key of our entry.
+        key: Vec<u8>,
+        /// The arguments of STORE.
+        store: Vec<u8>,
+    },
+    /// Ourselves: who is in the network's roll.
+    CallRoll {
+        /// The bytes of its key.
+        key: Vec<u8>,
+    },
     /// The holder of a shard of ours: what the others have.
     Settle {
         /// The shard.
@@ -50,12 +62,21 @@ impl Aim {
             Self::Put(_, wish) => &wish.key,
             Self::Get(_, wish) => &wish.key,
             Self::Decide(_, wish) => &wish.key,
-            Self::Again { key, .. } | Self::Settle { key, .. } | Self::Trace { key, .. } => key,
+            Self::Again { key, .. }
+            | Self::Settle { key, .. }
+            | Self::Trace { key, .. }
+            | Self::Enter { key, .. }
+            | Self::CallRoll { key } => key,
         }
     }
 
     pub(super) fn place(&self) -> Option<Address> {
         Key::parse(self.key()).ok().flatten().map(|key| address(&key))
+    }
+
+    /// What is found there is to be believed, not only kept there (T9).
+    pub(super) const fn is_read(&self) -> bool {
+        matches!(self, Self::Get(..) | Self::Trace { .. } | Self::CallRoll { .. })
     }
 
     pub(super) const fn is_chore(&self) -> bool {
@@ -75,7 +96,7 @@ impl Aim {
             Self::Put(_, wish) => wish.is_good(own),
             Self::Get(_, wish) => wish.is_good(),
             Self::Decide(_, wish) => wish.is_good(own),
-            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => true,
+            _ => true,
         }
     }
 
@@ -85,7 +106,7 @@ impl Aim {
             Self::Put(ticket, _) => Some(Notice::Stored { ticket, result: Err(failure) }),
             Self::Get(ticket, _) => Some(Notice::Read { ticket, result: Err(failure) }),
             Self::Decide(ticket, _) => Some(Notice::Decided { ticket, result: Err(failure) }),
-            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => None,
+            _ => None,
         }
     }
 }
