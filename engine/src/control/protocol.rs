@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::network::values::{Condition, Version};
+use crate::network::values::{Condition, GivenLeave, Version};
 
 /// The version of these lines.
 const VERSION: u32 = 1;
@@ -69,6 +69,8 @@ pub enum Command {
     /// Hold the lock of a key until the caller gives it back: [`Answer::Locked`] at once and at each renewal, [`Answer::LockLost`] when
     /// it is not held any more; or [`Answer::NotChanged`].
     Lock(LockLine),
+    /// Give another leave to write a key of this node's: [`Answer::Leave`].
+    Grant(GrantLine),
     /// On the stream of a lock, give it back: [`Answer::GivenBack`]. A lock whose caller goes without a word runs out.
     GiveBack,
 }
@@ -84,6 +86,20 @@ pub struct PutLine {
     pub life_ms: Option<u64>,
     /// The key becomes the node's own.
     pub is_owned: bool,
+    /// Its owner's leave, as [`Answer::Leave`] has it.
+    #[serde(default)]
+    pub leave: Option<String>,
+}
+
+/// Leave to be given.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GrantLine {
+    /// The key.
+    pub key: String,
+    /// The ID of whoever may write it.
+    pub writer: String,
+    /// For how long from now, in milliseconds.
+    pub life_ms: u64,
 }
 
 /// A value to be read.
@@ -108,6 +124,9 @@ pub struct ChangeLine {
     pub is_owned: bool,
     /// The fencing token of the lock that it is written under; 0: none.
     pub token: u64,
+    /// The leave of the owner of the first key.
+    #[serde(default)]
+    pub leave: Option<String>,
 }
 
 /// What is to become of a key.
@@ -142,6 +161,9 @@ pub struct LockLine {
     pub lease_ms: u64,
     /// How long to wait while another has it, in milliseconds; none: as long as it takes.
     pub wait_ms: Option<u64>,
+    /// Its owner's leave.
+    #[serde(default)]
+    pub leave: Option<String>,
 }
 
 /// Something to say to somebody.
@@ -192,6 +214,13 @@ pub enum Answer {
     Changed(Vec<ValueLine>),
     /// The holders say no.
     NotChanged(NotChanged),
+    /// Leave to write a key.
+    Leave {
+        /// In text, as whoever was given it says it.
+        leave: String,
+        /// When it ends: unix time in milliseconds.
+        until_ms: u64,
+    },
     /// The lock is held.
     Locked {
         /// Its fencing token.
@@ -267,6 +296,20 @@ pub fn parse_condition(text: &str) -> Option<Condition> {
     Some(Condition::Is(Version { sequence: sequence.parse().ok()?, value_hash }))
 }
 
+/// The leave that a text is: OWNER:UNTIL:SIGNATURE, an ID, unix time in milliseconds, hexadecimal digits.
+#[must_use]
+pub fn parse_leave(text: &str) -> Option<GivenLeave> {
+    let (owner, rest) = text.split_once(':')?;
+    let (until, signature) = rest.split_once(':')?;
+    let signature = from_hex(signature)?.try_into().ok()?;
+    Some(GivenLeave { owner: owner.parse().ok()?, until_ms: until.parse().ok()?, signature })
+}
+
+/// A leave in text.
+pub(super) fn show_leave(leave: &GivenLeave) -> String {
+    format!("{}:{}:{}", leave.owner, leave.until_ms, to_hex(&leave.signature))
+}
+
 /// A version as conditions name it.
 pub(super) fn show_version(version: &Version) -> String {
     format!("{}:{}", version.sequence, to_hex(&version.value_hash))
@@ -290,6 +333,9 @@ pub struct NodeLine {
     pub id: String,
     /// Where it can be called; none: it can only initiate.
     pub endpoints: Vec<String>,
+    /// How the node came to it, where it opened a link to it: `roll`, `table`, or `anchor` for one that it had before it restarted.
+    #[serde(default)]
+    pub link: Option<String>,
 }
 
 /// How a node is.
@@ -396,6 +442,17 @@ mod tests {
         assert_eq!(parse_condition("none"), Some(Condition::Nothing));
         for wrong in ["", "7", "7:", "7:ab", ":ab", "x:", "-1:ab"] {
             assert_eq!(parse_condition(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_leave_reads_back() {
+        let owner = dunlin_codec::ids::NodeId([7; 32]);
+        let leave = GivenLeave { owner, until_ms: 9, signature: [0xab; 64] };
+        let text = show_leave(&leave);
+        assert_eq!(parse_leave(&text), Some(leave));
+        for wrong in ["", "::", &text[1..], &text[..text.len() - 2], &text.replace(":9:", ":-9:")] {
+            assert_eq!(parse_leave(wrong), None, "{wrong:?}");
         }
     }
 

@@ -107,6 +107,9 @@ impl Beside {
             Notice::Decided { ticket, result } => {
                 return self.network.put_answer(ticket, Answered::Decided(result), &mut self.rings);
             }
+            Notice::Granted { ticket, leave } => {
+                return self.network.put_answer(ticket, Answered::Granted(leave), &mut self.rings);
+            }
             Notice::Write { ticket, rows } => return self.shelf.put(ticket, rows),
             Notice::Changed { key, event } => NetworkEvent::Changed { key: key.into(), event },
             Notice::Key(News::Followed { old, new }) => {
