@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
+use dunlin_shards::dht::values::Inventory;
+use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
@@ -237,8 +239,12 @@ pub struct ShardStats {
     pub sessions: usize,
     /// Bytes of message blocks.
     pub allocated_bytes: usize,
+    /// What became of words to everybody.
+    pub rumours: RumourCounts,
     /// Turns of its loop.
     pub loops: u64,
+    /// What it keeps of values; nothing where the node is in no network.
+    pub inventory: Inventory,
 }
 
 impl EngineStats {
@@ -433,7 +439,9 @@ impl Engine {
                 socket: report.socket,
                 sessions: report.sessions,
                 allocated_bytes: report.allocated_bytes,
+                rumours: report.rumours,
                 loops: report.loops,
+                inventory: report.inventory,
             }
         });
         EngineStats { shards: shards.collect() }

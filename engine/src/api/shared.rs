@@ -12,7 +12,9 @@ use crossbeam::utils::CachePadded;
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::blocks::Block;
+use dunlin_shards::dht::values::Inventory;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
+use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
 
@@ -118,9 +120,11 @@ pub(crate) struct ShardReport {
     pub(crate) socket: SocketCounters,
     pub(crate) sessions: usize,
     pub(crate) allocated_bytes: usize,
+    pub(crate) rumours: RumourCounts,
     /// `Shutdown` was asked, and nothing is left to do.
     pub(crate) drained: bool,
     pub(crate) loops: u64,
+    pub(crate) inventory: Inventory,
 }
 
 /// From how many known identities on those without a handle are looked for.

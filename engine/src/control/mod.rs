@@ -32,8 +32,8 @@ pub use caller::{Answers, Teller, call};
 pub use error::ControlError;
 pub use protocol::{
     Answer, ChangeLine, ChangeOf, Command, GetLine, GrantLine, Heard, LockLine, LockedBy, NodeLine,
-    NotChanged, PutLine, ShardStatus, Status, StoreStatus, Traffic, ValueLine, WishLine, Words, from_hex,
-    parse_condition, parse_leave, to_hex,
+    NotChanged, PutLine, RumourStatus, ShardStatus, Status, StoreStatus, Traffic, ValueLine, ValueStatus,
+    WishLine, Words, from_hex, parse_condition, parse_leave, to_hex,
 };
 
 use crate::clock::Clock;

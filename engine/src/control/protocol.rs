@@ -361,8 +361,48 @@ pub struct Status {
     pub advertised: Vec<String>,
     /// What its store did; none: it has none.
     pub store: Option<StoreStatus>,
+    /// What became of words to everybody; none: it is in no network.
+    #[serde(default)]
+    pub rumours: Option<RumourStatus>,
+    /// What it keeps of the network's values; none: it is in no network.
+    #[serde(default)]
+    pub values: Option<ValueStatus>,
     /// Each shard, in order.
     pub shards: Vec<ShardStatus>,
+}
+
+/// What became of rumours since the node's start: SHOUT, ANNOUNCE and CHANGE_KEY.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RumourStatus {
+    /// Taken: verified, and told or acted upon.
+    pub taken: u64,
+    /// Verified; some of them were refused then.
+    pub verified: u64,
+    /// Copies that were given to links.
+    pub carried: u64,
+    /// Copies for which a link had no room.
+    pub crowded_out: u64,
+    /// Copies of what had been taken.
+    pub copies: u64,
+    /// Refused for another reason, by its name: `stale`, `too-fast`, `over-budget`, `forged` and others.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What a node keeps of its network's values.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ValueStatus {
+    /// Values.
+    pub values: usize,
+    /// Bytes of values and registers with their keys.
+    pub bytes: u64,
+    /// Copies of values that somebody read.
+    pub copies: usize,
+    /// Keys and groups about which majorities decide.
+    pub registers: usize,
+    /// Leases of keys.
+    pub leases: usize,
+    /// Nodes in the network's roll that entered themselves here.
+    pub roll: usize,
 }
 
 /// What a store did since the node's start.

@@ -96,7 +96,7 @@ fn life(life_ms: Option<u64>) -> Duration {
 fn refusal(error: ValueError) -> Result<Answer, String> {
     match error {
         ValueError::Refused(refused) => Ok(Answer::NotChanged(NotChanged {
-            reason: kebab(refused.reason),
+            reason: kebab(&refused.reason),
             words: refused.to_string(),
             there: refused.there.iter().map(line_of).collect(),
         })),
@@ -104,8 +104,8 @@ fn refusal(error: ValueError) -> Result<Answer, String> {
     }
 }
 
-/// Its name, as `stale-sequence`.
-fn kebab(reason: Reason) -> String {
+/// A reason's name, as `stale-sequence`.
+pub(super) fn kebab(reason: &impl std::fmt::Debug) -> String {
     let mut name = String::new();
     for letter in format!("{reason:?}").chars() {
         if letter.is_uppercase() && !name.is_empty() {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn reasons_have_names_for_programs() {
-        assert_eq!(kebab(Reason::StaleSequence), "stale-sequence");
-        assert_eq!(kebab(Reason::Mismatch), "mismatch");
+        assert_eq!(kebab(&Reason::StaleSequence), "stale-sequence");
+        assert_eq!(kebab(&Reason::Mismatch), "mismatch");
     }
 }

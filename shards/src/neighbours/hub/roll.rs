@@ -103,6 +103,13 @@ impl Hub {
         self.begin_job(Aim::Enter { key: bytes, store }).is_ok()
     }
 
+    /// So many of those that were asked have it; none: some have still to answer. Where too few do it is tried again soon.
+    pub(super) fn on_entered(&mut self, asked: usize, kept: Option<usize>) {
+        if kept.is_some_and(|kept| 2 * kept <= asked) {
+            self.roll.enter_at = Some(self.now.instant + ROLL_CALL_INTERVAL);
+        }
+    }
+
     fn call_roll(&mut self) {
         let now = self.now.instant;
         let key = key_bytes(RollKey::All, &self.roll.hash);

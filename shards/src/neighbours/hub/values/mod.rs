@@ -460,7 +460,12 @@ impl Hub {
                 let told = |decided| Notice::Decided { ticket: *ticket, result: Ok(decided) };
                 decision.outcome().cloned().map(told)
             }
-            (Aim::Again { .. } | Aim::Enter { .. }, Work::Storing(put)) => {
+            (Aim::Enter { .. }, Work::Storing(put)) => {
+                job.is_told = put.outcome().is_some();
+                let kept = put.outcome().map(|stored| stored.kept);
+                return self.on_entered(job.near.len(), kept);
+            }
+            (Aim::Again { .. }, Work::Storing(put)) => {
                 job.is_told = put.outcome().is_some();
                 return;
             }
