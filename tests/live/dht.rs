@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::binary::dunlin;
-use crate::process::{Ended, Node, Process, command, wait_until};
+use crate::process::{Ended, Node, Process, command, run, wait_until};
 use crate::scratch::Scratch;
 use crate::state::{Member, start, three};
 use crate::{DEADLINE, noise};
@@ -126,7 +126,8 @@ fn keys_are_texts_or_bytes() {
     let inside = format!(
         "{dunlin} dht put ff00 inside --hex-key --state second && {dunlin} dht get ff00 --hex-key --json --state second"
     );
-    let ran = dht(&scratch, &second, &["lock", "ff00", "--hex-key", "--", "sh", "-c", &inside]);
+    let locked = ["dht", "lock", "ff00", "--hex-key", "--state", "second", "--", "sh", "-c", &inside];
+    let ran = run(&scratch, &locked);
     let told: Value = serde_json::from_str(&ran.assert_code(0).stdout[0]).unwrap();
     assert_eq!(told["value"], json!("inside"));
     assert!(told["token"].as_u64() > Some(0), "{told}");
