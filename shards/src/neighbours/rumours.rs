@@ -18,8 +18,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use dunlin_codec::bytes::Reader;
 use dunlin_codec::args::RECENT_MAX;
+use dunlin_codec::bytes::Reader;
 use dunlin_codec::ids::{NodeId, SessionId};
 use dunlin_codec::message::{Carried, Operation, Signed, SignedMessageId};
 
@@ -189,7 +189,9 @@ impl Neighbours {
 
     /// The other end of a link lacks these of what it was told.
     pub(super) fn give_recent(&mut self, session: SessionId, ids: &[SignedMessageId]) {
-        let Some(talk) = self.talks.get_mut(&session).filter(|talk| talk.is_link) else { return };
+        let Some(talk) = self.talks.get_mut(&session).filter(|talk| talk.conversation.is_link()) else {
+            return;
+        };
         for (_, rumour) in self.rumours.recent.iter().filter(|(_, rumour)| ids.contains(&rumour.id)) {
             let carried = Carried { hops: rumour.hops, message: rumour.message() };
             match talk.conversation.carry(&carried) {

@@ -101,9 +101,8 @@ impl Conversation {
     /// Those that were not verified here, and are not from before this node was there.
     // spec: p2p/recent
     fn answer_recent(&mut self, bench: &mut Bench, request: u64, recent: &Recent<'_>) {
-        let is_lacking = |(id, time_ms): &(SignedMessageId, u64)| {
-            *time_ms >= bench.wants_since.0 && !bench.seen.has(id)
-        };
+        let is_lacking =
+            |(id, time_ms): &(SignedMessageId, u64)| *time_ms >= bench.wants_since.0 && !bench.seen.has(id);
         let wanted: Vec<(SignedMessageId, u64)> = recent.iter().filter(is_lacking).collect();
         let bytes = encoded(|out| Recent::write_new(out, &wanted));
         let setting = Encoded::parse(&bytes).expect("it was just written");
