@@ -19,8 +19,8 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::{Encoded, write};
 use dunlin_codec::record::{Key, NODE_RECORD_LEN_MAX};
 
-use super::Hub;
 use super::values::Aim;
+use super::{Errand, Goal, Hub, Purpose};
 use crate::dht::contact::Contact;
 use crate::dht::values::address;
 use crate::dht::values::roll::{Plan, key_bytes};
@@ -122,6 +122,14 @@ impl Hub {
         (self.roll.called_at, self.roll.is_wanted) = (Some(now), false);
         // Should too many searches be under way, it is called after the next pause.
         let _ = self.begin_job(Aim::CallRoll { key });
+    }
+
+    /// It asks for the roll's holders. A roll is called when links are lost, which is when half of a network may be cut off for a
+    /// while: a table that forgot those for that would never find them again.
+    pub(super) fn is_of_roll_call(&self, errand: &Errand) -> bool {
+        let Purpose::Search(number) = errand.purpose else { return false };
+        let search = self.searches.get(&number);
+        search.is_some_and(|search| matches!(search.goal, Goal::Value(job) if self.values.is_roll_call(job)))
     }
 
     pub(super) fn roll_plan(&self) -> Plan {
