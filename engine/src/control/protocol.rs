@@ -71,6 +71,8 @@ pub enum Command {
     Lock(LockLine),
     /// Give another leave to write a key of this node's: [`Answer::Leave`].
     Grant(GrantLine),
+    /// Go on under the key that the key file has by now: [`Answer::KeyTaken`].
+    TakeKey,
     /// On the stream of a lock, give it back: [`Answer::GivenBack`]. A lock whose caller goes without a word runs out.
     GiveBack,
 }
@@ -181,6 +183,13 @@ pub struct Words {
 pub enum Answer {
     /// How it is.
     Status(Box<Status>),
+    /// The node runs under the key that its file has.
+    KeyTaken {
+        /// Its ID.
+        id: String,
+        /// The ID that it had until now; none: it had that key already.
+        old: Option<String>,
+    },
     /// It was said, and taken.
     Taken {
         /// By whom.
