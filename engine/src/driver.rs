@@ -238,6 +238,7 @@ impl<H: Handler> Driver<H> {
             rumours: self.beside.as_ref().map(|beside| beside.rumours()).unwrap_or_default(),
             drained: self.shard.is_drained(),
             loops: self.pace.loops,
+            inventory: self.beside.as_ref().map(|beside| beside.inventory()).unwrap_or_default(),
         };
         *lock(&self.engine.stats[usize::from(self.index)]) = report;
     }

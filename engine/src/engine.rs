@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
+use dunlin_shards::dht::values::Inventory;
 use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
@@ -150,10 +151,7 @@ impl<H> EngineBuilder<H> {
         let (running, recall) = (Arc::new(Mutex::new(Some(running))), Arc::default());
         let engine = Engine { shared, running, steering, network, recall, key_files };
         engine.remember(memory)?;
-        if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
-            let begun = network.call_seeds(self.config.network.seeds);
-            begun.map_err(|source| StartError::System { what: "cannot start a thread", source })?;
-        }
+        engine.call_seeds(self.config)?;
         Ok(engine)
     }
 }
@@ -245,6 +243,8 @@ pub struct ShardStats {
     pub rumours: RumourCounts,
     /// Turns of its loop.
     pub loops: u64,
+    /// What it keeps of values; nothing where the node is in no network.
+    pub inventory: Inventory,
 }
 
 impl EngineStats {
@@ -266,6 +266,29 @@ impl Engine {
             *lock(&self.recall) = Some(Recall::start(memory, network).map_err(start_error)?);
         }
         Ok(())
+    }
+
+    /// Calls those that the operator named; where there are none, and an earlier run knew none, says what that means.
+    fn call_seeds(&self, config: Config) -> Result<(), StartError> {
+        let Some(network) = &self.network else { return Ok(()) };
+        let seeds = config.network.seeds;
+        if !seeds.is_empty() {
+            let begun = network.call_seeds(seeds);
+            return begun.map_err(|source| StartError::System { what: "cannot start a thread", source });
+        }
+        if !self.remembers_nodes() {
+            tracing::warn!(
+                "no other node of the network {:?} is known: this one waits until another calls it; to join others, name \
+                 one of them by --seed dunlin://ID@host:port (or network.seeds), as each of them prints it at its start",
+                config.node.network
+            );
+        }
+        Ok(())
+    }
+
+    /// An earlier run knew others: they are being called.
+    fn remembers_nodes(&self) -> bool {
+        lock(&self.recall).as_ref().is_some_and(Recall::has_nodes)
     }
 
     /// What the store did so far; none: the node is in no network, and has none.
@@ -428,6 +451,7 @@ impl Engine {
                 allocated_bytes: report.allocated_bytes,
                 rumours: report.rumours,
                 loops: report.loops,
+                inventory: report.inventory,
             }
         });
         EngineStats { shards: shards.collect() }

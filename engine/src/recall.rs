@@ -19,7 +19,7 @@ use dunlin_shards::neighbours::Neighbours;
 use dunlin_shards::time::{Now, WallMillis};
 
 use crate::api::shared::EngineShared;
-use crate::network::{Network, NetworkError, ROW_OF_CHAIN, ROW_OF_OWN, Row};
+use crate::network::{Network, NetworkError, ROW_OF_CHAIN, ROW_OF_NODE, ROW_OF_OWN, Row};
 use crate::sequences::Sequences;
 use crate::shelf::{NODES, Shelf, Shelves, VALUES, Whose};
 use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Write};
@@ -43,6 +43,7 @@ pub(crate) struct Memory {
 pub(crate) struct Recall {
     store: Store<Whose>,
     thread: Option<JoinHandle<()>>,
+    has_nodes: bool,
 }
 
 /// Why nothing is remembered.
@@ -128,10 +129,16 @@ impl Recall {
             tracing::info!("{} rows of the network are remembered", kept.rows.len());
             network.remember(kept.rows.clone())?;
         }
+        let has_nodes = kept.rows.keys().any(|key| key.first() == Some(&ROW_OF_NODE));
         let desk = store.desk().clone();
         let thread = thread::Builder::new().name("dunlin-recall".to_owned());
         let thread = thread.spawn(move || remember(&network, &desk, (kept, sequences)))?;
-        Ok(Self { store, thread: Some(thread) })
+        Ok(Self { store, thread: Some(thread), has_nodes })
+    }
+
+    /// There were nodes that an earlier run knew.
+    pub(crate) const fn has_nodes(&self) -> bool {
+        self.has_nodes
     }
 
     /// What the store did so far.

@@ -285,7 +285,8 @@ fn quotas(config: &Config) -> Quotas {
     Quotas {
         identity_len_max: limits.values_writer_max.0,
         identity_count_max: u32::try_from(limits.values_writer_count_max).unwrap_or(u32::MAX),
-        ..Quotas::default()
+        prefix_len_max: limits.values_prefix_max.0,
+        len_max: limits.values_shard_max.0,
     }
 }
 

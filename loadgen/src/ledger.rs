@@ -74,6 +74,8 @@ counts! {
     rumours_taken,
     /// Copies of those that no link had room for.
     rumours_crowded_out,
+    /// Rumours that were not, for whatever reason.
+    rumours_refused,
     /// Rumours that were carried on before.
     rumours_duplicate,
     /// Rumours beyond what may be verified.
@@ -153,6 +155,7 @@ fn add_engine(counts: &mut Counts, engine: &Engine) {
         let (socket, rumours) = (&shard.socket, &shard.rumours);
         counts.rumours_taken += rumours.taken;
         counts.rumours_crowded_out += rumours.crowded_out;
+        counts.rumours_refused += Refusal::ALL.map(|reason| rumours.refused(reason)).iter().sum::<u64>();
         counts.rumours_duplicate += rumours.refused(Refusal::Duplicate);
         counts.rumours_over_budget += rumours.refused(Refusal::OverBudget);
         counts.rumours_too_fast += rumours.refused(Refusal::TooFast);

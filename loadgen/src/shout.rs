@@ -271,9 +271,9 @@ impl Shouting<'_> {
         let others = (self.options.bringers + self.options.links - 1) as u64;
         loop {
             let far = self.near.ledger(&self.control)?.counts.since(before);
-            let refused = far.rumours_duplicate + far.rumours_over_budget + far.rumours_too_fast;
             let copies = self.crowd.arrivals().copies + far.rumours_crowded_out;
-            let is_through = far.rumours_taken + refused >= brought && copies >= far.rumours_taken * others;
+            let is_through =
+                far.rumours_taken + far.rumours_refused >= brought && copies >= far.rumours_taken * others;
             if is_through || Instant::now() > until || self.is_over() {
                 return Ok(());
             }

@@ -265,6 +265,8 @@ pub const LOOKUP_PATHS: usize = 4;
 pub const SECURE_LOOKUP_PATHS: usize = 8;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Members of its own table that a lookup begins with: so many times k. The closest are of one bucket, and may all have gone.
+pub const LOOKUP_BEGIN_FACTOR: usize = 3;
 /// Nodes of one public /24 or /48 that a lookup asks before all others (T9).
 pub const LOOKUP_PREFIX_QUESTIONS: usize = 4;
 /// Nodes that a path of a lookup remembers at most.

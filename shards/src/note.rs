@@ -115,6 +115,17 @@ pub enum Note {
         /// What.
         wish: Box<DecideWish>,
     },
+    /// Application: give another leave to write a key of ours.
+    Grant {
+        /// Its name for the request.
+        ticket: Ticket,
+        /// The key's bytes.
+        key: Vec<u8>,
+        /// Whom.
+        writer: NodeId,
+        /// Until when: unix time in milliseconds.
+        until_ms: u64,
+    },
     /// Application: the disk's word on what a shard wanted written. To that shard.
     Written {
         /// The shard's name for it.

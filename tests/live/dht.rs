@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::binary::dunlin;
-use crate::process::{Ended, Node, Process, command, wait_until};
+use crate::process::{Ended, Node, Process, command, run, wait_until};
 use crate::scratch::Scratch;
 use crate::state::{Member, start, three};
 use crate::{DEADLINE, noise};
@@ -65,7 +65,12 @@ fn values_are_put_and_shown() {
     }
     // Asked wrongly.
     let long = "x".repeat(70_000);
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 12] = [
+        &["put", "k", "v", "--ttl", "31d"],
+        &["put", "k", "v", "--ttl", "0s"],
+        &["put", "k", "v", "--leave", "nonsense"],
+        &["put", "f", "v", "--hex-key"],
+        &["grant", "k", "nobody"],
         &["put", "k"],
         &["put", "k", &long],
         &["put", "k", "{", "--json-value"],
@@ -98,6 +103,60 @@ fn a_condition_that_does_not_hold_is_refused_with_what_is_there() {
     let refused = dht(&scratch, &second, &["put", "mine", "2", "--cas", "none"]);
     assert!(refused.assert_code(1).error().contains("the key is another's"), "{refused:?}");
     assert_eq!(says(&scratch, &third, &["get", "mine", "--owner", first.id()]), "1");
+}
+
+/// A key of bytes is another than the text that it was typed as, alone and in a group.
+#[test]
+fn keys_are_texts_or_bytes() {
+    let scratch = Scratch::new("hex-keys");
+    let [first, second, third] = three(&scratch);
+    says(&scratch, &first, &["put", "ff00", "of bytes", "--hex-key"]);
+    says(&scratch, &first, &["put", "ff00", "of a text"]);
+    assert_eq!(says(&scratch, &second, &["get", "FF00", "--hex-key"]), "of bytes");
+    assert_eq!(says(&scratch, &third, &["get", "ff00"]), "of a text");
+    let told: Value =
+        serde_json::from_str(&says(&scratch, &third, &["get", "ff00", "--hex-key", "--json"])).unwrap();
+    assert_eq!(told["key"], json!({ "hex": "ff00" }));
+    let both = r#"{"group":{"hex":"00"},"changes":[{"name":{"hex":"ff"},"set":5},{"name":"ff","set":7}]}"#;
+    let both = scratch.write("both.json", both.as_bytes());
+    dht(&scratch, &first, &["atomic", &both]).assert_code(0);
+    assert_eq!(says(&scratch, &second, &["get", "ff", "--group", "00", "--hex-key"]), "5");
+    // A command under the lock of a key of bytes writes that key under its token, and no other.
+    let dunlin = dunlin().display().to_string();
+    let inside = format!(
+        "{dunlin} dht put ff00 inside --hex-key --state second && {dunlin} dht get ff00 --hex-key --json --state second"
+    );
+    let locked = ["dht", "lock", "ff00", "--hex-key", "--state", "second", "--", "sh", "-c", &inside];
+    let ran = run(&scratch, &locked);
+    let told: Value = serde_json::from_str(&ran.assert_code(0).stdout[0]).unwrap();
+    assert_eq!(told["value"], json!("inside"));
+    assert!(told["token"].as_u64() > Some(0), "{told}");
+}
+
+/// The owner of a key lets one other node write it, for a while; nobody else can do anything with that.
+#[test]
+fn an_owner_gives_leave() {
+    let scratch = Scratch::new("leave");
+    let [first, second, third] = three(&scratch);
+    says(&scratch, &first, &["put", "mine", "1", "--owned"]);
+    let leave = says(&scratch, &first, &["grant", "mine", second.id(), "--ttl", "2h"]);
+    let refused = dht(&scratch, &second, &["put", "mine", "2"]);
+    assert!(refused.assert_code(1).error().contains("another's"), "{refused:?}");
+    says(&scratch, &second, &["put", "mine", "2", "--leave", &leave]);
+    assert_eq!(says(&scratch, &third, &["get", "mine", "--owner", first.id()]), "2");
+    let told = described(&scratch, &third, "mine");
+    assert_eq!((&told["owner"], &told["writer"]), (&json!(first.id()), &json!(second.id())));
+    let ends = told["expires_ms"].as_u64().unwrap() - told["written_ms"].as_u64().unwrap();
+    assert!(ends <= 2 * 3_600_000, "what is written by it ends with it: {told}");
+    let file = scratch.write("leave", leave.as_bytes());
+    let stolen = dht(&scratch, &third, &["put", "mine", "3", "--leave", &format!("@{file}")]);
+    assert_ne!(stolen.code, Some(0), "{stolen:?}");
+    let elsewhere = dht(&scratch, &second, &["put", "other", "3", "--leave", &leave]);
+    assert_ne!(elsewhere.code, Some(0), "{elsewhere:?}");
+    // Where a majority decides it counts as well.
+    let cas = says(&scratch, &first, &["get", "mine", "--cas"]);
+    says(&scratch, &second, &["put", "mine", "4", "--cas", &cas, "--leave", &leave]);
+    assert_eq!(says(&scratch, &third, &["get", "mine", "--owner", first.id()]), "4");
 }
 
 #[test]
@@ -286,7 +345,13 @@ fn put_until_killed(socket: &Path, writer: u64, first: u64) -> BTreeMap<u64, u64
     let mut acknowledged = BTreeMap::new();
     for number in first.. {
         let slot = writer * SLOTS + number % SLOTS;
-        let put = PutLine { key: key_of(slot), value: value_of(number), life_ms: None, is_owned: false };
+        let put = PutLine {
+            key: key_of(slot),
+            value: value_of(number),
+            life_ms: None,
+            is_owned: false,
+            leave: None,
+        };
         let answer = call(socket, &Asked::Put(put)).and_then(|mut answers| answers.next_within(DEADLINE));
         match answer {
             Ok(Some(Answer::Kept { .. })) => drop(acknowledged.insert(slot, number)),

@@ -52,7 +52,13 @@ fn value_of(number: u64) -> String {
 fn put(socket: &Path, number: u64) -> Answer {
     ask(
         socket,
-        &Asked::Put(PutLine { key: key_of(number), value: value_of(number), life_ms: None, is_owned: false }),
+        &Asked::Put(PutLine {
+            key: key_of(number),
+            value: value_of(number),
+            life_ms: None,
+            is_owned: false,
+            leave: None,
+        }),
     )
 }
 

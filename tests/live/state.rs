@@ -149,6 +149,69 @@ fn nodes_are_found_and_what_is_wrong_is_said() {
     assert!(!own.assert_code(1).error().is_empty(), "{own:?}");
 }
 
+/// A node of the network enters itself in its roll; whoever comes and knows one node has its links from there.
+#[test]
+fn links_come_from_the_roll() {
+    let scratch = Scratch::new("roll");
+    let [first, second, third] = three(&scratch);
+    let status = |member: &Member| {
+        let status = member.command(&scratch, &["status", "--json"]);
+        serde_json::from_str::<Value>(&status.assert_code(0).stdout[0]).unwrap()
+    };
+    wait_until("all are in the roll", || status(&first)["values"]["roll"] == json!(3));
+    // Nobody else can open its links for whoever says that it is elsewhere.
+    let config = scratch.write("late.toml", b"[network]\nadvertise = [\"127.0.0.1:1\"]\n");
+    // A machine that is very busy may answer later than whoever comes waits for it: the next one has better luck.
+    wait_until("somebody has its links from there", || {
+        let seed = ["--ephemeral", "--config", &config, "--seed", &first.node.uri];
+        let late = start(&scratch, "late", &seed);
+        let mut links = Vec::new();
+        wait_until("it has links", || {
+            let listed = late.command(&scratch, &["dht", "table", "--json"]);
+            let lines = &listed.assert_code(0).stdout;
+            let nodes = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            links = nodes.filter_map(|node| node["link"].as_str().map(str::to_owned)).collect();
+            !links.is_empty()
+        });
+        assert!(links.iter().all(|source| source == "roll" || source == "table"), "{links:?}");
+        late.node.stop().assert_code(0);
+        links.iter().any(|source| source == "roll")
+    });
+    let text = second.command(&scratch, &["status"]).assert_code(0).stdout.join("\n");
+    assert!(text.contains("rumours    ") && text.contains("nodes in the roll"), "{text}");
+    wait_until("others have announced themselves", || status(&first)["rumours"]["taken"].as_u64() > Some(0));
+    assert_eq!(status(&third)["values"]["values"], json!(0));
+    third.command(&scratch, &["dht", "put", "k", "v"]).assert_code(0);
+    wait_until("it keeps the value", || {
+        let values = &status(&third)["values"];
+        values["values"] == json!(1) && values["bytes"].as_u64() > Some(0)
+    });
+}
+
+/// Without a seed and without a memory a node says what it waits for; with either it does not.
+#[test]
+fn a_node_without_seeds_says_what_it_waits_for() {
+    let scratch = Scratch::new("no-seeds");
+    let hint = "waits until another calls it";
+    let first = start(&scratch, "first", &[]);
+    let second = start(&scratch, "second", &["--seed", &first.node.uri]);
+    second.wait_until_known(&scratch, &[&first]);
+    first.wait_until_known(&scratch, &[&second]);
+    wait_until("it has written the other down", || {
+        let status = first.command(&scratch, &["status", "--json"]);
+        let status: Value = serde_json::from_str(&status.assert_code(0).stdout[0]).unwrap();
+        status["store"]["rows"].as_u64() >= Some(2)
+    });
+    assert!(!second.node.stop().assert_code(0).stderr.contains(hint), "it has a seed");
+    let ended = first.node.stop();
+    assert!(
+        ended.assert_code(0).stderr.contains(hint) && ended.stderr.contains("--seed dunlin://"),
+        "{ended:?}"
+    );
+    let again = start(&scratch, "first", &[]);
+    assert!(!again.node.stop().assert_code(0).stderr.contains(hint), "it remembers one");
+}
+
 /// Stopped or killed, a node comes back to its network without being told of anybody.
 #[test]
 fn a_node_remembers_its_network() {

@@ -14,6 +14,7 @@ use dunlin_shards::limits::REQUEST_TIMEOUT;
 use dunlin_shards::messages::conversation::Fact;
 use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_shards::note::Note;
+use dunlin_shards::rng::Rng;
 use dunlin_tests::ledger::Manner;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
@@ -307,9 +308,8 @@ struct Outcome {
     asked: usize,
 }
 
-/// How dishonest nodes behave: of each five, so many are silent, and so many tell of their own kind alone.
-fn look_around(count: usize, liars: usize, lookups: usize) -> Outcome {
-    let mut world = World::from_seed(seed());
+/// So many nodes, each of which joins by one that was drawn of those before it; until they know each other.
+pub(crate) fn grown(world: &mut World, count: usize) -> (Vec<NodeIndex>, Rng) {
     world.keeps_received = false;
     let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node()).collect();
     nodes.iter().for_each(|node| world.talk(*node, |_| {}));
@@ -320,6 +320,14 @@ fn look_around(count: usize, liars: usize, lookups: usize) -> Outcome {
         world.run_for(millis(50));
     }
     world.run_for(seconds(100));
+    (nodes, chance)
+}
+
+/// What becomes of so many lookups of honest nodes by honest nodes, where the first `liars` of `count` are not: every other of
+/// these is silent, and the others tell of their own kind alone.
+fn look_around(count: usize, liars: usize, lookups: usize) -> Outcome {
+    let mut world = World::from_seed(seed());
+    let (nodes, mut chance) = grown(&mut world, count);
     let (bad, good) = nodes.split_at(liars);
     world.have_collude(bad);
     let mut wanted = BTreeMap::new();

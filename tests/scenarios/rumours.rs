@@ -13,6 +13,7 @@ use dunlin_shards::neighbours::{Notice, Said};
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
+use crate::network::grown;
 use crate::{millis, seconds, seed};
 
 /// Milliseconds since 1970 when a world begins.
@@ -331,6 +332,51 @@ fn a_rumour_crosses_when_a_partition_heals() {
     assert!(near.iter().all(|node| world.heard_by(*node).is_empty()), "and nobody again");
 }
 
+/// Said shortly before a long partition heals: the links between the halves are gone, and those that open anew bring it. Each
+/// node hears it once, and no link carries it twice.
+/// spec: p2p/recent
+#[test]
+fn links_that_open_bring_what_was_said_of_late() {
+    let mut world = World::from_seed(seed());
+    let nodes = village(&mut world, (8, 0), &NodeSettings::default(), plain);
+    let (near, far) = nodes.split_at(4);
+    let set_cut = |world: &mut World, is_cut| {
+        for one in near {
+            far.iter().for_each(|other| world.set_cut(*one, *other, is_cut));
+        }
+    };
+    set_cut(&mut world, true);
+    world.run_for(seconds(170));
+    let crosses = |world: &World| {
+        let ids: BTreeSet<_> = far.iter().map(|node| world.id(*node)).collect();
+        near.iter().any(|node| world.hub(*node).known().links().iter().any(|peer| ids.contains(peer)))
+    };
+    assert!(!crosses(&world), "no link has outlived that");
+    let before = world.copies();
+    world.shout(near[0], 1, &word(1));
+    world.run_for(seconds(10));
+    assert!(near[1..].iter().all(|node| world.heard_by(*node).len() == 1), "this half has heard it");
+    assert!(far.iter().all(|node| world.heard_by(*node).is_empty()), "that one has not");
+    set_cut(&mut world, false);
+    world.run_for(seconds(100));
+    assert!(crosses(&world));
+    for node in far {
+        assert_eq!(world.heard_by(*node).len(), 1, "{node:?} hears it late, and once");
+    }
+    assert!(near.iter().all(|node| world.heard_by(*node).is_empty()), "and nobody again");
+    let (copies, count) = (world.copies() - before, nodes.len() as u64);
+    assert!(copies <= (count - 1) * (count - 1), "I10: {copies} copies where each has a link to each");
+    // Whoever comes now does not hear of it, nor does one who has forgotten everything.
+    let newcomer = world.add_node();
+    world.talk(newcomer, plain);
+    world.join_network(newcomer, nodes[5]);
+    world.restart(far[0]);
+    world.talk(far[0], plain);
+    world.join_network(far[0], nodes[5]);
+    world.run_for(seconds(15));
+    assert!(world.heard_by(newcomer).is_empty() && world.heard_by(far[0]).is_empty());
+}
+
 /// A link that is too slow for what is said loses some of it; it is counted, and all others hear everything.
 /// spec: p2p/rumours
 #[test]
@@ -361,16 +407,7 @@ fn a_slow_link_loses_its_share_and_no_other() {
 /// Links that a thousand nodes open on average, hops to each of them, copies.
 fn broadcasts(count: usize, words: usize) {
     let mut world = World::from_seed(seed());
-    world.keeps_received = false;
-    let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node()).collect();
-    nodes.iter().for_each(|node| world.talk(*node, plain));
-    let mut chance = world.split_chance();
-    for (at, node) in nodes.iter().enumerate().skip(1) {
-        let seed = nodes[chance.below(at as u64) as usize];
-        world.join_network(*node, seed);
-        world.run_for(millis(50));
-    }
-    world.run_for(seconds(100));
+    let (nodes, mut chance) = grown(&mut world, count);
     let mut hops = Vec::new();
     let mut copies = 0;
     for number in 0..words as u16 {

@@ -6,19 +6,21 @@
 //! | 1 compression that the sender would rather read | number of the method |
 //! | 2 subnet | [k, alpha, tau, beta, l, transport, description]: five integers, two str |
 //! | 3 link | bool: this session carries broadcasts |
+//! | 4 recent | [[message id 16, origin time in ms], …], 32 at most: broadcasts that the sender can carry over this link |
 //!
 //! In:    the list [option, setting].
 //! Out:   [`SetOption`] as it came, [`Setting`] when it means something to us.
 //! Holds: what we do not know is kept, not refused: a NACK repeats it.
 //!
-//! We send option 0 once for each method.
+//! We send option 0 once for each method. We answer option 4 with those of the list that we lack: they are carried then.
 
 use core::fmt;
 
 use super::{Result, unsigned};
 use crate::bytes::Writer;
 use crate::error::NoRoom;
-use crate::msgpack::{Encoded, write};
+use crate::message::SignedMessageId;
+use crate::msgpack::{Array, Encoded, write};
 use crate::transmission::Compression;
 
 /// An option and its setting, as they came.
@@ -41,6 +43,57 @@ pub enum Setting<'a> {
     Subnet(Subnet<'a>),
     /// Whether the session carries broadcasts.
     Link(bool),
+    /// Broadcasts of the last minutes.
+    Recent(Recent<'a>),
+}
+
+/// Broadcasts that a list names at most.
+pub const RECENT_MAX: usize = 32;
+
+/// Broadcasts, by their names and the times that their origins gave them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recent<'a> {
+    encoded: Encoded<'a>,
+    list: Array<'a>,
+}
+
+fn recent_row(row: Encoded<'_>) -> Option<(SignedMessageId, u64)> {
+    let [id, time] = row.as_array()?.exactly()?;
+    Some((SignedMessageId(*id.as_bytes()?), time.as_unsigned()?))
+}
+
+impl<'a> Recent<'a> {
+    fn read(encoded: Encoded<'a>) -> Option<Self> {
+        let list = encoded.as_array().filter(|list| list.count() <= RECENT_MAX)?;
+        list.iter().all(|row| recent_row(row).is_some()).then_some(Self { encoded, list })
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = (SignedMessageId, u64)> + use<'a> {
+        self.list.iter().filter_map(recent_row)
+    }
+
+    /// Writes a list, for [`SetOption::setting`].
+    ///
+    /// # Errors
+    /// [`NoRoom`]: nothing was written.
+    ///
+    /// # Panics
+    /// When there are more than [`RECENT_MAX`]: nobody would read them.
+    pub fn write_new(
+        out: &mut Writer<'_>,
+        list: &[(SignedMessageId, u64)],
+    ) -> core::result::Result<(), NoRoom> {
+        assert!(list.len() <= RECENT_MAX, "whoever tells chooses some");
+        write::whole(out, |out| {
+            write::array(out, list.len() as u32)?;
+            list.iter().try_for_each(|(id, time)| {
+                write::array(out, 2)?;
+                write::bin(out, &id.0)?;
+                write::unsigned(out, *time)
+            })
+        })
+    }
 }
 
 /// The constants of a network and its description. Two nodes that differ in any have nothing to say to each other.
@@ -96,6 +149,7 @@ impl Setting<'_> {
             Self::Preferred(_) => 1,
             Self::Subnet(_) => 2,
             Self::Link(_) => 3,
+            Self::Recent(_) => 4,
         }
     }
 
@@ -108,6 +162,7 @@ impl Setting<'_> {
             Self::Offered(method) | Self::Preferred(method) => write::unsigned(out, *method as u64),
             Self::Subnet(subnet) => subnet.write(out),
             Self::Link(is_link) => write::bool(out, *is_link),
+            Self::Recent(recent) => write::encoded(out, recent.encoded),
         })
     }
 }
@@ -126,6 +181,7 @@ impl<'a> SetOption<'a> {
             1 => method().map(Setting::Preferred),
             2 => Subnet::read(self.setting).map(Setting::Subnet),
             3 => self.setting.as_bool().map(Setting::Link),
+            4 => Recent::read(self.setting).map(Setting::Recent),
             _ => None,
         }
     }
@@ -144,6 +200,7 @@ impl fmt::Display for SetOption<'_> {
             Some(Setting::Preferred(method)) => write!(f, "preferred {method}"),
             Some(Setting::Subnet(_)) => write!(f, "subnet {}", self.setting),
             Some(Setting::Link(is_link)) => write!(f, "link {is_link}"),
+            Some(Setting::Recent(_)) => write!(f, "recent {}", self.setting),
             None => write!(f, "unknown {} {}", self.option, self.setting),
         }
     }

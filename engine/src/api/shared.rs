@@ -12,6 +12,7 @@ use crossbeam::utils::CachePadded;
 use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::blocks::Block;
+use dunlin_shards::dht::values::Inventory;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
 use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::placement::Placement;
@@ -126,6 +127,7 @@ pub(crate) struct ShardReport {
     /// `Shutdown` was asked, and nothing is left to do.
     pub(crate) drained: bool,
     pub(crate) loops: u64,
+    pub(crate) inventory: Inventory,
 }
 
 /// From how many known identities on those without a handle are looked for.

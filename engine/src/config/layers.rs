@@ -18,10 +18,12 @@ const FILE_VARIABLE: &str = "DUNLIN_CONFIG";
 pub const LOCK_KEY: &str = "DUNLIN_LOCK_KEY";
 /// the group that the key is a name of,
 pub const LOCK_GROUP: &str = "DUNLIN_LOCK_GROUP";
+/// Set for a command that runs under a lock whose key is bytes: the two above are in hexadecimal digits.
+pub const LOCK_HEX: &str = "DUNLIN_LOCK_HEX";
 /// and the fencing token.
 pub const FENCING_TOKEN: &str = "DUNLIN_FENCING_TOKEN";
 /// Ours, and no settings.
-const RESERVED: [&str; 4] = [FILE_VARIABLE, LOCK_KEY, LOCK_GROUP, FENCING_TOKEN];
+const RESERVED: [&str; 5] = [FILE_VARIABLE, LOCK_KEY, LOCK_GROUP, LOCK_HEX, FENCING_TOKEN];
 /// What begins so belongs to tests.
 const TEST_PREFIX: &str = "DUNLIN_TEST_";
 

@@ -16,7 +16,7 @@ mod setting;
 mod values;
 
 pub use error::{ConfigError, Place};
-pub use layers::{FENCING_TOKEN, Flag, LOCK_GROUP, LOCK_KEY, Loaded};
+pub use layers::{FENCING_TOKEN, Flag, LOCK_GROUP, LOCK_HEX, LOCK_KEY, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
 pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Store, Transport};
@@ -215,7 +215,8 @@ mod tests {
         );
         let reserved = variables(&[("DUNLIN_CONFIG", "x"), ("DUNLIN_TEST_SEED", "1"), ("DUNLINS", "2")]);
         assert!(Config::load(None, reserved, &[]).is_ok());
-        let locked = [LOCK_KEY, LOCK_GROUP, FENCING_TOKEN].map(|name| (name.to_owned(), "7".to_owned()));
+        let locked =
+            [LOCK_KEY, LOCK_GROUP, LOCK_HEX, FENCING_TOKEN].map(|name| (name.to_owned(), "7".to_owned()));
         assert!(Config::load(None, locked, &[]).is_ok(), "a command under a lock may be dunlin");
         let flags = [Flag { name: "--set", key: "io.backed", value: "uring".to_owned() }];
         let text = Config::load(None, [], &flags).unwrap_err().to_string();

@@ -195,6 +195,10 @@ sections! {
         values_writer_max: ByteSize = ByteSize(1 << 20);
         /// Values that are kept for one writer.
         values_writer_count_max: usize = 1_000;
+        /// Bytes of values that are kept for all of one public /24 or /48; each of several shards has its share of that.
+        values_prefix_max: ByteSize = ByteSize(4 << 20);
+        /// Bytes of values that one shard keeps.
+        values_shard_max: ByteSize = ByteSize(64 << 20);
         /// Networks whose handshakes are never rationed, such as "10.0.0.0/8". Loopback always is one of them.
         trusted: Vec<Prefix> = Vec::new();
         /// Sessions of one shard at most.

@@ -31,8 +31,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub use caller::{Answers, Teller, call};
 pub use error::ControlError;
 pub use protocol::{
-    Answer, ChangeLine, ChangeOf, Command, GetLine, Heard, LockLine, LockedBy, NodeLine, NotChanged, PutLine,
-    ShardStatus, Status, StoreStatus, Traffic, ValueLine, WishLine, Words, from_hex, parse_condition, to_hex,
+    Answer, ChangeLine, ChangeOf, Command, GetLine, GrantLine, Heard, LockLine, LockedBy, NodeLine,
+    NotChanged, PutLine, RumourStatus, ShardStatus, Status, StoreStatus, Traffic, ValueLine, ValueStatus,
+    WishLine, Words, from_hex, parse_condition, parse_leave, to_hex,
 };
 
 use crate::clock::Clock;

@@ -8,7 +8,7 @@ use dunlin_codec::ids::{Address, NodeId};
 
 use super::protocol::{Answer, NodeLine, Words, from_hex, to_hex};
 use super::{LISTENERS_MAX, Shared, line};
-use crate::network::{Network, NetworkError, Node};
+use crate::network::{LinkSource, Network, NetworkError, Node};
 
 /// What a node outside of any network answers.
 pub(super) fn network(shared: &Shared) -> Result<Network, String> {
@@ -50,16 +50,34 @@ pub(super) fn shout(shared: &Shared, value: &str) -> Result<Answer, String> {
 
 pub(super) fn find(shared: &Shared, node: &str) -> Result<Answer, String> {
     let node: NodeId = node.parse().map_err(|error| format!("{node:?} is no ID: {error}"))?;
-    let nodes = network(shared)?.find(Address(node.0)).map_err(|error| error.to_string())?;
-    Ok(Answer::Nodes(nodes.iter().map(line_of).collect()))
+    let network = network(shared)?;
+    let nodes = network.find(Address(node.0)).map_err(|error| error.to_string())?;
+    Ok(Answer::Nodes(lines_of(&network, &nodes)))
 }
 
 pub(super) fn table(shared: &Shared) -> Result<Answer, String> {
-    Ok(Answer::Nodes(network(shared)?.table().iter().map(line_of).collect()))
+    let network = network(shared)?;
+    Ok(Answer::Nodes(lines_of(&network, &network.table())))
 }
 
-fn line_of(node: &Node) -> NodeLine {
-    NodeLine { id: node.id.to_string(), endpoints: node.endpoints.iter().map(ToString::to_string).collect() }
+fn lines_of(network: &Network, nodes: &[Node]) -> Vec<NodeLine> {
+    let links = network.linked();
+    let link = |node: &Node| links.iter().find(|(peer, _)| *peer == node.id).map(|(_, source)| name(*source));
+    let line = |node: &Node| NodeLine {
+        id: node.id.to_string(),
+        endpoints: node.endpoints.iter().map(ToString::to_string).collect(),
+        link: link(node).map(str::to_owned),
+    };
+    nodes.iter().map(line).collect()
+}
+
+/// How a node came to one to which it opened a link.
+const fn name(source: LinkSource) -> &'static str {
+    match source {
+        LinkSource::Anchor => "anchor",
+        LinkSource::Roll => "roll",
+        LinkSource::Table => "table",
+    }
 }
 
 /// Tells the caller what others say until it goes, or the node ends.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::network::values::{Condition, Version};
+use crate::network::values::{Condition, GivenLeave, Version};
 
 /// The version of these lines.
 const VERSION: u32 = 1;
@@ -69,6 +69,8 @@ pub enum Command {
     /// Hold the lock of a key until the caller gives it back: [`Answer::Locked`] at once and at each renewal, [`Answer::LockLost`] when
     /// it is not held any more; or [`Answer::NotChanged`].
     Lock(LockLine),
+    /// Give another leave to write a key of this node's: [`Answer::Leave`].
+    Grant(GrantLine),
     /// Go on under the key that the key file has by now: [`Answer::KeyTaken`].
     TakeKey,
     /// On the stream of a lock, give it back: [`Answer::GivenBack`]. A lock whose caller goes without a word runs out.
@@ -86,6 +88,20 @@ pub struct PutLine {
     pub life_ms: Option<u64>,
     /// The key becomes the node's own.
     pub is_owned: bool,
+    /// Its owner's leave, as [`Answer::Leave`] has it.
+    #[serde(default)]
+    pub leave: Option<String>,
+}
+
+/// Leave to be given.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GrantLine {
+    /// The key.
+    pub key: String,
+    /// The ID of whoever may write it.
+    pub writer: String,
+    /// For how long from now, in milliseconds.
+    pub life_ms: u64,
 }
 
 /// A value to be read.
@@ -110,6 +126,9 @@ pub struct ChangeLine {
     pub is_owned: bool,
     /// The fencing token of the lock that it is written under; 0: none.
     pub token: u64,
+    /// The leave of the owner of the first key.
+    #[serde(default)]
+    pub leave: Option<String>,
 }
 
 /// What is to become of a key.
@@ -144,6 +163,9 @@ pub struct LockLine {
     pub lease_ms: u64,
     /// How long to wait while another has it, in milliseconds; none: as long as it takes.
     pub wait_ms: Option<u64>,
+    /// Its owner's leave.
+    #[serde(default)]
+    pub leave: Option<String>,
 }
 
 /// Something to say to somebody.
@@ -201,6 +223,13 @@ pub enum Answer {
     Changed(Vec<ValueLine>),
     /// The holders say no.
     NotChanged(NotChanged),
+    /// Leave to write a key.
+    Leave {
+        /// In text, as whoever was given it says it.
+        leave: String,
+        /// When it ends: unix time in milliseconds.
+        until_ms: u64,
+    },
     /// The lock is held.
     Locked {
         /// Its fencing token.
@@ -276,6 +305,20 @@ pub fn parse_condition(text: &str) -> Option<Condition> {
     Some(Condition::Is(Version { sequence: sequence.parse().ok()?, value_hash }))
 }
 
+/// The leave that a text is: OWNER:UNTIL:SIGNATURE, an ID, unix time in milliseconds, hexadecimal digits.
+#[must_use]
+pub fn parse_leave(text: &str) -> Option<GivenLeave> {
+    let (owner, rest) = text.split_once(':')?;
+    let (until, signature) = rest.split_once(':')?;
+    let signature = from_hex(signature)?.try_into().ok()?;
+    Some(GivenLeave { owner: owner.parse().ok()?, until_ms: until.parse().ok()?, signature })
+}
+
+/// A leave in text.
+pub(super) fn show_leave(leave: &GivenLeave) -> String {
+    format!("{}:{}:{}", leave.owner, leave.until_ms, to_hex(&leave.signature))
+}
+
 /// A version as conditions name it.
 pub(super) fn show_version(version: &Version) -> String {
     format!("{}:{}", version.sequence, to_hex(&version.value_hash))
@@ -299,6 +342,9 @@ pub struct NodeLine {
     pub id: String,
     /// Where it can be called; none: it can only initiate.
     pub endpoints: Vec<String>,
+    /// How the node came to it, where it opened a link to it: `roll`, `table`, or `anchor` for one that it had before it restarted.
+    #[serde(default)]
+    pub link: Option<String>,
 }
 
 /// How a node is.
@@ -324,8 +370,48 @@ pub struct Status {
     pub advertised: Vec<String>,
     /// What its store did; none: it has none.
     pub store: Option<StoreStatus>,
+    /// What became of words to everybody; none: it is in no network.
+    #[serde(default)]
+    pub rumours: Option<RumourStatus>,
+    /// What it keeps of the network's values; none: it is in no network.
+    #[serde(default)]
+    pub values: Option<ValueStatus>,
     /// Each shard, in order.
     pub shards: Vec<ShardStatus>,
+}
+
+/// What became of rumours since the node's start: SHOUT, ANNOUNCE and CHANGE_KEY.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RumourStatus {
+    /// Taken: verified, and told or acted upon.
+    pub taken: u64,
+    /// Verified; some of them were refused then.
+    pub verified: u64,
+    /// Copies that were given to links.
+    pub carried: u64,
+    /// Copies for which a link had no room.
+    pub crowded_out: u64,
+    /// Copies of what had been taken.
+    pub copies: u64,
+    /// Refused for another reason, by its name: `stale`, `too-fast`, `over-budget`, `forged` and others.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What a node keeps of its network's values.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ValueStatus {
+    /// Values.
+    pub values: usize,
+    /// Bytes of values and registers with their keys.
+    pub bytes: u64,
+    /// Copies of values that somebody read.
+    pub copies: usize,
+    /// Keys and groups about which majorities decide.
+    pub registers: usize,
+    /// Leases of keys.
+    pub leases: usize,
+    /// Nodes in the network's roll that entered themselves here.
+    pub roll: usize,
 }
 
 /// What a store did since the node's start.
@@ -405,6 +491,17 @@ mod tests {
         assert_eq!(parse_condition("none"), Some(Condition::Nothing));
         for wrong in ["", "7", "7:", "7:ab", ":ab", "x:", "-1:ab"] {
             assert_eq!(parse_condition(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_leave_reads_back() {
+        let owner = dunlin_codec::ids::NodeId([7; 32]);
+        let leave = GivenLeave { owner, until_ms: 9, signature: [0xab; 64] };
+        let text = show_leave(&leave);
+        assert_eq!(parse_leave(&text), Some(leave));
+        for wrong in ["", "::", &text[1..], &text[..text.len() - 2], &text.replace(":9:", ":-9:")] {
+            assert_eq!(parse_leave(wrong), None, "{wrong:?}");
         }
     }
 

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::DunlinUri;
+use dunlin_shards::dht::values::Inventory;
+use dunlin_shards::gossip::{Counts, Refusal};
 use dunlin_shards::stats::{DropReason, Stats};
 
 use super::Shared;
-use super::protocol::{Answer, ShardStatus, Status, StoreStatus, Traffic};
-use crate::engine::ShardStats;
+use super::protocol::{Answer, RumourStatus, ShardStatus, Status, StoreStatus, Traffic, ValueStatus};
+use super::values::kebab;
+use crate::engine::{EngineStats, ShardStats};
 use crate::network::Network;
 use crate::socket::TrainSizes;
 use crate::store::StoreReport;
@@ -18,7 +21,8 @@ pub(super) fn of(shared: &Shared) -> Status {
     let reports = engine.io_reports();
     let network = engine.network();
     let record = network.as_ref().and_then(Network::record);
-    let shards = engine.stats().shards.into_iter().enumerate();
+    let stats = engine.stats();
+    let is_joined = network.is_some();
     Status {
         id: engine.id().to_string(),
         uris: shared.about.uris.iter().map(|uri| uri_of(engine.id(), uri)).collect(),
@@ -30,8 +34,10 @@ pub(super) fn of(shared: &Shared) -> Status {
         known_nodes: network.map(|network| network.table().len()),
         advertised: record.iter().flat_map(|own| own.endpoints.iter().map(ToString::to_string)).collect(),
         store: engine.store_report().map(store),
-        shards: shards
-            .map(|(index, stats)| shard(&stats, reports.get(index).map(ToString::to_string)))
+        rumours: is_joined.then(|| rumours(&stats)),
+        values: is_joined.then(|| values(&stats)),
+        shards: (stats.shards.iter().enumerate())
+            .map(|(index, stats)| shard(stats, reports.get(index).map(ToString::to_string)))
             .collect(),
     }
 }
@@ -51,6 +57,26 @@ pub(super) fn take_key(shared: &Shared) -> Result<Answer, String> {
 fn store(report: StoreReport) -> StoreStatus {
     let StoreReport { commits, batches, rows, refused, trouble, .. } = report;
     StoreStatus { commits, batches, rows, refused, trouble: trouble.map(|error| error.to_string()) }
+}
+
+fn rumours(stats: &EngineStats) -> RumourStatus {
+    let counts = stats.shards.iter().fold(Counts::default(), |sum, shard| sum.with(&shard.rumours));
+    let others = Refusal::ALL.into_iter().filter(|reason| *reason != Refusal::Duplicate);
+    let refused = others.map(|reason| (kebab(&reason), counts.refused(reason)));
+    RumourStatus {
+        taken: counts.taken,
+        verified: counts.verified,
+        carried: counts.carried,
+        crowded_out: counts.crowded_out,
+        copies: counts.refused(Refusal::Duplicate),
+        refused: refused.filter(|(_, count)| *count > 0).collect(),
+    }
+}
+
+fn values(stats: &EngineStats) -> ValueStatus {
+    let kept = stats.shards.iter().fold(Inventory::default(), |sum, shard| sum.with(&shard.inventory));
+    let Inventory { values, copies, registers, leases, roll, len } = kept;
+    ValueStatus { values, bytes: len, copies, registers, leases, roll }
 }
 
 fn shard(stats: &ShardStats, io: Option<String>) -> ShardStatus {

@@ -15,12 +15,13 @@ use rustix::time::Timespec;
 use super::line::{self, Lines};
 use super::network::{is_gone, network};
 use super::protocol::{
-    Answer, ChangeLine, ChangeOf, Command, GetLine, LockLine, LockedBy, NotChanged, PutLine, ValueLine,
-    WishLine, from_hex, open, parse_condition, show_version, to_hex,
+    Answer, ChangeLine, ChangeOf, Command, GetLine, GrantLine, LockLine, LockedBy, NotChanged, PutLine,
+    ValueLine, WishLine, from_hex, open, parse_condition, parse_leave, show_leave, show_version, to_hex,
 };
 use super::{LINE_WAIT, LOCKS_MAX, REQUEST_LEN_MAX, Shared};
 use crate::network::values::{
-    Change, ChangeOptions, Found, GetOptions, LIFE, Lease, LeaseOptions, PutOptions, Reason, ValueError, Wish,
+    Change, ChangeOptions, Found, GetOptions, GivenLeave, LIFE, Lease, LeaseOptions, PutOptions, Reason,
+    ValueError, Wish,
 };
 
 /// How often it is looked whether a lock is still held, and whether whoever waits for one is still there.
@@ -29,7 +30,8 @@ const WAIT_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn put(shared: &Shared, wanted: &PutLine) -> Result<Answer, String> {
     let (key, value) = (bytes(&wanted.key)?, bytes(&wanted.value)?);
-    let options = PutOptions { life: life(wanted.life_ms), is_owned: wanted.is_owned, leave: None };
+    let (life, leave) = (life(wanted.life_ms), leave(wanted.leave.as_ref())?);
+    let options = PutOptions { life, is_owned: wanted.is_owned, leave };
     match network(shared)?.put(&key, &value, &options) {
         Ok(kept) => Ok(Answer::Kept { by: kept.by, of: kept.of }),
         Err(error) => refusal(error),
@@ -49,11 +51,25 @@ pub(super) fn get(shared: &Shared, wanted: &GetLine) -> Result<Answer, String> {
 pub(super) fn change(shared: &Shared, wanted: &ChangeLine) -> Result<Answer, String> {
     let changes = wanted.changes.iter().map(change_of).collect::<Result<Vec<Change>, String>>()?;
     let (life, is_owned, token) = (life(wanted.life_ms), wanted.is_owned, wanted.token);
-    let options = ChangeOptions { life, is_owned, leave: None, token };
+    let options = ChangeOptions { life, is_owned, leave: leave(wanted.leave.as_ref())?, token };
     match network(shared)?.change(&changes, &options) {
         Ok(changed) => Ok(Answer::Changed(changed.values.iter().map(line_of).collect())),
         Err(error) => refusal(error),
     }
+}
+
+pub(super) fn grant(shared: &Shared, wanted: &GrantLine) -> Result<Answer, String> {
+    let writer = &wanted.writer;
+    let writer: NodeId = writer.parse().map_err(|error| format!("{writer:?} is no ID: {error}"))?;
+    let life = Duration::from_millis(wanted.life_ms);
+    let given = network(shared)?.grant(&bytes(&wanted.key)?, writer, life);
+    let given = given.map_err(|error| error.to_string())?;
+    Ok(Answer::Leave { leave: show_leave(&given), until_ms: given.until_ms })
+}
+
+fn leave(text: Option<&String>) -> Result<Option<GivenLeave>, String> {
+    let read = |text: &String| parse_leave(text).ok_or_else(|| "this is no leave".to_owned());
+    text.map(read).transpose()
 }
 
 fn change_of(wanted: &ChangeOf) -> Result<Change, String> {
@@ -80,7 +96,7 @@ fn life(life_ms: Option<u64>) -> Duration {
 fn refusal(error: ValueError) -> Result<Answer, String> {
     match error {
         ValueError::Refused(refused) => Ok(Answer::NotChanged(NotChanged {
-            reason: kebab(refused.reason),
+            reason: kebab(&refused.reason),
             words: refused.to_string(),
             there: refused.there.iter().map(line_of).collect(),
         })),
@@ -88,8 +104,8 @@ fn refusal(error: ValueError) -> Result<Answer, String> {
     }
 }
 
-/// Its name, as `stale-sequence`.
-fn kebab(reason: Reason) -> String {
+/// A reason's name, as `stale-sequence`.
+pub(super) fn kebab(reason: &impl std::fmt::Debug) -> String {
     let mut name = String::new();
     for letter in format!("{reason:?}").chars() {
         if letter.is_uppercase() && !name.is_empty() {
@@ -161,12 +177,13 @@ pub(super) fn lock(shared: &Shared, lines: &mut Lines, wanted: &LockLine) {
 fn take(shared: &Shared, lines: &mut Lines, wanted: &LockLine) -> Result<Option<Lease>, Answer> {
     let network = network(shared).map_err(Answer::Refused)?;
     let key = bytes(&wanted.key).map_err(Answer::Refused)?;
+    let leave = leave(wanted.leave.as_ref()).map_err(Answer::Refused)?;
     let clock = crate::clock::Clock::start();
     loop {
         let whole = wanted.wait_ms.map_or(Duration::MAX, Duration::from_millis);
         let left = whole.saturating_sub(clock.elapsed());
         let lasts = Duration::from_millis(wanted.lease_ms);
-        let options = LeaseOptions { lasts, wait: left.min(WAIT_EVERY), leave: None };
+        let options = LeaseOptions { lasts, wait: left.min(WAIT_EVERY), leave };
         match network.lock(&key, &options) {
             Ok(lease) => return Ok(Some(lease)),
             Err(error) if is_worth_waiting(&error) && left > WAIT_EVERY => {
@@ -227,7 +244,7 @@ mod tests {
 
     #[test]
     fn reasons_have_names_for_programs() {
-        assert_eq!(kebab(Reason::StaleSequence), "stale-sequence");
-        assert_eq!(kebab(Reason::Mismatch), "mismatch");
+        assert_eq!(kebab(&Reason::StaleSequence), "stale-sequence");
+        assert_eq!(kebab(&Reason::Mismatch), "mismatch");
     }
 }

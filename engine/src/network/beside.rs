@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dunlin_codec::message::Operation;
 use dunlin_shards::dht::known::Known;
+use dunlin_shards::dht::values::Inventory;
 use dunlin_shards::event::Event as ShardEvent;
 use dunlin_shards::gossip::Counts;
 use dunlin_shards::identity::chain::News;
@@ -61,6 +62,11 @@ impl Beside {
         self.neighbours.rumours()
     }
 
+    /// What this shard's holder keeps.
+    pub(crate) fn inventory(&self) -> Inventory {
+        self.neighbours.inventory()
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.neighbours.poll_timeout()
     }
@@ -112,6 +118,9 @@ impl Beside {
             }
             Notice::Decided { ticket, result } => {
                 return self.network.put_answer(ticket, Answered::Decided(result), &mut self.rings);
+            }
+            Notice::Granted { ticket, leave } => {
+                return self.network.put_answer(ticket, Answered::Granted(leave), &mut self.rings);
             }
             Notice::Write { ticket, rows } => return self.shelf.put(ticket, rows),
             Notice::Changed { key, event } => NetworkEvent::Changed { key: key.into(), event },

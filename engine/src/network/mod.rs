@@ -38,6 +38,7 @@ use crate::api::{ConnectError, ConnectOptions};
 use crate::bell::block_on;
 use shared::Answered;
 
+pub use dunlin_shards::dht::known::LinkSource;
 pub use dunlin_shards::neighbours::Said;
 pub use error::{NetworkError, Refusal};
 pub use event::{Answer, NetworkEvent, Node, Question, Told};
@@ -53,7 +54,7 @@ const WORD_WAIT: Duration = Duration::from_secs(10);
 /// A key and a value to be kept.
 pub type Row = (Vec<u8>, Vec<u8>);
 
-const ROW_OF_NODE: u8 = b'n';
+pub(crate) const ROW_OF_NODE: u8 = b'n';
 const ROW_OF_LINK: u8 = b'l';
 /// Nobody tells it, and nobody takes it back: see `sequences.rs`.
 pub(crate) const ROW_OF_OWN: u8 = b'o';
@@ -115,6 +116,13 @@ impl Network {
     #[must_use]
     pub fn links(&self) -> Vec<NodeId> {
         self.shared.known().links().to_vec()
+    }
+
+    /// The same, and how this node came to each of them.
+    #[must_use]
+    pub fn linked(&self) -> Vec<(NodeId, LinkSource)> {
+        let known = self.shared.known();
+        known.links().iter().copied().zip(known.link_sources().iter().copied()).collect()
     }
 
     /// What is worth keeping over a restart, as rows of plain bytes: `n` and a node's key, with its record; `l` and the key of

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use dunlin_codec::ids::NodeId;
 use dunlin_shards::dht::contact::Heard;
 use dunlin_shards::dht::known::Known;
+use dunlin_shards::dht::values::GivenLeave;
 use dunlin_shards::dht::values::decision::Decided;
 use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::put::Stored;
@@ -33,6 +34,7 @@ pub(super) enum Answered {
     Stored(Result<Stored, Failure>),
     Read(Result<Got, Failure>),
     Decided(Result<Decided, Failure>),
+    Granted(Option<GivenLeave>),
     Said(Result<Said, Failure>),
     Stopped,
 }

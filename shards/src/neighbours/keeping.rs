@@ -20,7 +20,7 @@ use dunlin_codec::message::Operation;
 use super::{HUB, Neighbours, Notice};
 use crate::dht::space::Space;
 use crate::dht::values::roll::subnet_hash;
-use crate::dht::values::{Action, Asker, Finding, Holder, Restored, Setup, place_of_row};
+use crate::dht::values::{Action, Asker, Finding, Holder, Inventory, Restored, Setup, place_of_row};
 use crate::identity::chain::Kin;
 use crate::limits::NOTICES_WAITING_MAX;
 use crate::messages::conversation::Terms;
@@ -89,6 +89,12 @@ impl Neighbours {
         // What is no row of ours is counted once.
         let of = |key| place_of_row(key).map_or(HUB, |place| shard_of(&placement, space, &place));
         self.keeping.holder.restore(now, rows.into_iter().filter(|(key, _)| of(key) == shard))
+    }
+
+    /// What the holder beside this shard keeps.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        self.keeping.holder.inventory()
     }
 
     /// A peer asks for a value, or that one be kept.

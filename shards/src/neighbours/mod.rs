@@ -38,6 +38,7 @@ use crate::gossip::Court;
 use crate::hash::HashKey;
 use crate::identity::Identity;
 use crate::identity::change::Past;
+use crate::limits::RUMOUR_SKEW;
 use crate::mail::{Connect, Mail};
 use crate::messages::conversation::{Bench, Reply, Terms};
 use crate::note::{Note, Origin};
@@ -161,6 +162,8 @@ impl Neighbours {
             untold: VecDeque::new(),
             bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))).with_key(seen_key),
         };
+        // Clocks may be apart: what was said shortly after we came may look as if it had been before.
+        this.bench.wants_since = WallMillis(now.wall.0.saturating_add(RUMOUR_SKEW.as_millis() as u64));
         this.settle();
         this
     }

@@ -8,7 +8,7 @@ use crate::dht::lookup::Effort;
 use crate::dht::values::decision::Decided;
 use crate::dht::values::get::Got;
 use crate::dht::values::put::Stored;
-use crate::dht::values::{DiskRow, Event};
+use crate::dht::values::{DiskRow, Event, GivenLeave};
 use crate::event::{CloseReason, Ticket};
 use crate::identity::chain::News;
 use crate::messages::conversation::Fact;
@@ -103,6 +103,13 @@ pub enum Notice {
         ticket: Ticket,
         /// What.
         result: Result<Decided, Failure>,
+    },
+    /// Leave to write a key of ours was given.
+    Granted {
+        /// The application's name for it.
+        ticket: Ticket,
+        /// The leave; none: the key is none.
+        leave: Option<GivenLeave>,
     },
     /// Write these rows, all or none, after those of lower tickets of this shard; `Note::Written` to it when they are durable.
     Write {

@@ -5,26 +5,33 @@
 //! Holds: a rumour leaves at most once on each link and never on the one that it came on; what a link has no room for is
 //!        dropped for that link and counted, nothing waits for it.
 //!
+//! A link that opens brings what was lost while there was none: both ends tell what they have of the last two minutes, and
+//! carry what the other lacks. Nothing leaves twice on a link by that: what is told was taken in before there was the link,
+//! and what comes later is carried on as usual. A node asks for nothing that was said before its start: it would hear again
+//! what it has forgotten. Announcements are left out: who is there, the network's roll says.
+//!
 //! Whoever brings what its origin did not sign pays for it out of what may be verified over that link, and nobody else does:
 //! a node that keeps to the protocol verifies before it carries on.
 //!
 //! spec: p2p/rumours
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use dunlin_codec::args::RECENT_MAX;
 use dunlin_codec::bytes::Reader;
 use dunlin_codec::ids::{NodeId, SessionId};
-use dunlin_codec::message::{Carried, Operation, Signed};
+use dunlin_codec::message::{Carried, Operation, Signed, SignedMessageId};
 
 use super::{HUB, Letter, Neighbours, Notice};
 use crate::budget::Rate;
 use crate::gossip::{Brought, Counts, Court, Refusal, Rumour};
-use crate::limits::{LETTERS_PER_SECOND, NOTICES_WAITING_MAX, RUMOUR_FORGED_COST};
+use crate::limits::{LETTERS_PER_SECOND, NOTICES_WAITING_MAX, RUMOUR_AGE_MAX, RUMOUR_FORGED_COST};
 use crate::mail::Mail;
 use crate::mutants::{Mutant, planted};
 use crate::note::Note;
 use crate::placement::Placement;
+use crate::time::Instant;
 
 /// What a shard has of rumours.
 #[derive(Debug)]
@@ -36,6 +43,8 @@ pub(super) struct Rumours {
     rate: Rate,
     /// Sessions that are links.
     links: BTreeSet<SessionId>,
+    /// What was taken last, and when; the newest last.
+    recent: VecDeque<(Instant, Arc<Rumour>)>,
     /// Something was given to links and not sent yet.
     is_fed: bool,
     /// Links that are being gone through.
@@ -44,7 +53,8 @@ pub(super) struct Rumours {
 
 impl Rumours {
     pub(super) fn new(own: NodeId, placement: Placement, (court, rate): (Court, Rate)) -> Self {
-        Self { own, placement, court, rate, links: BTreeSet::new(), is_fed: false, round: Vec::new() }
+        let (links, recent, round) = (BTreeSet::new(), VecDeque::new(), Vec::new());
+        Self { own, placement, court, rate, links, recent, is_fed: false, round }
     }
 
     /// The node has another key.
@@ -59,6 +69,17 @@ impl Rumours {
         } else {
             self.links.remove(&session);
         }
+    }
+
+    /// One more was taken; announcements are nobody's loss.
+    fn keep_recent(&mut self, now: Instant, rumour: &Arc<Rumour>) {
+        if rumour.message().operation() == Operation::Announce {
+            return;
+        }
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, Arc::clone(rumour)));
     }
 
     /// The shard that knows the origin. Our own words, or another device's of our key, are known where they are made.
@@ -150,7 +171,7 @@ impl Neighbours {
     }
 
     /// Another shard verified it, or the hub made it.
-    pub(super) fn on_rumour(&mut self, rumour: &Rumour) {
+    pub(super) fn on_rumour(&mut self, rumour: &Arc<Rumour>) {
         if !self.bench.seen.enter(self.bench.now, &rumour.id) {
             return;
         }
@@ -160,8 +181,34 @@ impl Neighbours {
         }
     }
 
+    /// A session became a link: its other end is told what was said of late.
+    // spec: p2p/recent
+    pub(super) fn tell_recent(&mut self, session: SessionId) {
+        let now = self.bench.now;
+        self.rumours.recent.retain(|(at, _)| now.since(*at) < RUMOUR_AGE_MAX);
+        let row = |rumour: &Rumour| Some((rumour.id, rumour.message().freshness()?.time_ms));
+        let list: Vec<_> = self.rumours.recent.iter().filter_map(|(_, rumour)| row(rumour)).collect();
+        let Some(talk) = self.talks.get_mut(&session).filter(|_| !list.is_empty()) else { return };
+        talk.conversation.tell_recent(&mut self.bench, &list);
+    }
+
+    /// The other end of a link lacks these of what it was told.
+    pub(super) fn give_recent(&mut self, session: SessionId, ids: &[SignedMessageId]) {
+        let Some(talk) = self.talks.get_mut(&session).filter(|talk| talk.conversation.is_link()) else {
+            return;
+        };
+        for (_, rumour) in self.rumours.recent.iter().filter(|(_, rumour)| ids.contains(&rumour.id)) {
+            let carried = Carried { hops: rumour.hops, message: rumour.message() };
+            match talk.conversation.carry(&carried) {
+                Ok(()) => self.rumours.court.counts.carried += 1,
+                Err(_) => self.rumours.court.counts.crowded_out += 1,
+            }
+        }
+    }
+
     /// Gives a copy to each link but the one that it came on. How many took it.
-    fn carry_on(&mut self, rumour: &Rumour) -> usize {
+    fn carry_on(&mut self, rumour: &Arc<Rumour>) -> usize {
+        self.rumours.keep_recent(self.bench.now, rumour);
         let carried = Carried { hops: rumour.hops, message: rumour.message() };
         let came_on = rumour.came_on.map(|(session, _)| session).filter(|_| !planted(Mutant::RumourEchoed));
         let mut count = 0;

@@ -162,7 +162,7 @@ impl Neighbours {
                     self.notices.push_back(Notice::Heard { peer, fact });
                 }
                 // Nobody is there to be answered, or to answer for what it brought.
-                Fact::Met | Fact::Asked { .. } | Fact::Carried { .. } => {}
+                Fact::Met | Fact::Asked { .. } | Fact::Carried { .. } | Fact::Wanted(_) => {}
             }
         }
     }
@@ -345,6 +345,9 @@ impl Neighbours {
         {
             talk.is_link = !talk.is_link;
             self.rumours.on_link(session, talk.is_link);
+            if talk.is_link {
+                self.tell_recent(session);
+            }
         }
         self.send(session);
         self.watch(session);
@@ -437,6 +440,7 @@ impl Neighbours {
                 self.tell(Note::Met { session, peer });
             }
             Fact::Asked { request, what } => self.on_asked(session, request, what),
+            Fact::Wanted(ids) => self.give_recent(session, &ids),
             Fact::Answered { ticket, outcome } => {
                 let farewell = talk.conversation.farewell();
                 self.tell(Note::Answered { ticket, session, result: Ok(outcome), farewell });

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dunlin_shards::limits::VALUE_RECORD_LIFE_MAX;
+
 /// The units, in milliseconds.
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
@@ -14,6 +16,16 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(*unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// How long a value lasts: no longer than any may, and some time.
+pub(crate) fn life(text: &str) -> Result<Duration, String> {
+    let life = parse(text)?;
+    if life.is_zero() || life > VALUE_RECORD_LIFE_MAX {
+        let days = VALUE_RECORD_LIFE_MAX.as_secs() / 86_400;
+        return Err(format!("a value lasts longer than nothing and {days}d at most"));
+    }
+    Ok(life)
 }
 
 /// In milliseconds, as nodes are told.
@@ -30,6 +42,8 @@ mod tests {
         assert_eq!(parse("0s"), Ok(Duration::ZERO));
         assert_eq!(parse("90m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(parse("7d").map(millis), Ok(604_800_000));
+        assert_eq!(life("30d"), Ok(VALUE_RECORD_LIFE_MAX));
+        assert!(life("0s").is_err() && life("31d").is_err() && life("soon").is_err());
         for wrong in ["", "5", "s", "-1s", "1.5s", "5 s", "99999999999999999d"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

@@ -53,8 +53,8 @@ enum Command {
     Speak(say::Arguments),
     /// Says something to a node alone, through the running one
     Whisper(say::Arguments),
-    /// Says something to everybody in the network, through the running node
-    Shout(shout::Arguments),
+    /// Says something to everybody in the network, 8 KiB at most, through the running node
+    Shout(say::Saying),
     /// Shows what others say to the running node, or to everybody
     Listen(listen::Arguments),
     /// Keeps, reads, changes and locks values of the network, and finds its nodes, through the running one
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Speak(arguments) => say::run(&arguments, Asked::Speak),
         Command::Whisper(arguments) => say::run(&arguments, Asked::Whisper),
-        Command::Shout(arguments) => shout::run(&arguments),
+        Command::Shout(saying) => shout::run(&saying),
         Command::Listen(arguments) => listen::run(&arguments),
         Command::Dht(command) => dht::run(&command),
         Command::Key(command) => key::run(&command),

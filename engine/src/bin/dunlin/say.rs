@@ -18,6 +18,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Arguments {
     /// To whom: an ID, or dunlin://ID@host:port
     peer: String,
+    #[command(flatten)]
+    saying: Saying,
+}
+
+/// What is said, whoever it is for.
+#[derive(Args)]
+pub(crate) struct Saying {
     /// What: a text, @FILE, or @- for standard input (@@ begins a text with @)
     #[arg(value_name = "TEXT|@FILE")]
     said: String,
@@ -26,19 +33,25 @@ pub(crate) struct Arguments {
     topic: Option<String>,
     /// One JSON object
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    node: AdminFlags,
+    pub(crate) node: AdminFlags,
+}
+
+impl Saying {
+    /// As nodes are told.
+    pub(crate) fn value(&self) -> Result<String, Failure> {
+        Ok(to_hex(&words::encode(&self.said, self.topic.as_deref())?))
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments, command: fn(Words) -> Command) -> Done {
     check_peer(&arguments.peer)?;
-    let value = to_hex(&words::encode(&arguments.said, arguments.topic.as_deref())?);
-    let words = Words { peer: arguments.peer.clone(), value };
-    let Answer::Taken { peer } = arguments.node.ask(&command(words), PATIENCE)? else {
+    let words = Words { peer: arguments.peer.clone(), value: arguments.saying.value()? };
+    let Answer::Taken { peer } = arguments.saying.node.ask(&command(words), PATIENCE)? else {
         return Err(unexpected());
     };
-    if arguments.json {
+    if arguments.saying.json {
         output::line(json!({ "event": "taken", "peer": peer }));
     }
     Ok(())

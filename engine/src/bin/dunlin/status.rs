@@ -1,7 +1,7 @@
 //! `dunlin status`: how a running node is.
 
 use clap::Args;
-use dunlin::control::{Answer, Command, ShardStatus, Status};
+use dunlin::control::{Answer, Command, RumourStatus, ShardStatus, Status, ValueStatus};
 
 use crate::admin::{AdminFlags, SOON, unexpected};
 use crate::{Done, output};
@@ -49,11 +49,37 @@ fn show(status: &Status) {
             output::line(format_args!("           {trouble}"));
         }
     }
+    if let Some(rumours) = &status.rumours {
+        show_rumours(rumours);
+    }
+    if let Some(values) = &status.values {
+        show_values(values);
+    }
     let (running, process) = (uptime(status.uptime_ms), status.process);
     output::line(format_args!("running    for {running} as process {process}, release {}", status.release));
     for (index, shard) in status.shards.iter().enumerate() {
         show_shard(index, shard);
     }
+}
+
+fn show_rumours(rumours: &RumourStatus) {
+    let RumourStatus { taken, verified, carried, crowded_out, copies, refused } = rumours;
+    output::line(format_args!(
+        "rumours    {taken} told of {verified} verified, {carried} copies carried on ({crowded_out} had no room), {copies} copies refused"
+    ));
+    if !refused.is_empty() {
+        let refused: Vec<String> =
+            refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        output::line(format_args!("           refused: {}", refused.join(", ")));
+    }
+}
+
+fn show_values(kept: &ValueStatus) {
+    let ValueStatus { values, bytes, copies, registers, leases, roll } = *kept;
+    output::line(format_args!(
+        "values     {values} kept, {registers} registers, {} in all; {leases} leases, {copies} copies, {roll} nodes in the roll",
+        size(bytes)
+    ));
 }
 
 fn show_shard(index: usize, shard: &ShardStatus) {

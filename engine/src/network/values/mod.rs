@@ -137,6 +137,35 @@ impl Network {
         }
     }
 
+    /// Gives another node leave to write a key of this one's, for so long: 30 days at most. Whoever has the leave gives it with what
+    /// he writes ([`PutOptions::leave`] and others), which then ends with it; it cannot be taken back.
+    ///
+    /// # Errors
+    /// `BadKey`, `BadLife`, `Busy`, `Stopped`.
+    pub fn grant(&self, key: &[u8], writer: NodeId, life: Duration) -> Result<GivenLeave, ValueError> {
+        block_on(self.grant_async(key, writer, life))
+    }
+
+    /// The same for any async runtime.
+    ///
+    /// # Errors
+    /// As [`Self::grant`].
+    pub async fn grant_async(
+        &self,
+        key: &[u8],
+        writer: NodeId,
+        life: Duration,
+    ) -> Result<GivenLeave, ValueError> {
+        check_key(key)?;
+        check_life(life)?;
+        let until_ms = self.shared.clock.now().wall.0.saturating_add(life.as_millis() as u64);
+        let key = key.to_vec();
+        match self.request(|ticket| Note::Grant { ticket, key, writer, until_ms }).await? {
+            Answered::Granted(leave) => leave.ok_or(ValueError::BadKey),
+            _ => Err(NetworkError::Stopped.into()),
+        }
+    }
+
     /// Has a value forgotten: whoever reads the key finds nothing. As a put of nil.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ use crate::limits::VALUE_LEN_MAX;
 
 pub use check::{BadRecord, address, value_hash};
 pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, place_of_row, read_row};
-pub use holder::{Action, Event, Finding, Holder, Restored, Setup};
+pub use holder::{Action, Event, Finding, Holder, Inventory, Restored, Setup};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};
 pub use state::{Cell, State};

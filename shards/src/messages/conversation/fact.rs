@@ -39,6 +39,8 @@ pub enum Fact {
         /// Its bytes.
         message: Box<[u8]>,
     },
+    /// The peer lacks these of what we told it to have heard of late.
+    Wanted(Box<[SignedMessageId]>),
     /// One of our questions is done with.
     Answered {
         /// The asker's name for it.
@@ -90,6 +92,7 @@ impl Fact {
                 ..
             } => payload.len(),
             Self::Answered { outcome: Outcome::Ack(payload) | Outcome::Nack(payload), .. } => payload.len(),
+            Self::Wanted(ids) => ids.len() * size_of::<SignedMessageId>(),
             Self::Met | Self::Asked { .. } | Self::Answered { .. } => 0,
         }
     }

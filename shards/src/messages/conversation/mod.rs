@@ -39,7 +39,7 @@ use crate::gossip::Seen;
 use crate::hash::HashKey;
 use crate::limits::{REQUEST_TIMEOUT, REQUESTS_OWED_MAX};
 use crate::outcome::{AskError, Farewell, Outcome};
-use crate::time::Instant;
+use crate::time::{Instant, WallMillis};
 use fact::Facts;
 use outbox::{Full, Outbox};
 use requests::Requests;
@@ -63,6 +63,8 @@ pub struct Bench {
     pub seen: Seen,
     /// How many were.
     pub duplicates: u64,
+    /// What was said to everybody before then is not wanted any more: this node was not there, or has heard it.
+    pub wants_since: WallMillis,
     payload: Vec<u8>,
     body: Vec<u8>,
     /// One count for all conversations: where one session carries on for another, a late answer meets no other question.
@@ -80,6 +82,7 @@ impl Bench {
             closest: Closest::default(),
             seen: Seen::new(HashKey([0; 2])),
             duplicates: 0,
+            wants_since: WallMillis(u64::MAX),
             payload: Vec::new(),
             body: Vec::new(),
             last_request: 0,

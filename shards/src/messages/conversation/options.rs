@@ -7,10 +7,10 @@
 //!
 //! spec: p2p/connection-options
 
-use dunlin_codec::args::{Ack, Nack, Request, SetOption, Setting};
+use dunlin_codec::args::{Ack, Nack, Recent, Request, SetOption, Setting};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
-use dunlin_codec::message::Operation;
+use dunlin_codec::message::{Operation, SignedMessageId};
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::transmission::Compression;
 
@@ -83,9 +83,30 @@ impl Conversation {
                 true
             }
             Some(Setting::Link(is_link)) => return self.on_asked(bench, request, Asked::Link(is_link)),
-            Some(Setting::Preferred(_) | Setting::Subnet(_)) | None => false,
+            Some(Setting::Recent(recent)) if self.is_link || self.is_link_wanted => {
+                return self.answer_recent(bench, request, &recent);
+            }
+            Some(Setting::Preferred(_) | Setting::Subnet(_) | Setting::Recent(_)) | None => false,
         };
         self.echo(bench, request, option, is_granted);
+    }
+
+    /// Tells the other end of a link what was said to everybody of late: it answers with what it lacks.
+    pub fn tell_recent(&mut self, bench: &mut Bench, list: &[(SignedMessageId, u64)]) {
+        let bytes = encoded(|out| Recent::write_new(out, list));
+        // Where there is no room for a question, the links that there are have still to take what was said before.
+        let _ = self.set_option(bench, None, (4, &bytes));
+    }
+
+    /// Those that were not verified here, and are not from before this node was there.
+    // spec: p2p/recent
+    fn answer_recent(&mut self, bench: &mut Bench, request: u64, recent: &Recent<'_>) {
+        let is_lacking =
+            |(id, time_ms): &(SignedMessageId, u64)| *time_ms >= bench.wants_since.0 && !bench.seen.has(id);
+        let wanted: Vec<(SignedMessageId, u64)> = recent.iter().filter(is_lacking).collect();
+        let bytes = encoded(|out| Recent::write_new(out, &wanted));
+        let setting = Encoded::parse(&bytes).expect("it was just written");
+        self.echo(bench, request, SetOption { option: 4, setting }, true);
     }
 
     /// Answers with the option as it came.
@@ -121,6 +142,9 @@ impl Conversation {
             (Some(Setting::Subnet(_)), true) => self.note_greeting(self.has_greeted, true),
             (_, false) if option.option == 2 => self.part(Farewell::OTHER_NETWORK),
             (Some(Setting::Link(is_link)), true) => self.is_link = is_link,
+            (Some(Setting::Recent(wanted)), true) if wanted.iter().next().is_some() => {
+                self.facts.push(Fact::Wanted(wanted.iter().map(|(id, _)| id).collect()));
+            }
             // A method that the peer cannot write: it writes another, or none.
             _ => {}
         }

@@ -7,6 +7,7 @@
 
 mod errand;
 mod key_change;
+mod leave;
 mod links;
 mod relay;
 mod roll;
@@ -181,6 +182,9 @@ impl Hub {
             Note::Put { ticket, wish } => self.begin_wish(Aim::Put(ticket, wish)),
             Note::Get { ticket, wish } => self.begin_wish(Aim::Get(ticket, wish)),
             Note::Decide { ticket, wish } => self.begin_wish(Aim::Decide(ticket, wish)),
+            Note::Grant { ticket, key, writer, until_ms } => {
+                self.give_leave(ticket, &key, (writer, until_ms));
+            }
             Note::Republish { key, store } => self.begin_chore(Aim::Again { key, store }),
             Note::Settle { shard, scope, key } => self.begin_chore(Aim::Settle { shard, scope, key }),
             Note::Kept { origin: Origin::Hub(ticket), finding } => self.on_own_kept(ticket, finding),

@@ -19,8 +19,8 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::{Encoded, write};
 use dunlin_codec::record::{Key, NODE_RECORD_LEN_MAX};
 
-use super::Hub;
 use super::values::Aim;
+use super::{Errand, Goal, Hub, Purpose};
 use crate::dht::contact::Contact;
 use crate::dht::values::address;
 use crate::dht::values::roll::{Plan, key_bytes};
@@ -108,6 +108,13 @@ impl Hub {
         self.begin_job(Aim::Enter { key: bytes, store }).is_ok()
     }
 
+    /// So many of those that were asked have it; none: some have still to answer. Where too few do it is tried again soon.
+    pub(super) fn on_entered(&mut self, asked: usize, kept: Option<usize>) {
+        if kept.is_some_and(|kept| 2 * kept <= asked) {
+            self.roll.enter_at = Some(self.now.instant + ROLL_CALL_INTERVAL);
+        }
+    }
+
     fn call_roll(&mut self) {
         let now = self.now.instant;
         let key = key_bytes(RollKey::All, &self.roll.hash);
@@ -120,6 +127,14 @@ impl Hub {
         (self.roll.called_at, self.roll.is_wanted) = (Some(now), false);
         // Should too many searches be under way, it is called after the next pause.
         let _ = self.begin_job(Aim::CallRoll { key });
+    }
+
+    /// It asks for the roll's holders. A roll is called when links are lost, which is when half of a network may be cut off for a
+    /// while: a table that forgot those for that would never find them again.
+    pub(super) fn is_of_roll_call(&self, errand: &Errand) -> bool {
+        let Purpose::Search(number) = errand.purpose else { return false };
+        let search = self.searches.get(&number);
+        search.is_some_and(|search| matches!(search.goal, Goal::Value(job) if self.values.is_roll_call(job)))
     }
 
     pub(super) fn roll_plan(&self) -> Plan {

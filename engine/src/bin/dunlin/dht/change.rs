@@ -1,22 +1,17 @@
 //! `dunlin dht diff` and `dht atomic`: changes described in JSON.
 
-use std::time::Duration;
-
 use clap::Args;
-use dunlin::control::{Answer, ChangeLine, ChangeOf, Command, WishLine, to_hex};
+use dunlin::control::{ChangeOf, WishLine, to_hex};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::msgpack::{Encoded, write};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::key::{KeyFlags, encode};
+use super::key::{self, KeyFlags, Name, encode};
 use super::put::condition;
-use super::{not_changed, show_changed};
-use crate::admin::{AdminFlags, unexpected};
-use crate::durations::{self, millis};
+use super::terms::{LeaveFlag, Terms};
 use crate::failure::Failure;
-use crate::say::PATIENCE;
 use crate::{Done, words};
 
 /// Bytes of a file with changes.
@@ -33,6 +28,8 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "SEQUENCE:HASH|none", value_parser = condition)]
     cas: Option<String>,
     #[command(flatten)]
+    leave: LeaveFlag,
+    #[command(flatten)]
     terms: Terms,
 }
 
@@ -43,24 +40,6 @@ pub(crate) struct Atomic {
     file: String,
     #[command(flatten)]
     terms: Terms,
-}
-
-#[derive(Args)]
-struct Terms {
-    /// How long what is written lasts, such as 30m or 7d; 30 days at most
-    #[arg(long, value_name = "DURATION", value_parser = durations::parse, default_value = "24h")]
-    ttl: Duration,
-    /// Keys that are nobody's yet become this node's
-    #[arg(long)]
-    owned: bool,
-    /// Write under the lock with this fencing token; a command that runs under `dunlin dht lock KEY` does so by itself
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<u64>,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    node: AdminFlags,
 }
 
 /// One operation of a patch.
@@ -100,14 +79,14 @@ struct Splice {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Together {
-    group: String,
+    group: Name,
     changes: Vec<One>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct One {
-    name: String,
+    name: Name,
     cas: Option<String>,
     /// Told from its absence: null is what `delete` leaves.
     #[serde(default, deserialize_with = "some")]
@@ -123,25 +102,26 @@ fn some<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::E
 
 pub(super) fn diff(arguments: &Diff) -> Done {
     let (key, token) = (arguments.key.encode()?, arguments.key.token(arguments.terms.token)?);
+    let leave = arguments.leave.read()?;
     let text = read(&arguments.patch)?;
-    let operations: Vec<Operation> = parse(&arguments.patch, &text)?;
+    let operations: Vec<Operation> = parse("diff", &arguments.patch, &text)?;
     let wish = WishLine::Diff(operations_of(&operations, text.len())?);
     let change = ChangeOf { key, cas: arguments.cas.clone(), wish };
-    arguments.terms.write(vec![change], token)
+    arguments.terms.decide(vec![change], (token, leave))
 }
 
 pub(super) fn atomic(arguments: &Atomic) -> Done {
     let text = read(&arguments.file)?;
-    let together: Together = parse(&arguments.file, &text)?;
+    let together: Together = parse("atomic", &arguments.file, &text)?;
     let change = |one: &One| change_of(&together.group, one, text.len());
     let changes = together.changes.iter().map(change).collect::<Result<Vec<ChangeOf>, Failure>>()?;
     let first = together.changes.first().ok_or_else(|| Failure::usage("there is nothing to change"))?;
-    let first = KeyFlags { key: first.name.clone(), group: Some(together.group.clone()) };
-    arguments.terms.write(changes, first.token(arguments.terms.token)?)
+    let token = key::token((&first.name, Some(&together.group)), arguments.terms.token)?;
+    arguments.terms.decide(changes, (token, None))
 }
 
-fn change_of(group: &str, one: &One, len: usize) -> Result<ChangeOf, Failure> {
-    let named = |why: &str| Failure::usage(format_args!("{:?}: {why}", one.name));
+fn change_of(group: &Name, one: &One, len: usize) -> Result<ChangeOf, Failure> {
+    let named = |why: &str| Failure::usage(format_args!("{}: {why}", one.name));
     let cas = one.cas.as_deref().map(condition).transpose().map_err(|why| named(&why))?;
     let wish = match (&one.set, one.delete, &one.diff) {
         (Some(value), false, None) => {
@@ -162,9 +142,9 @@ fn read(path: &str) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-fn parse<'t, T: Deserialize<'t>>(path: &str, text: &'t [u8]) -> Result<T, Failure> {
+fn parse<'t, T: Deserialize<'t>>(verb: &str, path: &str, text: &'t [u8]) -> Result<T, Failure> {
     serde_json::from_slice(text).map_err(|error| {
-        Failure::usage(format_args!("{path}: {error}; `dunlin dht diff --help` shows what is meant"))
+        Failure::usage(format_args!("{path}: {error}; `dunlin dht {verb} --help` shows what is meant"))
     })
 }
 
@@ -213,18 +193,6 @@ fn head(out: &mut Writer<'_>, (count, kind): (u32, u64), path: &[String]) -> Res
     path.iter().try_for_each(|key| write::str(out, key))
 }
 
-impl Terms {
-    fn write(&self, changes: Vec<ChangeOf>, token: u64) -> Done {
-        let (life_ms, is_owned) = (Some(millis(self.ttl)), self.owned);
-        let command = Command::Change(ChangeLine { changes, life_ms, is_owned, token });
-        match self.node.ask(&command, PATIENCE)? {
-            Answer::Changed(values) => show_changed(self.json, &values),
-            Answer::NotChanged(refused) => Err(not_changed(self.json, &refused)),
-            _ => Err(unexpected()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use dunlin_codec::args::{Diff as Parsed, DiffOperation};
@@ -232,7 +200,7 @@ mod tests {
     use super::*;
 
     fn encoded(patch: &str) -> Result<Vec<u8>, Failure> {
-        let operations: Vec<Operation> = parse("-", patch.as_bytes())?;
+        let operations: Vec<Operation> = parse("diff", "-", patch.as_bytes())?;
         let digits = operations_of(&operations, patch.len())?;
         Ok(dunlin::control::from_hex(&digits).unwrap())
     }
@@ -276,11 +244,13 @@ mod tests {
     fn each_change_of_a_group_says_one_thing() {
         let change = |text: &str| {
             let one: One = serde_json::from_str(text).unwrap();
-            change_of("g", &one, text.len()).map(|change| (change.key, change.wish))
+            change_of(&Name::Text("g".to_owned()), &one, text.len()).map(|change| (change.key, change.wish))
         };
         let (key, wish) = change(r#"{"name":"n","set":null}"#).unwrap();
         assert_eq!((key.as_str(), wish), ("92a167a16e", WishLine::Set("c0".to_owned())));
         assert_eq!(change(r#"{"name":"n","delete":true}"#).unwrap().1, WishLine::Delete);
+        let (key, _) = change(r#"{"name":{"hex":"ff"},"delete":true}"#).unwrap();
+        assert_eq!(key, "92a167c401ff", "a name of bytes");
         for wrong in [
             r#"{"name":"n"}"#,
             r#"{"name":"n","set":1,"delete":true}"#,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dunlin::clock::Clock;
-use dunlin::config::{FENCING_TOKEN, LOCK_GROUP, LOCK_KEY};
+use dunlin::config::FENCING_TOKEN;
 use dunlin::control::{Answer, Answers, Command, LockLine};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 use super::guard::{Guard, code_of};
 use super::key::KeyFlags;
 use super::not_changed;
+use super::terms::LeaveFlag;
 use crate::admin::{AdminFlags, unexpected};
 use crate::durations::{self, millis};
 use crate::failure::Failure;
@@ -47,6 +48,8 @@ pub(crate) struct Lock {
     /// Give up when another has the lock for so long, such as 10s; 0s: do not wait. Else it is waited for as long as it takes
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     wait: Option<Duration>,
+    #[command(flatten)]
+    leave: LeaveFlag,
     #[command(flatten)]
     node: AdminFlags,
     /// What to run, after --
@@ -82,7 +85,8 @@ pub(super) fn lock(arguments: &Lock) -> Done {
         return Err(Failure::usage("--lease: a lock lasts 1s to 60s without renewal"));
     }
     let (key, lease_ms) = (arguments.key.encode()?, millis(arguments.lease));
-    let wanted = LockLine { key, lease_ms, wait_ms: arguments.wait.map(millis) };
+    let (wait_ms, leave) = (arguments.wait.map(millis), arguments.leave.read()?);
+    let wanted = LockLine { key, lease_ms, wait_ms, leave };
     let mut answers = arguments.node.call(&Command::Lock(wanted))?;
     let first = answers.next_within(ANY_TIME)?;
     let (token, until_ms) = match first.ok_or_else(|| Failure::new(admin::ENDED))? {
@@ -95,11 +99,8 @@ pub(super) fn lock(arguments: &Lock) -> Done {
     let (sender, happenings) = channel();
     // From here on they are the command's.
     watch_signals(&sender)?;
-    let variables = [
-        (FENCING_TOKEN, Some(token.to_string())),
-        (LOCK_KEY, Some(arguments.key.key.clone())),
-        (LOCK_GROUP, arguments.key.group.clone()),
-    ];
+    let [key, group, is_hex] = arguments.key.variables();
+    let variables = [(FENCING_TOKEN, Some(token.to_string())), key, group, is_hex];
     let cannot_run = |error| Failure::new(format_args!("cannot run the command: {error}"));
     let (guard, child) = Guard::start(&arguments.command, variables).map_err(cannot_run)?;
     watch_child(child, &sender)?;
@@ -108,9 +109,9 @@ pub(super) fn lock(arguments: &Lock) -> Done {
     let mut watch = Watch { guard, clock: Clock::start(), grace, until, ending: None };
     let status = watch.run(&happenings);
     if let Some(ending) = watch.ending {
-        let key = &arguments.key.key;
+        let key = &arguments.key;
         return Err(Failure::new(format_args!(
-            "the lock of {key:?} was lost, and its command ended: {}",
+            "the lock of {key} was lost, and its command ended: {}",
             ending.why
         )));
     }

@@ -2,11 +2,13 @@
 
 mod change;
 mod get;
+mod grant;
 mod guard;
 mod key;
 mod lock;
 mod nodes;
 mod put;
+mod terms;
 
 use clap::Subcommand;
 use dunlin::control::{NotChanged, ValueLine, from_hex};
@@ -34,7 +36,7 @@ pub(crate) enum Command {
     ///
     /// The lock is given back when the command has ended. The command finds the lock's fencing token in DUNLIN_FENCING_TOKEN, which grows
     /// with every lock of the key: whatever it writes to should refuse a lower one than it has seen. The key is in DUNLIN_LOCK_KEY and
-    /// DUNLIN_LOCK_GROUP. Signals go to the command, and its exit code is passed on (128 and more: it died of a signal; 126, 127: it
+    /// DUNLIN_LOCK_GROUP (in hexadecimal digits where DUNLIN_LOCK_HEX is set). Signals go to the command, and its exit code is passed on (128 and more: it died of a signal; 126, 127: it
     /// cannot be run). When the lock is lost, since the node has ended or too few others answer, the command gets SIGTERM, then SIGKILL
     /// before others can have the lock, and this ends with 1.
     Lock(lock::Lock),
@@ -47,9 +49,14 @@ pub(crate) enum Command {
     /// Changes several names of a group together, or none of them
     ///
     /// FILE.json is an object: {"group": "GROUP", "changes": [{"name": "NAME", "set": VALUE}, {"name": "OTHER", "delete": true},
-    /// {"name": "THIRD", "diff": PATCH}]}, 16 changes at most. Each may have "cas": "SEQUENCE:HASH" or "none", what must be there. What
+    /// {"name": "THIRD", "diff": PATCH}]}, 16 changes at most. A name or a group of bytes is {"hex": "…"}. Each may have "cas": "SEQUENCE:HASH" or "none", what must be there. What
     /// is there then is printed as SEQUENCE:HASH, a line for each name in their order.
     Atomic(change::Atomic),
+    /// Gives another node leave to write a key of this one's
+    ///
+    /// It prints the leave, one line that the other gives to --leave of `dunlin dht put`, delete, diff and lock. Nobody else can do
+    /// anything with it, so it need not be kept secret; it cannot be taken back before its time is over.
+    Grant(grant::Grant),
     /// Finds out where a node is
     Find(nodes::Find),
     /// Lists the nodes that the running node knows, the closest first
@@ -67,6 +74,7 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Lock(arguments) => lock::lock(arguments),
         Command::Diff(arguments) => change::diff(arguments),
         Command::Atomic(arguments) => change::atomic(arguments),
+        Command::Grant(arguments) => grant::grant(arguments),
         Command::Find(arguments) => nodes::find(arguments),
         Command::Table(arguments) => nodes::table(arguments),
         Command::Guarded(arguments) => guard::guarded(arguments),

@@ -81,7 +81,8 @@ fn ask(flags: &AdminFlags, command: Asked) -> Result<Vec<NodeLine>, Failure> {
 fn show(node: &NodeLine) {
     let place =
         if node.endpoints.is_empty() { "can only call others".to_owned() } else { node.endpoints.join(" ") };
-    output::line(format_args!("{} {place}", node.id));
+    let link = node.link.as_ref().map(|source| format!(" (a link, by the {source})")).unwrap_or_default();
+    output::line(format_args!("{} {place}{link}", node.id));
 }
 
 fn uris(node: &NodeLine) -> impl Iterator<Item = String> {

@@ -1,17 +1,16 @@
 //! `dunlin dht put` and `dht delete`.
 
-use std::time::Duration;
-
 use clap::Args;
-use dunlin::control::{Answer, ChangeLine, ChangeOf, Command, PutLine, WishLine, parse_condition, to_hex};
+use dunlin::control::{Answer, ChangeOf, Command, PutLine, WishLine, parse_condition, to_hex};
 use dunlin_codec::msgpack::Encoded;
 use dunlin_shards::limits::VALUE_LEN_MAX;
 use serde_json::json;
 
 use super::key::KeyFlags;
+use super::terms::{LeaveFlag, Terms};
 use super::{not_changed, show_changed};
-use crate::admin::{AdminFlags, unexpected};
-use crate::durations::{self, millis};
+use crate::admin::unexpected;
+use crate::durations::millis;
 use crate::failure::Failure;
 use crate::say::PATIENCE;
 use crate::{Done, output, words};
@@ -27,7 +26,7 @@ pub(crate) struct Put {
     #[arg(long)]
     json_value: bool,
     #[command(flatten)]
-    terms: Terms,
+    manner: Manner,
 }
 
 #[derive(Args)]
@@ -35,30 +34,20 @@ pub(crate) struct Delete {
     #[command(flatten)]
     key: KeyFlags,
     #[command(flatten)]
-    terms: Terms,
+    manner: Manner,
 }
 
-/// On what terms a value is written.
+/// How a value is written.
 #[derive(Args)]
-struct Terms {
-    /// How long it lasts, such as 30m or 7d; 30 days at most
-    #[arg(long, value_name = "DURATION", value_parser = durations::parse, default_value = "24h")]
-    ttl: Duration,
-    /// The key becomes this node's: nobody else may write it
-    #[arg(long)]
-    owned: bool,
+struct Manner {
     /// Only if this is there: SEQUENCE:HASH as `dunlin dht get --cas` prints it, or none. A majority of the nodes that hold the key
     /// decides; what is there then is printed in the same form
     #[arg(long, value_name = "SEQUENCE:HASH|none", value_parser = condition)]
     cas: Option<String>,
-    /// Write under the lock with this fencing token; a command that runs under `dunlin dht lock KEY` does so by itself
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<u64>,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    node: AdminFlags,
+    leave: LeaveFlag,
+    #[command(flatten)]
+    terms: Terms,
 }
 
 /// A condition that can be one.
@@ -78,11 +67,11 @@ pub(super) fn put(arguments: &Put) -> Done {
             "the value has {len} bytes or more, and {VALUE_LEN_MAX} can be kept; send a file with `dunlin send`"
         )));
     }
-    arguments.terms.write(&arguments.key, &value)
+    arguments.manner.write(&arguments.key, &value)
 }
 
 pub(super) fn delete(arguments: &Delete) -> Done {
-    arguments.terms.write(&arguments.key, Encoded::NIL.bytes())
+    arguments.manner.write(&arguments.key, Encoded::NIL.bytes())
 }
 
 /// The value that a JSON text is.
@@ -96,31 +85,32 @@ fn json_value(text: &[u8]) -> Result<Vec<u8>, Failure> {
     }
 }
 
-impl Terms {
+impl Manner {
     fn write(&self, key: &KeyFlags, value: &[u8]) -> Done {
-        let (name, token) = (key.encode()?, key.token(self.token)?);
-        let (value, life_ms) = (to_hex(value), Some(millis(self.ttl)));
-        let is_owned = self.owned;
-        let command = if self.cas.is_some() || token != 0 {
-            let change = ChangeOf { key: name, cas: self.cas.clone(), wish: WishLine::Set(value) };
-            Command::Change(ChangeLine { changes: vec![change], life_ms, is_owned, token })
+        let Self { cas, leave, terms } = self;
+        let (name, token, leave) = (key.encode()?, key.token(terms.token)?, leave.read()?);
+        let value = to_hex(value);
+        let command = if cas.is_some() || token != 0 {
+            let change = ChangeOf { key: name, cas: cas.clone(), wish: WishLine::Set(value) };
+            terms.command(vec![change], (token, leave))
         } else {
-            Command::Put(PutLine { key: name, value, life_ms, is_owned })
+            let (life_ms, is_owned) = (Some(millis(terms.ttl)), terms.owned);
+            Command::Put(PutLine { key: name, value, life_ms, is_owned, leave })
         };
-        match self.node.ask(&command, PATIENCE)? {
+        match terms.node.ask(&command, PATIENCE)? {
             Answer::Kept { by, of } => {
-                if self.json {
+                if terms.json {
                     output::line(json!({ "event": "kept", "by": by, "of": of }));
                 }
                 Ok(())
             }
             Answer::Changed(values) => {
-                if self.cas.is_some() || self.json {
-                    show_changed(self.json, &values)?;
+                if cas.is_some() || terms.json {
+                    show_changed(terms.json, &values)?;
                 }
                 Ok(())
             }
-            Answer::NotChanged(refused) => Err(not_changed(self.json, &refused)),
+            Answer::NotChanged(refused) => Err(not_changed(terms.json, &refused)),
             _ => Err(unexpected()),
         }
     }

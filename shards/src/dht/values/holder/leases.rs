@@ -21,6 +21,11 @@ pub(super) struct Leases {
 }
 
 impl Leases {
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn add(&mut self, register: &Register) {
         for (key, held) in &register.cells {
             if let Some(lease) = held.cell.lease.filter(|lease| lease.until_ms != 0) {

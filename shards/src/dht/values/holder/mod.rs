@@ -10,6 +10,7 @@
 //! spec: p2p/holder
 
 mod decide;
+mod inventory;
 mod leases;
 mod line;
 mod pace;
@@ -37,6 +38,8 @@ use crate::dht::space::{Distance, Space};
 use crate::identity::chain::Kin;
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
 use crate::time::{Instant, Now, WallMillis};
+pub use inventory::Inventory;
+
 use decide::{KeptRegister, StagedRegister};
 use leases::Leases;
 use line::Lines;

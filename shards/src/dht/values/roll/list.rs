@@ -53,6 +53,11 @@ impl List {
         Self { own, network, entries: BTreeMap::new(), named: None }
     }
 
+    /// How many nodes it has.
+    pub(in super::super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A node enters itself, or says that it is still there.
     pub(in super::super) fn enter(
         &mut self,

@@ -108,6 +108,11 @@ impl Jobs {
         self.jobs.values().map(Job::due_at).min()
     }
 
+    /// The job asks for the network's roll.
+    pub(in super::super) fn is_roll_call(&self, job: u64) -> bool {
+        self.jobs.get(&job).is_some_and(|job| matches!(job.aim, Aim::CallRoll { .. }))
+    }
+
     pub(super) fn chores_under_way(&self) -> usize {
         self.jobs.values().filter(|job| job.aim.is_chore()).count()
     }

@@ -9,6 +9,11 @@
 //! is put is read first: its sequence is one above what is there. Whatever a job has to ask after its outcome (repairs,
 //! those who lag) it asks.
 //!
+//! What is to be believed when it is found (a value that is read, the roll) is looked up over eight disjoint paths, all else over
+//! four (T9). A STORE goes to the k closest, one of each network first, and to nobody beside them: T9's store to the whole
+//! region within the estimated k-distance is not done. It would put plain values on more nodes than those of whom decisions
+//! need a majority, and more than half of these is what an acknowledgement means.
+//!
 //! What holders answer to FIND_VALUE is what they have accepted, whether or not a majority has yet: a `Get` sees what was
 //! decided before it began, or something newer. A read that no later read contradicts is a decision without edits.
 //!
@@ -151,7 +156,9 @@ impl Hub {
         let distance = |id: &NodeId| space.distance(&place, &Space::place(id));
         let own = Near { id: self.own.id(), endpoint: None, path: OWN_PATH };
         let at = near.partition_point(|near| distance(&near.id) < distance(&own.id));
-        if self.own.endpoint().is_some() && at < self.plan.replication {
+        // When nobody of those that we know answers, we are cut off: what we have ourselves then says nothing.
+        let is_cut_off = lookup.effort().asked > 0 && near.is_empty();
+        if self.own.endpoint().is_some() && at < self.plan.replication && !is_cut_off {
             near.insert(at, own);
             near.truncate(self.plan.replication);
         }
@@ -460,7 +467,12 @@ impl Hub {
                 let told = |decided| Notice::Decided { ticket: *ticket, result: Ok(decided) };
                 decision.outcome().cloned().map(told)
             }
-            (Aim::Again { .. } | Aim::Enter { .. }, Work::Storing(put)) => {
+            (Aim::Enter { .. }, Work::Storing(put)) => {
+                job.is_told = put.outcome().is_some();
+                let kept = put.outcome().map(|stored| stored.kept);
+                return self.on_entered(job.near.len(), kept);
+            }
+            (Aim::Again { .. }, Work::Storing(put)) => {
                 job.is_told = put.outcome().is_some();
                 return;
             }
