@@ -136,8 +136,8 @@ impl Neighbours {
     }
 
     pub(super) fn on_settled(&mut self, note: Note) {
-        if let Note::Settled { scope, accepted, state } = note {
-            self.keeping.holder.on_settled(self.now, &scope, (accepted, &state));
+        if let Note::Settled { scope, surveyed } = note {
+            self.keeping.holder.on_settled(self.now, &scope, &surveyed);
             self.work_holder();
         }
     }
@@ -160,6 +160,7 @@ impl Neighbours {
                     }
                 }
                 Action::Republish { key, store } => self.tell(Note::Republish { key, store }),
+                Action::Refresh { key } => self.tell(Note::Refresh { key }),
                 Action::Settle { scope, key } => self.tell(Note::Settle { shard: self.shard, scope, key }),
                 Action::Changed { .. } if self.notices.len() >= NOTICES_WAITING_MAX => self.unread += 1,
                 Action::Changed { key, event } => self.notices.push_back(Notice::Changed { key, event }),

@@ -174,6 +174,7 @@ impl Hub {
             Note::Get { ticket, wish } => self.begin_wish(Aim::Get(ticket, wish)),
             Note::Decide { ticket, wish } => self.begin_wish(Aim::Decide(ticket, wish)),
             Note::Republish { key, store } => self.begin_chore(Aim::Again { key, store }),
+            Note::Refresh { key } => self.begin_chore(Aim::Refresh { key }),
             Note::Settle { shard, scope, key } => self.begin_chore(Aim::Settle { shard, scope, key }),
             Note::Kept { origin: Origin::Hub(ticket), finding } => self.on_own_kept(ticket, finding),
             Note::Up { session, peer, remote, ticket } => self.on_up(session, (peer, remote), ticket),

@@ -93,6 +93,11 @@ pub enum Action {
         /// A key of the register.
         key: Vec<u8>,
     },
+    /// Have [`super::decision::Decision::refresh`] bring what was decided to those closest to the key's address by now.
+    Refresh {
+        /// A key of the register.
+        key: Vec<u8>,
+    },
     /// A value changed here.
     Changed {
         /// The key's bytes.

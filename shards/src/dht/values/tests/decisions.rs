@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use dunlin_codec::args::{
-    Ack, Ballot, CHANGES_MAX, Diff, DiffOperation, Found, LeaseAction, Leave, Metadata, Nack, Path, Promise,
-    Reason, Row, Rows, StoreOptions,
+    Ack, Ballot, CHANGES_MAX, Diff, DiffOperation, Found, LeaseAction, Leave, Members, Metadata, Nack, Path,
+    Promise, Reason, Row, Rows, StoreOptions,
 };
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::{Encoded, write};
@@ -12,7 +12,7 @@ use dunlin_codec::record::{KEY_LEN_MAX, NOBODY, ValueRecord};
 
 use super::super::decision::{Decided, Decision, Edit, Expectation, Proposer, What};
 use super::super::survey::{Survey, Surveyed};
-use super::super::*;
+use super::super::{Answer, Asker, GivenLeave, Holders, Question, read_row, sign_grant, value_hash};
 use super::kit::*;
 use crate::identity::Identity;
 use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, LEASES_MAX, VALUE_LEN_MAX};
@@ -59,7 +59,7 @@ impl Trio {
             life: Duration::from_secs(7_200),
         };
         let (holders, rng) = (self.ids(), Rng::from_number(7));
-        let mut decision = Decision::new(proposer, holders, (key, edits), (now, rng));
+        let mut decision = Decision::new(proposer, Holders::all(holders), (key, edits), (now, rng));
         let began = now.instant;
         let mut now = now;
         loop {
@@ -333,8 +333,10 @@ fn a_holder_checks_what_changes() {
     let accept = |counter, base: Option<u64>, rows: &[Row<'_>]| {
         let rows = encoded(|out| Rows::write_new(out, rows));
         let rows = Rows::parse(Encoded::parse(&rows).unwrap()).ok();
-        let options =
-            StoreOptions { accept: Some(by(counter)), base: base.map(by), rows, ..StoreOptions::default() };
+        let own = setup(101).own.0;
+        let members = Members::new(&own, &own).ok();
+        let (accept, base) = (Some(by(counter)), base.map(by));
+        let options = StoreOptions { accept, base, rows, members, ..StoreOptions::default() };
         store(&key, &[0xc0], options)
     };
     let row = |value_bytes: &'static [u8], record| Row {
@@ -464,16 +466,16 @@ fn a_new_holder_reads_the_others() {
     assert_eq!(newcomer.settles, [(key.clone(), key.clone())]);
     trio.homes.insert(0, newcomer);
     let ids = trio.ids();
-    let mut survey = Survey::to_settle((&key, NETWORK), &ids[0], &ids);
+    let mut survey = Survey::to_settle((&key, NETWORK), &ids[0], Holders::all(ids.clone()));
     assert_eq!(survey.outcome(), None);
     while let Some(question) = survey.poll_question() {
         let answer = trio.ask(at(5_000), (ids[0], &question));
         survey.on_answer(question.number, &answer);
     }
-    let Some(Surveyed { accepted, state, is_decided }) = survey.outcome() else { panic!() };
-    assert!(is_decided && accepted.is_some());
+    let Some(surveyed) = survey.outcome() else { panic!() };
+    assert!(surveyed.is_decided && surveyed.accepted.is_some());
     let newcomer = &mut trio.homes[0];
-    newcomer.holder.on_settled(at(5_000), &key, (accepted, &state));
+    newcomer.holder.on_settled(at(5_000), &key, &surveyed);
     newcomer.drain();
     assert_eq!(newcomer.value(at(5_000), &key), None, "not before the disk's word");
     assert!(newcomer.write_one(at(5_000)));
@@ -499,7 +501,7 @@ fn too_few_holders_decide_nothing() {
     let ids = Trio::new().ids();
     let edits = vec![edit(&key, What::Set(number(1)))];
     let mut now = at(0);
-    let mut decision = Decision::new(proposer, ids, (key, edits), (now, Rng::from_number(1)));
+    let mut decision = Decision::new(proposer, Holders::all(ids), (key, edits), (now, Rng::from_number(1)));
     while decision.outcome().is_none() {
         while let Some(question) = decision.poll_question() {
             decision.on_failure(now, question.number);
@@ -552,7 +554,7 @@ fn a_lying_holder_is_not_counted() {
     let (key, near) = (name("k"), identity(1));
     let mut trio = Trio::new();
     assert_eq!(refused(&trio.set(at(0), &near, (&key, &number(1)))), None);
-    let mut survey = Survey::new((&key, NETWORK), trio.ids());
+    let mut survey = Survey::new((&key, NETWORK), Holders::all(trio.ids()));
     let forged = Says::nobodys(&key, 99).granted(&identity(9), &number(9), None);
     let mut forged = forged;
     dunlin_codec::record::set_signature(&mut forged, &[3; 64]).unwrap();
@@ -570,7 +572,7 @@ fn a_lying_holder_is_not_counted() {
         let rows = encoded(|out| Rows::write_new(out, &[row]));
         let rows = Rows::parse(Encoded::parse(&rows).unwrap()).unwrap();
         let high = Ballot { counter: u64::MAX, proposer: near.id() };
-        let promise = Promise { promised: high, accepted: Some(high), is_settled: true, rows };
+        let promise = Promise { promised: high, accepted: Some(high), is_settled: true, rows, members: None };
         let found = Found { key: row.key, value: Encoded::NIL, metadata: Metadata::default() };
         let lie = encoded(|out| Ack::Stored(found, Some(promise)).write(out));
         let lie = Answer { is_ack: true, payload: lie };

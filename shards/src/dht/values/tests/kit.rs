@@ -135,6 +135,8 @@ pub(super) struct Home {
     pub(super) again: Vec<Vec<u8>>,
     /// Registers that it would settle: their scopes, a key of each.
     pub(super) settles: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Registers that it would bring to others: a key of each.
+    pub(super) refreshes: Vec<Vec<u8>>,
 }
 
 pub(super) fn setup(number: u8) -> Setup {
@@ -151,6 +153,7 @@ impl Home {
             events: Vec::new(),
             again: Vec::new(),
             settles: Vec::new(),
+            refreshes: Vec::new(),
         }
     }
 
@@ -162,6 +165,7 @@ impl Home {
                 Action::Answer { to, answer } => self.answers.push((to, answer)),
                 Action::Republish { store, .. } => self.again.push(store),
                 Action::Changed { key, event } => self.events.push((key, event)),
+                Action::Refresh { key } => self.refreshes.push(key),
                 Action::Settle { scope, key } => self.settles.push((scope, key)),
             }
         }

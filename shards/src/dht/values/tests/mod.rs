@@ -6,5 +6,6 @@ mod decisions;
 mod holder;
 mod kit;
 mod limits;
+mod overlap;
 mod reading;
 mod stories;

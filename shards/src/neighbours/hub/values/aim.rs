@@ -33,6 +33,11 @@ pub(in super::super) enum Aim {
         /// The bytes of the key under which its change lies.
         key: Vec<u8>,
     },
+    /// A holder of ours: that what was decided be brought to those that are closest by now.
+    Refresh {
+        /// A key of the register.
+        key: Vec<u8>,
+    },
     /// The holder of a shard of ours: what the others have.
     Settle {
         /// The shard.
@@ -50,7 +55,10 @@ impl Aim {
             Self::Put(_, wish) => &wish.key,
             Self::Get(_, wish) => &wish.key,
             Self::Decide(_, wish) => &wish.key,
-            Self::Again { key, .. } | Self::Settle { key, .. } | Self::Trace { key, .. } => key,
+            Self::Again { key, .. }
+            | Self::Refresh { key }
+            | Self::Settle { key, .. }
+            | Self::Trace { key, .. } => key,
         }
     }
 
@@ -59,12 +67,13 @@ impl Aim {
     }
 
     pub(super) const fn is_chore(&self) -> bool {
-        matches!(self, Self::Again { .. } | Self::Settle { .. })
+        matches!(self, Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. })
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Again { key, store } => key.len() + store.len(),
+            Self::Refresh { key } => key.len(),
             Self::Settle { scope, key, .. } => scope.len() + key.len(),
             _ => 0,
         }
@@ -75,7 +84,7 @@ impl Aim {
             Self::Put(_, wish) => wish.is_good(own),
             Self::Get(_, wish) => wish.is_good(),
             Self::Decide(_, wish) => wish.is_good(own),
-            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => true,
+            Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. } | Self::Trace { .. } => true,
         }
     }
 
@@ -85,7 +94,7 @@ impl Aim {
             Self::Put(ticket, _) => Some(Notice::Stored { ticket, result: Err(failure) }),
             Self::Get(ticket, _) => Some(Notice::Read { ticket, result: Err(failure) }),
             Self::Decide(ticket, _) => Some(Notice::Decided { ticket, result: Err(failure) }),
-            Self::Again { .. } | Self::Settle { .. } | Self::Trace { .. } => None,
+            Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. } | Self::Trace { .. } => None,
         }
     }
 }
