@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use dunlin_tests::swarm::{self, Cut, EXEMPT, Size, Table};
+use dunlin_tests::swarm::{self, Cut, EXEMPT, Kind, Size, Table};
 
 /// Seeds from 1 on.
 const SEEDS: u64 = 512;
@@ -24,7 +24,7 @@ fn no_seed_breaks_and_together_they_produce_everything() {
                     if seed > SEEDS {
                         break;
                     }
-                    let verdict = swarm::run(seed, Size::Small);
+                    let verdict = swarm::run(Kind::Chaos, seed, Size::Small);
                     match verdict.failure {
                         None => own.add(&verdict.coverage),
                         Some(failure) => broken.lock().unwrap().push((seed, failure)),
@@ -38,7 +38,11 @@ fn no_seed_breaks_and_together_they_produce_everything() {
     println!("{table}");
     for (seed, failure) in &broken {
         println!("seed {seed} broke at {}: {}", failure.place, failure.message);
-        println!("{}\n  {}", failure.lines, swarm::replay_command(*seed, Size::Small, &Cut::default()));
+        println!(
+            "{}\n  {}",
+            failure.lines,
+            swarm::replay_command(Kind::Chaos, *seed, Size::Small, &Cut::default())
+        );
     }
     assert!(broken.is_empty(), "{} of {SEEDS} seeds broke", broken.len());
     assert_eq!(table.missing(), [], "no seed produced it");
@@ -50,11 +54,17 @@ fn no_seed_breaks_and_together_they_produce_everything() {
 /// spec: p2p/rumours
 #[test]
 fn no_seed_of_rumours_breaks() {
-    let broken: Vec<_> = (1..=24).filter_map(|seed| Some((seed, swarm::run_rumours(seed)?))).collect();
+    assert_unbroken(Kind::Rumours, 24);
+}
+
+fn assert_unbroken(kind: Kind, seeds: u64) {
+    let run = |seed| Some((seed, swarm::run(kind, seed, Size::Small).failure?));
+    let broken: Vec<_> = (1..=seeds).filter_map(run).collect();
     for (seed, failure) in &broken {
         println!("seed {seed} broke at {}: {}\n{}", failure.place, failure.message, failure.lines);
+        println!("  {}", swarm::replay_command(kind, *seed, Size::Small, &Cut::default()));
     }
-    assert!(broken.is_empty(), "{} seeds broke", broken.len());
+    assert!(broken.is_empty(), "{} of {seeds} seeds broke", broken.len());
 }
 
 #[test]

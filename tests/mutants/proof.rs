@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dunlin_shards::mutants::{Mutant, plant};
-use dunlin_tests::swarm::{self, Failure, Size};
+use dunlin_tests::swarm::{self, Failure, Kind, Size};
 
 use crate::{Options, checks};
 
@@ -40,6 +40,15 @@ impl Proof {
     }
 }
 
+/// The seeds in which a bug may show.
+fn kinds_of(mutant: Option<Mutant>) -> &'static [Kind] {
+    match mutant {
+        None => &[Kind::Chaos, Kind::Rumours],
+        Some(mutant) if mutant.is_of_rumours() => &[Kind::Rumours],
+        Some(_) => &[Kind::Chaos],
+    }
+}
+
 /// Plants the bug and runs its seeds.
 ///
 /// `dirty` seeds break without any bug: what they say proves nothing.
@@ -60,12 +69,8 @@ pub(crate) fn run(mutant: Option<Mutant>, options: &Options, dirty: &BTreeMap<u6
                     if ran >= most || mutant.is_some() && ran >= options.sample && is_known {
                         return;
                     }
-                    let chaos = || swarm::run(seed, Size::Small).failure;
-                    let failure = match mutant {
-                        None => chaos().or_else(|| swarm::run_rumours(seed)),
-                        Some(mutant) if mutant.is_of_rumours() => swarm::run_rumours(seed),
-                        Some(_) => chaos(),
-                    };
+                    let run = |kind: &Kind| swarm::run(*kind, seed, Size::Small).failure;
+                    let failure = kinds_of(mutant).iter().find_map(run);
                     if let Some(failure) = failure.filter(|_| !dirty.contains_key(&seed)) {
                         first_found.fetch_min(seed, Ordering::Relaxed);
                         found.lock().expect("no thread panics while it holds it").insert(seed, failure);

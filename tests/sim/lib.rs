@@ -13,6 +13,7 @@ mod contact;
 pub mod disk;
 pub mod epochs;
 pub mod glass;
+pub mod history;
 #[path = "../impair/mod.rs"]
 pub mod impair;
 pub mod ledger;

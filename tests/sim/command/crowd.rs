@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dunlin_tests::swarm::{self, Cut, Failure, Table};
+use dunlin_tests::swarm::{self, Cut, Failure, Kind, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Options;
@@ -41,8 +41,10 @@ pub(crate) fn run(options: &Options, cut: &Cut) -> Outcome {
                     if seed >= options.first + options.seeds {
                         return;
                     }
-                    let plan = swarm::draw(seed, options.size).keep(cut);
-                    let verdict = swarm::run_with(&plan);
+                    let verdict = match options.kind {
+                        Kind::Chaos => swarm::run_with(&swarm::draw(seed, options.size).keep(cut)),
+                        kind => swarm::run(kind, seed, options.size),
+                    };
                     if let Some(failure) = &verdict.failure {
                         let place = failure.place.clone();
                         bar.suspend(|| eprintln!("seed {seed} broke at {place}: {}", failure.message));

@@ -9,13 +9,17 @@ mod report;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use dunlin_tests::swarm::{self, Cut, Size};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use dunlin_tests::swarm::{self, Cut, Kind, Size};
 
 /// Runs the simulator: production shards in virtual time, everything that can befall them, then peace.
 #[derive(Debug, Parser)]
 #[command(name = "cargo sim", version, about)]
 struct Options {
+    /// chaos: sessions and messages; rumours; values: registers, leases and what owners put.
+    #[arg(long = "of", value_name = "KIND", default_value_t = Kind::Chaos)]
+    kind: Kind,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -50,6 +54,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let is_planned = options.only.is_some() || options.plan || options.shrink || options.coverage;
+    if options.kind != Kind::Chaos && (is_planned || options.size != Size::Small) {
+        let message = format!("--of {}: only chaos has plans, sizes and coverage", options.kind);
+        Options::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     let cut = options.only.clone().unwrap_or_default();
     if options.plan {
         for seed in options.first..options.first + options.seeds {

@@ -1,6 +1,6 @@
 //! What a crowd of seeds came to, for people and for machines.
 
-use dunlin_tests::swarm::{Cut, Plan, replay_command};
+use dunlin_tests::swarm::{Cut, Kind, Plan, replay_command};
 use serde_json::json;
 
 use crate::Options;
@@ -14,7 +14,7 @@ type Shrunk = (u64, Plan, Cut);
 
 /// Tables.
 pub(crate) fn text(options: &Options, outcome: &Outcome, shrunk: Option<&Shrunk>) {
-    if options.seeds > 1 || options.coverage {
+    if options.kind == Kind::Chaos && (options.seeds > 1 || options.coverage) {
         print!("{}", outcome.table);
     }
     for (seed, failure) in outcome.failures.iter().take(SHOWN) {
@@ -22,11 +22,14 @@ pub(crate) fn text(options: &Options, outcome: &Outcome, shrunk: Option<&Shrunk>
         println!("{}", failure.lines);
         println!(
             "to see it again:\n  {}",
-            replay_command(*seed, options.size, &options.only.clone().unwrap_or_default())
+            replay_command(options.kind, *seed, options.size, &options.only.clone().unwrap_or_default())
         );
     }
     if let Some((seed, plan, cut)) = shrunk {
-        println!("\nthis much of it is enough:\n  {}\n{plan}", replay_command(*seed, options.size, cut));
+        println!(
+            "\nthis much of it is enough:\n  {}\n{plan}",
+            replay_command(options.kind, *seed, options.size, cut)
+        );
     }
     let missing = outcome.table.missing();
     if options.coverage && !missing.is_empty() {
@@ -34,10 +37,11 @@ pub(crate) fn text(options: &Options, outcome: &Outcome, shrunk: Option<&Shrunk>
     }
     let seconds = outcome.took.as_secs_f64();
     println!(
-        "\n{} of {} {} seeds from {} broke; {:.1} s with {} jobs: {:.0} seeds an hour and job, {:.0} simulated seconds a second",
+        "\n{} of {} {} seeds of {} from {} broke; {:.1} s with {} jobs: {:.0} seeds an hour and job, {:.0} simulated seconds a second",
         outcome.failures.len(),
         outcome.runs,
         options.size,
+        options.kind,
         options.first,
         seconds,
         outcome.jobs,
@@ -69,16 +73,17 @@ pub(crate) fn json(options: &Options, outcome: &Outcome, shrunk: Option<&Shrunk>
                 "seed": seed,
                 "place": failure.place,
                 "message": failure.message,
-                "replay": replay_command(*seed, options.size, &options.only.clone().unwrap_or_default()),
+                "replay": replay_command(options.kind, *seed, options.size, &options.only.clone().unwrap_or_default()),
             })
         })
         .collect();
     let object = json!({
+        "of": options.kind.to_string(),
         "size": options.size.to_string(),
         "first": options.first,
         "seeds": outcome.runs,
         "failures": failures,
-        "shrunk": shrunk.map(|(seed, _, cut)| replay_command(*seed, options.size, cut)),
+        "shrunk": shrunk.map(|(seed, _, cut)| replay_command(options.kind, *seed, options.size, cut)),
         "coverage": coverage,
         "missing": outcome.table.missing(),
         "seconds": outcome.took.as_secs_f64(),

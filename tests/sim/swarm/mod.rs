@@ -14,8 +14,8 @@
 //! | I5 3.0x and 1.0x | `tap.rs`, at every datagram |
 //! | I6 memory | `world/checks.rs`, after every step: blocks, sessions. `tests/memory.rs` counts allocated bytes |
 //! | I7 no panic, no endless answers | the world itself; overflow checks are on wherever debug assertions are |
-//! | I8 nothing goes back | key epochs: a packet of an older phase would not open. Sequences and tokens: `scenarios/storm.rs`, `scenarios/decisions.rs` |
-//! | I9 compare-and-set, locks | `scenarios/storm.rs`, `scenarios/decisions.rs`: plans have no values yet |
+//! | I8 nothing goes back | key epochs: a packet of an older phase would not open. Sequences and tokens: `values.rs`, in worlds of their own |
+//! | I9 compare-and-set, locks | `history.rs`, in the worlds of `values.rs` |
 //! | I10 rumours | `rumours.rs`, in worlds of their own; once each: `world/rumours.rs`, whenever notices are read |
 //! | I11 retransmissions | `calm.rs`, in seeds whose links only lose |
 //! | I12 one probe burst after a pause | `world/checks.rs`, at every timeout |
@@ -30,10 +30,11 @@ mod plan;
 mod play;
 mod rumours;
 mod shrink;
+mod values;
 mod verdict;
 
 pub use coverage::{EXEMPT, Table};
 pub use draw::draw;
 pub use plan::{Attack, Cut, Fault, NodePlan, Plan, Reading, Size, Talk, What};
 pub use shrink::shrink;
-pub use verdict::{Failure, Verdict, replay_command, run, run_rumours, run_with};
+pub use verdict::{Failure, Kind, Verdict, replay_command, run, run_with};

@@ -26,7 +26,7 @@ use super::plan::{Fault, NodePlan, Plan, RING_LEN, Reading, Talk, What};
 const ATTACK_EVERY: Duration = Duration::from_millis(3);
 
 /// What a run came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Played {
     pub(super) coverage: Coverage,
     pub(super) hash: u64,
@@ -52,13 +52,20 @@ pub(super) fn play<C: Crypto + 'static>(plan: &Plan) -> Played {
     heal(&mut world, plan);
     let healed = calm::converge(&mut world, plan);
     world.count_drops();
-    Played {
-        coverage: world.coverage().clone(),
-        hash: world.trace_hash(),
-        lines: world.trace_count(),
-        simulated: world.now(),
-        healed,
-        delivered: world.ledger().delivered(),
+    Played { healed, ..Played::of(&world) }
+}
+
+impl Played {
+    /// A world as it is by now.
+    pub(super) fn of<C: Crypto>(world: &WorldOf<C>) -> Self {
+        Self {
+            coverage: world.coverage().clone(),
+            hash: world.trace_hash(),
+            lines: world.trace_count(),
+            simulated: world.now(),
+            healed: Duration::ZERO,
+            delivered: world.ledger().delivered(),
+        }
     }
 }
 

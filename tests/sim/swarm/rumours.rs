@@ -1,7 +1,7 @@
 //! Seeds of rumours: a network that finds itself over links that lose, and what is said to everybody in it.
 //!
 //! In:    a seed.
-//! Out:   nothing, or a panic when somebody does not hear what was said, hears it twice, or it is carried more often than may be.
+//! Out:   what was played, or a panic when somebody does not hear what was said, hears it twice, or it is carried more often than may be.
 //! Holds: links are at rest while words are under way, so that everybody can be asked to hear; I10 is counted over links that
 //!        stand, which is stricter than over those that may.
 
@@ -11,8 +11,10 @@ use crate::node::NodeSettings;
 use crate::place::NodeIndex;
 use crate::world::World;
 
+use super::play::Played;
+
 /// Plays a seed.
-pub(super) fn play(seed: u64) {
+pub(super) fn play(seed: u64) -> Played {
     let mut world = World::from_seed(seed);
     let mut chance = world.split_chance();
     let count = 4 + chance.below(7) as usize;
@@ -43,6 +45,7 @@ pub(super) fn play(seed: u64) {
     for (number, from) in [speaker, other, speaker].into_iter().enumerate() {
         say(&mut world, &nodes, from, number as u8);
     }
+    Played::of(&world)
 }
 
 fn say(world: &mut World, nodes: &[NodeIndex], from: NodeIndex, number: u8) {

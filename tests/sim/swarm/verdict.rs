@@ -1,7 +1,8 @@
 //! Runs a plan and says how it ended: a panic of the world is a failure with a place, a message and the last lines.
 
 use core::cell::RefCell;
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
+use core::str::FromStr;
 use core::time::Duration;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
@@ -58,44 +59,70 @@ pub struct Verdict {
     pub delivered: (u64, u64),
 }
 
-/// Runs a seed.
+/// What a seed makes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kind {
+    /// A network that nobody would build, and everything that can befall its sessions.
+    #[default]
+    Chaos,
+    /// A network in which somebody speaks to everybody.
+    Rumours,
+    /// A network that keeps values.
+    Values,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Chaos, Self::Rumours, Self::Values];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chaos => "chaos",
+            Self::Rumours => "rumours",
+            Self::Values => "values",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is none of chaos, rumours, values"))
+    }
+}
+
+/// Runs a seed; the size matters to chaos alone.
 #[must_use]
-pub fn run(seed: u64, size: Size) -> Verdict {
-    run_with(&super::draw(seed, size))
+pub fn run(kind: Kind, seed: u64, size: Size) -> Verdict {
+    match kind {
+        Kind::Chaos => run_with(&super::draw(seed, size)),
+        Kind::Rumours => verdict_of(seed, || super::rumours::play(seed)),
+        Kind::Values => verdict_of(seed, || super::values::play(seed)),
+    }
 }
 
 /// Runs a plan.
 #[must_use]
 pub fn run_with(plan: &Plan) -> Verdict {
-    let played = caught(|| if plan.real { play::<AwsLc>(plan) } else { play::<Counting>(plan) });
-    let mut verdict = Verdict {
-        seed: plan.seed,
-        failure: None,
-        coverage: Coverage::default(),
-        hash: 0,
-        lines: 0,
-        simulated: Duration::ZERO,
-        healed: Duration::ZERO,
-        delivered: (0, 0),
-    };
-    match played {
-        Err(failure) => verdict.failure = Some(failure),
-        Ok(Played { coverage, hash, lines, simulated, healed, delivered }) => {
-            let crypto = if plan.real { "real" } else { "counting" };
-            verdict.coverage = coverage;
-            verdict.coverage.count("cryptography", crypto, 1);
-            (verdict.hash, verdict.lines) = (hash, lines);
-            (verdict.simulated, verdict.healed) = (simulated, healed);
-            verdict.delivered = delivered;
-        }
+    let play = || if plan.real { play::<AwsLc>(plan) } else { play::<Counting>(plan) };
+    let mut verdict = verdict_of(plan.seed, play);
+    if verdict.failure.is_none() {
+        verdict.coverage.count("cryptography", if plan.real { "real" } else { "counting" }, 1);
     }
     verdict
 }
 
-/// Runs a seed of rumours: what broke, if anything did.
-#[must_use]
-pub fn run_rumours(seed: u64) -> Option<Failure> {
-    caught(|| super::rumours::play(seed)).err()
+fn verdict_of(seed: u64, play: impl FnOnce() -> Played) -> Verdict {
+    let (failure, played) = match caught(play) {
+        Ok(played) => (None, played),
+        Err(failure) => (Some(failure), Played::default()),
+    };
+    let Played { coverage, hash, lines, simulated, healed, delivered } = played;
+    Verdict { seed, failure, coverage, hash, lines, simulated, healed, delivered }
 }
 
 thread_local! {
@@ -143,7 +170,10 @@ fn caught<T>(play: impl FnOnce() -> T) -> Result<T, Failure> {
 
 /// The command that shows a failure again.
 #[must_use]
-pub fn replay_command(seed: u64, size: Size, cut: &Cut) -> String {
+pub fn replay_command(kind: Kind, seed: u64, size: Size, cut: &Cut) -> String {
+    if kind != Kind::Chaos {
+        return format!("cargo sim --of {kind} --first {seed}");
+    }
     let mut command = format!("cargo sim --first {seed} --size {size}");
     if *cut != Cut::default() {
         let _ = write!(command, " --only {cut}");

@@ -65,6 +65,8 @@ pub(super) struct Errand {
     pub(super) purpose: Purpose,
     /// It was under way when its session ended, and is on its way again.
     pub(super) is_again: bool,
+    /// Nobody answered where its node should be, and it was looked for under another key.
+    pub(super) is_traced: bool,
     pub(super) until: Instant,
 }
 
@@ -117,7 +119,7 @@ impl Hub {
             | Purpose::KeepLink => REQUEST_TIMEOUT,
         };
         let until = self.now.instant + wait;
-        let errand = Errand { peer, endpoint, purpose, is_again: false, until };
+        let errand = Errand { peer, endpoint, purpose, is_again: false, is_traced: false, until };
         let is_own = peer == self.own.id();
         if is_own || self.errands.len() + self.calls.len() >= ERRANDS_MAX {
             let failure = if is_own { Failure::NotFound } else { Failure::Busy };
@@ -196,7 +198,7 @@ impl Hub {
     pub(super) fn on_call_failed(&mut self, ticket: Ticket, reason: &CloseReason) {
         let errands = self.calls.remove(&ticket).map(|call| call.errands).unwrap_or_default();
         let failure = Failure::NotReached(reason.clone());
-        errands.iter().for_each(|errand| self.on_errand_failed(errand, &failure, true));
+        errands.into_iter().for_each(|errand| self.on_not_reached(errand, &failure));
     }
 
     /// What waited too long is given up: a call that comes about later is one more session.
@@ -213,9 +215,10 @@ impl Hub {
             .filter(|(_, errand)| errand.until <= now)
             .map(|(ticket, _)| *ticket)
             .collect();
-        late.extend(lost.into_iter().filter_map(|ticket| self.errands.remove(&ticket)));
+        let lost: Vec<Errand> = lost.into_iter().filter_map(|ticket| self.errands.remove(&ticket)).collect();
         let failure = Failure::NotReached(CloseReason::HandshakeTimeout);
-        late.iter().for_each(|errand| self.on_errand_failed(errand, &failure, true));
+        late.into_iter().for_each(|errand| self.on_not_reached(errand, &failure));
+        lost.iter().for_each(|errand| self.on_errand_failed(errand, &failure, true));
     }
 
     /// One of our questions is done with.
@@ -320,7 +323,7 @@ impl Hub {
         self.tell_application(errand, Err(failure.clone()));
     }
 
-    fn note_failure(&mut self, errand: &Errand, is_silence: bool) {
+    pub(super) fn note_failure(&mut self, errand: &Errand, is_silence: bool) {
         if let Some(endpoint) = errand.endpoint.filter(|_| is_silence) {
             self.table.on_silence(&errand.peer, endpoint);
         }
