@@ -31,8 +31,8 @@
 use core::fmt;
 
 use super::{
-    ArgumentError, Ballot, Members, Metadata, Result, Rows, SetOption, bin, bytes, key, list, optional, or_nil,
-    unsigned,
+    ArgumentError, Ballot, Members, Metadata, Result, Rows, SetOption, bin, bytes, key, list, optional,
+    or_nil, unsigned,
 };
 use crate::bytes::Writer;
 use crate::error::NoRoom;

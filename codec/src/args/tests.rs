@@ -327,7 +327,9 @@ fn members_that_are_no_lists_are_refused() {
     let ids = |bytes: &[u8]| bytes.iter().flat_map(|byte| [*byte; 32]).collect::<Vec<u8>>();
     let (one, two) = (ids(&[1]), ids(&[1, 2]));
     let members = Members::new(&one, &two).unwrap();
-    assert!(members.before().eq([NodeId([1; 32])]) && members.now().eq([1, 2].map(|byte| NodeId([byte; 32]))));
+    assert!(
+        members.before().eq([NodeId([1; 32])]) && members.now().eq([1, 2].map(|byte| NodeId([byte; 32])))
+    );
     assert_eq!(members.to_string(), "2 members after 1");
     let most: Vec<u8> = (1..=16).collect();
     let most = Members::new(&ids(&most), &ids(&most)).map(|members| encode(|out| members.write(out)).len());

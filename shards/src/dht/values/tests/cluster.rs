@@ -55,7 +55,7 @@ pub(super) struct Node {
 /// What runs for a client, or for a holder that settles.
 enum Task {
     Decision(Box<Decision>),
-    Survey(Survey),
+    Survey(Box<Survey>),
 }
 
 #[derive(Debug)]
@@ -278,14 +278,14 @@ impl Cluster {
     pub(super) fn survey(&mut self, client: &Identity, key: &[u8]) -> u64 {
         self.clients.insert(client.id());
         let holders = self.holders(&client.id());
-        self.begin(Task::Survey(Survey::new((key, NETWORK), holders)), (client.id(), None), 1_000)
+        self.begin(Task::Survey(Box::new(Survey::new((key, NETWORK), holders))), (client.id(), None), 1_000)
     }
 
     fn settle(&mut self, node: usize, (scope, key): (Vec<u8>, &[u8])) {
         let own = self.id(node);
         let holders = self.holders(&own);
         let survey = Survey::to_settle((key, NETWORK), &own, holders);
-        self.begin(Task::Survey(survey), (own, Some((node, scope))), 1_000);
+        self.begin(Task::Survey(Box::new(survey)), (own, Some((node, scope))), 1_000);
     }
 
     /// A member brings what was decided to the members that there are.
