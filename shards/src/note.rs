@@ -17,6 +17,7 @@ use crate::event::{CloseReason, Ticket};
 use crate::gossip::{Brought, Rumour};
 use crate::identity::chain::Kin;
 use crate::outcome::{AskError, Farewell, Outcome};
+use crate::time::Instant;
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
 #[derive(Clone, Debug)]
@@ -175,6 +176,15 @@ pub enum Note {
         scope: Vec<u8>,
         /// What, and under whom.
         surveyed: Box<Surveyed>,
+    },
+    /// Any shard: what an identity has leased of another, which counts for all of them together.
+    Leased {
+        /// That shard.
+        shard: u8,
+        /// Who.
+        holder: NodeId,
+        /// When each ends.
+        ends: Box<[Instant]>,
     },
     /// Any shard: decide about what a link of mine brought, its origin is yours.
     Judge(Box<Brought>),

@@ -212,6 +212,7 @@ impl Hub {
             | Note::Keep { .. }
             | Note::Kept { .. }
             | Note::Settled { .. }
+            | Note::Leased { .. }
             | Note::Reply { .. } => {}
         }
         self.work_values();

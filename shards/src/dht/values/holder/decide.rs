@@ -10,6 +10,8 @@
 //!
 //! spec: p2p/decisions
 
+use std::collections::BTreeSet;
+
 use dunlin_codec::args::{Ack, Ballot, Found, Metadata, Nack, Promise, Reason, Row, Store, StoreNack};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
@@ -286,14 +288,36 @@ impl Holder {
         let after = now.instant + crate::limits::SETTLE_AFTER;
         let is_settled = kept.register.is_settled;
         kept.settle_at = (!is_settled).then(|| kept.settle_at.unwrap_or(after));
-        if let Some(before) = self.registers.remove(&scope) {
+        let before = self.registers.remove(&scope);
+        if let Some(before) = &before {
             self.ledger.give_back(before.charge);
             self.leases.remove(&before.register);
         }
         self.leases.add(&kept.register);
+        self.tell_leases(before.iter().map(|before| &before.register).chain([&kept.register]));
         self.registers.insert(scope, kept);
         let changed = events.into_iter().map(|(key, event)| super::Action::Changed { key, event });
         self.actions.extend(changed);
+    }
+
+    /// Whoever has or had a lease in one of these: the other shards count it as well.
+    pub(super) fn tell_leases<'r>(&mut self, registers: impl Iterator<Item = &'r Register>) {
+        let cells = registers.flat_map(|register| register.cells.values());
+        let holders: BTreeSet<NodeId> = cells.filter_map(|held| Some(held.cell.lease?.holder)).collect();
+        self.tell_leases_of(holders);
+    }
+
+    pub(super) fn tell_leases_of(&mut self, holders: BTreeSet<NodeId>) {
+        let told = holders.into_iter().map(|holder| {
+            let ends = self.leases.ends_of(&holder);
+            super::Action::Leased { holder, ends }
+        });
+        self.actions.extend(told);
+    }
+
+    /// What an identity has leased of another shard of ours.
+    pub fn on_leased_elsewhere(&mut self, shard: u8, holder: NodeId, ends: Box<[Instant]>) {
+        self.leases.on_elsewhere(shard, holder, ends);
     }
 
     /// What a majority of the other holders told a holder that was not settled: the newest accepted ballot and its state.

@@ -34,6 +34,7 @@ impl Holder {
         }
         self.sweep_at = now.instant + SWEEP_INTERVAL;
         self.pace.expire(now.instant);
+        self.leases.expire(now.instant);
         let from = (Bound::Excluded(core::mem::take(&mut self.swept)), Bound::Unbounded);
         let keys: Vec<Vec<u8>> =
             self.plain.range(from).take(SWEEP_COUNT_MAX).map(|(key, _)| key.clone()).collect();
@@ -70,6 +71,7 @@ impl Holder {
             if let Some(kept) = self.registers.remove(scope) {
                 self.ledger.give_back(kept.charge);
                 self.leases.remove(&kept.register);
+                self.tell_leases([&kept.register].into_iter());
             }
             return self.write(vec![without_register(scope)], removal);
         }

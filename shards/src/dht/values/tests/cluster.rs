@@ -360,7 +360,7 @@ impl Cluster {
                 }
                 Action::Settle { scope, key } => self.settle(node, (scope, &key)),
                 Action::Refresh { key } => self.refresh(node, &key),
-                Action::Republish { .. } | Action::Changed { .. } => {}
+                Action::Republish { .. } | Action::Changed { .. } | Action::Leased { .. } => {}
             }
         }
     }

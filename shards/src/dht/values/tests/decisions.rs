@@ -17,7 +17,7 @@ use super::kit::*;
 use crate::identity::Identity;
 use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, LEASES_MAX, VALUE_LEN_MAX};
 use crate::rng::Rng;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Three holders that answer at once.
 struct Trio {
@@ -404,6 +404,38 @@ fn leases_are_counted() {
     assert_eq!(refused(&trio.lease(at(2), &near, (&key(3), LeaseAction::Release, tokens[3]))), None);
     let next = (&key(98)[..], LeaseAction::Acquire, 0);
     assert_eq!(refused(&trio.lease(at(3), &near, next)), None);
+}
+
+/// Leases in the other shards of a node count as well, until they end there.
+/// spec: p2p/leases-of-a-node
+#[test]
+fn leases_of_other_shards_are_counted() {
+    let mut trio = Trio::new();
+    let near = identity(1);
+    let ends: Box<[Instant]> =
+        (1..LEASES_IDENTITY_MAX as u64).map(|second| at(1_000 * second).instant).collect();
+    for home in &mut trio.homes {
+        home.holder.on_leased_elsewhere(1, near.id(), ends.clone());
+    }
+    let acquire = |key: &str| (name(key), LeaseAction::Acquire);
+    let (one, other) = (acquire("one"), acquire("other"));
+    assert_eq!(refused(&trio.lease(at(0), &near, (&one.0, one.1, 0))), None, "the sixteenth");
+    let told = trio.homes[0].leased.last().expect("the other shards are told");
+    assert_eq!((told.0, told.1.len()), (near.id(), 1));
+    assert_eq!(refused(&trio.lease(at(1), &near, (&other.0, other.1, 0))), Some(Reason::OverQuota));
+    assert_eq!(refused(&trio.lease(at(2), &identity(2), (&other.0, other.1, 0))), None, "another's");
+    let third = acquire("third");
+    assert_eq!(
+        refused(&trio.lease(at(1_001), &near, (&third.0, third.1, 0))),
+        None,
+        "one has ended elsewhere"
+    );
+    for home in &mut trio.homes {
+        home.holder.on_leased_elsewhere(1, near.id(), Box::default());
+        home.tick(at(20_000));
+    }
+    let fourth = acquire("fourth");
+    assert_eq!(refused(&trio.lease(at(20_000), &near, (&fourth.0, fourth.1, 0))), None);
 }
 
 /// A shard has 4,096 leases.
