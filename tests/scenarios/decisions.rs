@@ -396,13 +396,15 @@ fn a_refused_decision_keeps_no_put_away() {
     world.put(nodes[1], 1, put_wish(&key, &text("first")));
     world.run_for(seconds(5));
     let nothing = Some(Expectation { sequence: 0, value_hash: nil_hash() });
+    let mut told = Told::default();
     for (ticket, edits) in [(2, vec![set(&key, &text("none"), nothing)]), (3, Vec::new())] {
         world.decide(nodes[2], ticket, decide_wish(&key, edits));
-        world.run_for(seconds(2));
+        world.run_for(seconds(8));
+        told.take(&mut world, &nodes);
+        assert!(told.decided.contains_key(&(nodes[2].0, ticket)), "it has an end");
         world.put(nodes[3], ticket, put_wish(&key, &text("next")));
-        world.run_for(seconds(2));
+        world.run_for(seconds(1));
     }
-    let mut told = Told::default();
     told.take(&mut world, &nodes);
     let refused = told.decided(nodes[2], 2);
     assert!(matches!(refused, Decided::Refused { reason: Reason::Mismatch, .. }), "{refused:?}");

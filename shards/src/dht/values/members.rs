@@ -16,9 +16,10 @@
 //! state g, nothing newer has been decided and nothing can be under a lower ballot: that took a majority of those now of g, which tell of
 //! g instead and have promised not to accept it any more. Then whatever fewer tell is passed over. A minority of liars can neither
 //! freeze nor roll back nor shrink a register whose newest state a majority has. Where nothing has such a majority, since the last
-//! proposal did not come to an end, the newest state that anybody tells is gone on from, by its members and by those of the state that
-//! most tell: one liar can then hold decisions up until the others have brought the last state to a majority again, but cannot
-//! make do with fewer.
+//! proposal did not come to an end or there was none, the newest state that anybody tells is gone on from, by its members and by those of
+//! the state that most tell: so one liar cannot make do with fewer. Nor can it stop the others by members that are not there: what it
+//! alone tells is passed over once all have been asked, unless a majority of its members has promised, or they are by and large those that
+//! the lookup heard of.
 //!
 //! What remains. The first decision of a register knows no members: it counts all that its lookup heard of, answered or not, as long as
 //! two paths tell of them, and waits for all that answered; after a partition that has lasted for so long that each side has forgotten
@@ -146,6 +147,11 @@ impl Members {
         *self == *base || base.is_empty() || self.before == base.now
     }
 
+    /// Whether most of those now are among these, and most of these among those now.
+    fn are_like(&self, known: &[NodeId]) -> bool {
+        is_majority(&self.now, |id| known.contains(id)) && is_majority(known, |id| self.now.contains(id))
+    }
+
     /// Whether a step replaces less than half.
     pub(super) fn is_small_step(&self) -> bool {
         !self.is_empty() && is_majority(&self.before, |id| self.now.binary_search(id).is_ok())
@@ -236,7 +242,24 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn of<'a>(told: impl Iterator<Item = (NodeId, &'a Told)>, found: &[NodeId]) -> Self {
-        let camps = camps(told);
+        Self::of_camps(camps(told), found)
+    }
+
+    /// The same without whatever one holder alone tells, of members most of whom have neither promised nor are known.
+    pub(super) fn of_plausible<'a>(
+        told: impl Iterator<Item = (NodeId, &'a Told)>,
+        Holders { found, known }: &Holders,
+        has_promised: impl Fn(&NodeId) -> bool,
+    ) -> Self {
+        let mut camps = camps(told);
+        camps.retain(|Camp { members, tellers, .. }| {
+            let is_alone = tellers.len() == 1 && !members.is_empty();
+            !is_alone || members.are_like(known) || members.are_enough(&has_promised)
+        });
+        Self::of_camps(camps, found)
+    }
+
+    fn of_camps(camps: Vec<Camp>, found: &[NodeId]) -> Self {
         let last = camps.iter().find(|camp| camp.is_last(found));
         // Of two that as many tell the older one: the newest counts anyway.
         let most = camps.iter().max_by_key(|camp| camp.tellers.len());

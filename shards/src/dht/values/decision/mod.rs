@@ -321,6 +321,11 @@ impl Decision {
         self.round.also(standing.needed.iter().flat_map(Members::iter));
         let has_promised = |id: &NodeId| self.round.has_promised(id);
         let found = &self.holders.found;
+        let standing = if self.round.is_over() && !standing.has_heard(has_promised) {
+            Standing::of_plausible(self.round.told(), &self.holders, has_promised)
+        } else {
+            standing
+        };
         let settled =
             self.round.told().filter(|(from, told)| told.is_settled && found.contains(from)).count();
         let is_known = match &standing.base {

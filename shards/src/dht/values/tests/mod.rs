@@ -9,3 +9,4 @@ mod limits;
 mod overlap;
 mod reading;
 mod stories;
+mod trio;

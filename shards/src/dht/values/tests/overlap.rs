@@ -282,6 +282,48 @@ fn a_liars_members_are_passed_over() {
     }
 }
 
+/// Where nothing was decided, or the last proposal got to few, a liar's members that are not there stop nobody either.
+/// spec: p2p/members
+#[test]
+fn members_that_nobody_knows_stop_nobody() {
+    let (key, one) = (name("k"), number(1));
+    let by = identity(1);
+    let old = Says::nobodys(&key, 1).signed(&identity(7), &one);
+    let bogus: Vec<u8> = (1..=16_u8).flat_map(|byte| [byte; 32]).collect();
+    let told = Members::new(&bogus, &bogus).unwrap();
+    let all = || Holders::all(Ring::ids(0..5));
+    let tell = |place: usize, question: &Question, honest: Answer| {
+        let Ok(Request::Store(store)) = Request::parse(Operation::Store, &question.arguments) else {
+            panic!("a store")
+        };
+        match store.options.prepare.filter(|_| place == 4 && !store.options.is_over) {
+            Some(ballot) => lie(ballot, (&key, &one, &old), told),
+            None => honest,
+        }
+    };
+    for got_to in [0, 1, 2] {
+        let mut ring = Ring::new(5);
+        let few = |round, place| round == Round::Prepare || place < got_to;
+        let begun = ring.decide((at(0), &by), all(), set(&key, 1), &few);
+        assert!(!is_done(&begun), "{begun:?}");
+        let terms = (key.clone(), vec![set(&key, 2)]);
+        let decision = Decision::new(ring.proposer(&by), all(), terms, (at(60_000), Rng::from_number(1)));
+        let done = ring.run((at(60_000), &by), decision, &everybody, &tell);
+        let Decided::Done { state, .. } = done else { panic!("{got_to}: {done:?}") };
+        assert_eq!(&*state[&key].value, number(2));
+        assert_eq!(ring.members(0, &key).1, Ring::ids_in_order(0..5));
+    }
+    // Members that are known and away are another matter: they may have decided it.
+    let mut ring = Ring::new(5);
+    assert!(is_done(&ring.decide((at(0), &by), all(), set(&key, 1), &|_, place| place < 3)));
+    let near = Holders { found: Ring::ids(2..5), known: Ring::ids(0..5) };
+    let stuck = ring.decide((at(1_000), &by), near.clone(), set(&key, 2), &|_, place| place > 2);
+    assert_eq!(stuck, Decided::Unreached, "two of five");
+    let done = ring.decide((at(60_000), &by), near, set(&key, 2), &|_, place| place > 1);
+    let Decided::Done { state, .. } = done else { panic!("{done:?}") };
+    assert_eq!(state[&key].record().unwrap().fields.sequence, 2, "one that was told of it is enough");
+}
+
 /// What a holder lets a proposer name: the first members are nobody's successors, later ones come after those that there are, and
 /// more than half stay.
 /// spec: p2p/members
