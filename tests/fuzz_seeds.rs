@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use fuzz::TARGETS;
 
 /// The files of golden vectors and the targets that read them.
-const VECTORS: [(&str, &[&str]); 15] = [
+const VECTORS: [(&str, &[&str]); 16] = [
     ("packets", &["packet"]),
     ("hello-payloads", &["payloads"]),
     ("welcome-payloads", &["payloads"]),
@@ -36,6 +36,7 @@ const VECTORS: [(&str, &[&str]); 15] = [
     ("value-records", &["record"]),
     ("key-changes", &["record"]),
     ("arguments", &["arguments"]),
+    ("rolls", &["roll"]),
 ];
 
 fn here(path: &str) -> PathBuf {

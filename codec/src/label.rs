@@ -34,6 +34,8 @@ pub const GRANT: &[u8; 15] = b"dunlin grant v1";
 pub const INCEPTION: &[u8; 19] = b"dunlin inception v1";
 /// One key follows another.
 pub const KEY_CHANGE: &[u8; 20] = b"dunlin key change v1";
+/// A network's descriptor, hashed for its roll: the one label that nobody signs.
+pub const SUBNET: &[u8; 16] = b"dunlin subnet v1";
 
 #[cfg(test)]
 mod tests {
@@ -42,8 +44,17 @@ mod tests {
     /// spec: p2p/labels
     #[test]
     fn no_label_is_the_front_of_another() {
-        let labels: [&[u8]; 8] =
-            [MESSAGE, MESSAGE_ID, SEALED_PAYLOAD, NODE_RECORD, VALUE_RECORD, GRANT, INCEPTION, KEY_CHANGE];
+        let labels: [&[u8]; 9] = [
+            MESSAGE,
+            MESSAGE_ID,
+            SEALED_PAYLOAD,
+            NODE_RECORD,
+            VALUE_RECORD,
+            GRANT,
+            INCEPTION,
+            KEY_CHANGE,
+            SUBNET,
+        ];
         for (at, one) in labels.iter().enumerate() {
             for (other_at, other) in labels.iter().enumerate() {
                 assert!(at == other_at || !one.starts_with(other), "{one:?} starts with {other:?}");

@@ -9,7 +9,7 @@ mod rewrite;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use dunlin_codec::args::{Ack, Nack, Request};
+use dunlin_codec::args::{Ack, Nack, Request, Roll};
 use dunlin_codec::bytes::Reader;
 use dunlin_codec::error::WireError;
 use dunlin_codec::file::FileMessage;
@@ -250,5 +250,18 @@ fn arguments() {
             }
         };
         Ok::<_, dunlin_codec::args::ArgumentError>((line, [&[*code][..], &again].concat()))
+    });
+}
+
+/// spec: p2p/roll
+#[test]
+fn rolls() {
+    compare_by("rolls.txt", |bytes| {
+        let roll = Roll::parse(Encoded::parse(bytes)?)?;
+        let records: Vec<_> = roll.iter().map(|record| record.bytes()).collect();
+        Ok::<_, dunlin_codec::args::ArgumentError>((
+            roll.to_string(),
+            written(|out| Roll::write_new(out, &records)),
+        ))
     });
 }

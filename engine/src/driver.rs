@@ -235,6 +235,7 @@ impl<H: Handler> Driver<H> {
             socket: *socket.counters(),
             sessions: self.shard.sessions(),
             allocated_bytes: self.shard.allocated_bytes(),
+            rumours: self.beside.as_ref().map(|beside| beside.rumours()).unwrap_or_default(),
             drained: self.shard.is_drained(),
             loops: self.pace.loops,
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::uri::{DunlinUri, Host};
+use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::placement::{Placement, PlacementSeeds};
@@ -240,6 +241,8 @@ pub struct ShardStats {
     pub sessions: usize,
     /// Bytes of message blocks.
     pub allocated_bytes: usize,
+    /// What became of words to everybody.
+    pub rumours: RumourCounts,
     /// Turns of its loop.
     pub loops: u64,
 }
@@ -413,6 +416,7 @@ impl Engine {
                 socket: report.socket,
                 sessions: report.sessions,
                 allocated_bytes: report.allocated_bytes,
+                rumours: report.rumours,
                 loops: report.loops,
             }
         });

@@ -13,6 +13,7 @@ use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::budget::Rate;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::space::Space;
+use dunlin_shards::dht::values::Quotas;
 use dunlin_shards::gossip::RumourLimits;
 use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
@@ -255,7 +256,7 @@ pub(crate) fn circle(
     let terms = Terms::new(identity.id(), network, wanted.constants(), &wanted.description);
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
     let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
-    let terms = Terms { requests_per_second, rumours, ..terms };
+    let terms = Terms { requests_per_second, rumours, quotas: quotas(config), ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
     Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
@@ -267,7 +268,21 @@ fn rumour_limits(config: &Config) -> RumourLimits {
     RumourLimits {
         origin: Rate { per_second: origin, burst: origin.saturating_mul(RUMOURS_BURST_ORIGIN) },
         link: Rate { per_second: link, burst: link },
-        cpu_percent: u32::from(config.limits.rumour_cpu_max.0),
+        cpu_percent: match config.limits.rumour_cpu_max.0 {
+            // More than a core has cannot be spent: what verifying is reckoned to cost may be too much here.
+            100 => u32::MAX,
+            share => u32::from(share),
+        },
+    }
+}
+
+/// What a node keeps for others.
+fn quotas(config: &Config) -> Quotas {
+    let limits = &config.limits;
+    Quotas {
+        identity_len_max: limits.values_writer_max.0,
+        identity_count_max: u32::try_from(limits.values_writer_count_max).unwrap_or(u32::MAX),
+        ..Quotas::default()
     }
 }
 

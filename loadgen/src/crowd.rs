@@ -1,6 +1,6 @@
 //! A crowd: many nodes with one session each, on few sockets and one core, that take in what is sent to them.
 //!
-//! In:    whom to call, how many of them, on how many ports; whether they are to ask it for nodes.
+//! In:    whom to call, how many of them, on how many ports; what they are to do besides.
 //! Out:   how many sessions there are; what arrived, by this side's clock; what their questions came to.
 //! Holds: on loopback each member has an address of its own in 127/8, so that one socket serves as many as there are;
 //!        elsewhere each has a port.
@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,9 +32,12 @@ use dunlin_shards::shard::{Shard, ShardConfig};
 use dunlin_shards::time::{Instant, Now};
 
 use crate::Fault;
-use crate::asking::{self, Answers, Asking};
+use crate::asking::Answers;
 use crate::messages::LOAD;
+use crate::part::{Part, Role};
+use crate::questions::Turn;
 use crate::rally::lock;
+use crate::talk;
 
 /// A datagram that begins so belongs to no protocol of ours: it is counted and nothing else.
 pub(crate) const RAW: u8 = 0;
@@ -58,8 +61,8 @@ pub(crate) struct Plan {
     pub(crate) members: usize,
     /// Sockets on loopback.
     pub(crate) ports: usize,
-    /// Questions that each has under way, when it is to ask; none: they are of no network.
-    pub(crate) asking: Option<usize>,
+    /// What each does; none: they are of no network.
+    pub(crate) role: Option<Role>,
     pub(crate) core: usize,
     pub(crate) runtime: RuntimeOptions,
 }
@@ -74,9 +77,11 @@ pub(crate) struct Arrivals {
     pub(crate) answers: u64,
     /// Messages of load.
     pub(crate) messages: u64,
+    /// Copies of rumours.
+    pub(crate) copies: u64,
     /// Datagrams of no protocol.
     pub(crate) raw: u64,
-    /// When the first message or raw datagram came, and the last.
+    /// When the first message, copy or raw datagram came, and the last.
     first: Option<Instant>,
     last: Instant,
 }
@@ -93,8 +98,9 @@ impl Arrivals {
         self.datagram_bytes += more.datagram_bytes;
         self.answers += more.answers;
         self.messages += more.messages;
+        self.copies += more.copies;
         self.raw += more.raw;
-        if more.messages + more.raw > 0 {
+        if more.messages + more.copies + more.raw > 0 {
             self.first.get_or_insert(now);
             self.last = now;
         }
@@ -110,7 +116,8 @@ struct Shared {
     ended: AtomicU64,
     /// Members that have named their network, and were answered.
     met: AtomicU64,
-    is_asking: AtomicBool,
+    /// A [`Turn`].
+    turn: AtomicU8,
     arrivals: Mutex<Arrivals>,
     answers: Mutex<Answers>,
     why: Mutex<Option<String>>,
@@ -134,7 +141,7 @@ impl Crowd {
         if plan.members == 0 || plan.members > most {
             return Err(format!("--sessions {}: 1 to {most} for this target", plan.members).into());
         }
-        let terms = plan.asking.map(|_| asking::terms()).transpose()?;
+        let terms = plan.role.as_ref().map(|_| talk::terms()).transpose()?;
         let mut crowd = Self { shared: Arc::default(), running: Vec::new() };
         for at in 0..sockets {
             // Each takes its part of the addresses.
@@ -167,7 +174,7 @@ impl Crowd {
         let options = RuntimeOptions { cores: Some(vec![plan.core]), ..plan.runtime.clone() };
         let clock = Clock::start();
         let mut core = Some(Core {
-            members: part.clone().map(|_| Member::new(plan, terms)).collect(),
+            members: part.clone().map(|at| Member::new(plan, at, terms)).collect(),
             first: is_spread.then_some(FIRST + part.start as u32),
             calls_max: (CALLS / plan.ports.max(1)).max(1),
             calls: 0,
@@ -178,7 +185,7 @@ impl Crowd {
             timers: BinaryHeap::new(),
             count: Arrivals::default(),
             answered: Answers::default(),
-            is_asking: false,
+            turn: Turn::Rest,
             shared: self.shared.clone(),
         });
         Ok(runtime::start(group, clock, &options, |_| core.take().expect("there is one socket"))?)
@@ -209,9 +216,9 @@ impl Crowd {
         *lock(&self.shared.arrivals)
     }
 
-    /// All begin to ask, or end it.
-    pub(crate) fn ask(&self, is_asking: bool) {
-        self.shared.is_asking.store(is_asking, Ordering::Relaxed);
+    /// All do this from now on.
+    pub(crate) fn turn(&self, turn: Turn) {
+        self.shared.turn.store(turn as u8, Ordering::Relaxed);
     }
 
     /// Members whom the far side has greeted, and that greeted it.
@@ -219,9 +226,10 @@ impl Crowd {
         self.shared.met.load(Ordering::Relaxed)
     }
 
-    /// Answers since the count began.
-    pub(crate) fn answers(&self) -> u64 {
-        lock(&self.shared.answers).answers
+    /// Answers since the count began, and questions that were refused or not answered.
+    pub(crate) fn answers(&self) -> [u64; 2] {
+        let answers = lock(&self.shared.answers);
+        [answers.answers, answers.failed]
     }
 
     /// The count of answers begins anew; what came until now.
@@ -248,13 +256,13 @@ struct Member {
     shard: Shard<AwsLc, OsEntropy>,
     /// When it is looked at next, as the heap knows it.
     timer: Option<Instant>,
-    asking: Option<Asking>,
+    part: Option<Part>,
     /// It was counted among those that have met.
     is_met: bool,
 }
 
 impl Member {
-    fn new(plan: &Plan, terms: Option<&Terms>) -> Self {
+    fn new(plan: &Plan, at: usize, terms: Option<&Terms>) -> Self {
         let identity = Identity::from_seed(OsEntropy.array());
         let id = identity.id();
         let limits = Limits {
@@ -265,9 +273,9 @@ impl Member {
             identities: 16,
             ..Limits::small()
         };
-        let asking = terms.zip(plan.asking).map(|(terms, parallel)| Asking::new(id, terms, parallel));
+        let part = terms.zip(plan.role.as_ref()).map(|(terms, role)| Part::new((at, id), terms, role));
         let shard = Shard::new(plan.config.clone(), identity, OsEntropy, limits);
-        Self { shard, timer: None, asking, is_met: false }
+        Self { shard, timer: None, part, is_met: false }
     }
 }
 
@@ -287,7 +295,7 @@ struct Core {
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
     count: Arrivals,
     answered: Answers,
-    is_asking: bool,
+    turn: Turn,
     shared: Arc<Shared>,
 }
 
@@ -306,7 +314,7 @@ impl Driver for Core {
             let is_blocked = !self.answer(now, socket);
             socket.flush();
             while socket.poll_error().is_some() {}
-            if self.count.datagrams + self.count.raw + self.count.answers > 0 {
+            if self.count.datagrams + self.count.raw + self.count.answers + self.count.copies > 0 {
                 lock(&self.shared.arrivals).add(&std::mem::take(&mut self.count), now.instant);
             }
             if self.answered.answers + self.answered.failed > 0 {
@@ -357,13 +365,13 @@ impl Core {
         }
     }
 
-    /// Those who are to ask do.
+    /// Those who are to do something else do.
     fn begin_or_end(&mut self) {
-        let is_asking = self.shared.is_asking.load(Ordering::Relaxed);
-        if is_asking && !self.is_asking {
+        let turn = Turn::of(self.shared.turn.load(Ordering::Relaxed));
+        if turn != self.turn {
             self.touched.extend(0..self.members.len() as u32);
         }
-        self.is_asking = is_asking;
+        self.turn = turn;
     }
 
     /// Those whose time has come.
@@ -397,8 +405,8 @@ impl Core {
                 socket.transmit(&train);
                 self.count.answers += train.segment_count() as u64;
             }
-            let asking_at = member.asking.as_ref().and_then(Asking::due_at);
-            if let Some(at) = member.shard.poll_timeout().map(|(at, _)| at).into_iter().chain(asking_at).min()
+            let part_at = member.part.as_ref().and_then(Part::due_at);
+            if let Some(at) = member.shard.poll_timeout().map(|(at, _)| at).into_iter().chain(part_at).min()
                 && member.timer.is_none_or(|known| at < known)
             {
                 member.timer = Some(at);
@@ -410,21 +418,22 @@ impl Core {
 
     fn work(&mut self, now: Now, index: u32) {
         let member = &mut self.members[index as usize];
-        let Some(asking) = &mut member.asking else { return };
-        asking.work(now, (&mut member.shard, self.is_asking), &mut self.answered);
-        if !member.is_met && asking.is_met() {
+        let Some(part) = &mut member.part else { return };
+        let counts = (&mut self.answered, &mut self.count.copies);
+        part.work(now, &mut member.shard, self.turn, counts);
+        if !member.is_met && part.is_met() {
             member.is_met = true;
             self.shared.met.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn drain(&mut self, now: Now, index: u32) {
-        let Member { shard, asking, .. } = &mut self.members[index as usize];
+        let Member { shard, part, .. } = &mut self.members[index as usize];
         while let Some(event) = shard.poll_event() {
             match event {
                 Event::Connected { session, peer, .. } => {
-                    if let Some(asking) = asking {
-                        asking.on_connected(now, session, peer);
+                    if let Some(part) = part {
+                        part.on_connected(now, session, peer);
                     }
                     self.calls -= 1;
                     self.shared.connected.fetch_add(1, Ordering::Relaxed);
@@ -440,13 +449,18 @@ impl Core {
                 }
                 Event::Message { session, channel, block, charge } => {
                     self.count.messages += u64::from(block.first() == Some(&LOAD));
-                    if let Some(asking) = asking {
-                        asking.on_message(now, channel, &block);
+                    if let Some(part) = part {
+                        part.on_message(now, channel, &block);
                     }
                     let mail = Mail::Consumed { session, channel, charge, block };
                     shard.handle_mail(now, mail::From::Application, mail);
                 }
-                Event::Released { released, .. } => shard.give_block(released.block),
+                Event::Released { released, .. } => {
+                    shard.give_block(released.block);
+                    if let Some(part) = part {
+                        part.on_released();
+                    }
+                }
                 _ => {}
             }
         }

@@ -6,11 +6,13 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use dunlin::{Channel, Engine, Event, Handler, Host, NodeId, Peer, Reply, SendError, Verdict};
+use dunlin::config::{ByteSize, Percent, StatePath};
+use dunlin::{Channel, Config, Engine, Event, Handler, Host, NodeId, Peer, Reply, SendError, Verdict};
 use dunlin_codec::ids::SessionId;
 
 use crate::Fault;
@@ -33,6 +35,12 @@ type Ordered = (NodeId, Order);
 /// Questions of one node that are answered in a second: more than any asks.
 const REQUESTS_MAX: usize = 1_000_000;
 
+/// Rumours of one origin or link in a second: more than any core verifies.
+const RUMOURS_MAX: usize = 10_000_000;
+
+/// Bytes of one writer's values: more than a shard keeps in all.
+const VALUES_MAX: ByteSize = ByteSize(1 << 40);
+
 /// How long nodes of the far side may take to know each other.
 const ACQUAINTANCE: Duration = Duration::from_secs(10);
 
@@ -53,15 +61,19 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
             if engines.is_empty() { options.listen } else { SocketAddr::new(options.listen.ip(), 0) };
         let wall = Wall { nodes: nodes.clone(), orders: orders.clone() };
         let mut config = node.config(listen, node.shards.max(1));
-        if options.dht {
-            config.network.enabled = true;
-            config.network.requests_max = REQUESTS_MAX;
+        config.network.enabled = options.dht;
+        if options.dht && !options.limited {
+            lift_limits(&mut config);
         }
         if options.hub && engines.is_empty() {
             config.limits.sessions_max = SessionId::SLOTS_MAX;
             config.transport.idle_timeout = HUB_IDLE;
         }
-        let builder = Engine::builder(config).ephemeral();
+        let state = options.state.as_deref().filter(|_| engines.is_empty());
+        let builder = match state {
+            Some(folder) => Engine::builder(kept_in(folder, config)),
+            None => Engine::builder(config).ephemeral(),
+        };
         engines.push(builder.on_message(move || wall.clone()).start()?);
     }
     let engines = nodes.get_or_init(|| engines);
@@ -83,6 +95,23 @@ pub(crate) fn run(node: &NodeOptions, options: &FarOptions) -> Result<(), Fault>
     }
     welcome(&engines[0], &workers, options.lean);
     Ok(())
+}
+
+/// As many questions, values and rumours as come.
+fn lift_limits(config: &mut Config) {
+    config.network.requests_max = REQUESTS_MAX;
+    config.network.rumours_origin_max = RUMOURS_MAX;
+    config.network.rumours_link_max = RUMOURS_MAX;
+    config.limits.rumour_cpu_max = Percent(100);
+    config.limits.values_writer_max = VALUES_MAX;
+    config.limits.values_writer_count_max = usize::MAX;
+}
+
+/// With its key and its values on disk.
+fn kept_in(folder: &Path, mut config: Config) -> Config {
+    config.node.key = StatePath::from(folder.join("key"));
+    config.store.path = StatePath::from(folder.join("store"));
+    config
 }
 
 /// Nodes of a network come to know the first, and it them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dunlin::Engine;
+use dunlin_shards::gossip::Refusal;
 use serde::{Deserialize, Serialize};
 
 use crate::host;
@@ -69,6 +70,16 @@ counts! {
     send_blocked,
     /// Trains that went out datagram by datagram.
     unsegmented,
+    /// Rumours that were verified and taken.
+    rumours_taken,
+    /// Copies of those that no link had room for.
+    rumours_crowded_out,
+    /// Rumours that were carried on before.
+    rumours_duplicate,
+    /// Rumours beyond what may be verified.
+    rumours_over_budget,
+    /// Rumours whose origin said too much.
+    rumours_too_fast,
     /// Times that a core slept.
     sleeps,
     /// Sleeps that the doorbell ended or prevented.
@@ -139,7 +150,12 @@ fn add_engine(counts: &mut Counts, engine: &Engine) {
     counts.handshakes += protocol.handshakes_completed;
     counts.cookies += protocol.cookies_sent;
     for shard in &stats.shards {
-        let socket = &shard.socket;
+        let (socket, rumours) = (&shard.socket, &shard.rumours);
+        counts.rumours_taken += rumours.taken;
+        counts.rumours_crowded_out += rumours.crowded_out;
+        counts.rumours_duplicate += rumours.refused(Refusal::Duplicate);
+        counts.rumours_over_budget += rumours.refused(Refusal::OverBudget);
+        counts.rumours_too_fast += rumours.refused(Refusal::TooFast);
         counts.queue_drops += socket.receive_queue_drops;
         counts.buffers_exhausted += socket.buffers_exhausted;
         counts.rearmed += socket.rearmed;

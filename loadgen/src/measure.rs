@@ -15,8 +15,10 @@ use crate::machine;
 use crate::near::{Crew, Near};
 use crate::options::{Command, NearOptions, NodeOptions, Options, Over, PacedOptions};
 use crate::paced::{self, Load};
+use crate::questions::Op;
 use crate::report::{Report, State};
 use crate::sessions;
+use crate::shout;
 use crate::soak::{self, Bounds};
 use crate::throughput::{self, Flood};
 use crate::writing;
@@ -27,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         return Err("this command measures nothing".into());
     };
     let mut report = Report::new(mode, String::new(), machine::environment());
-    match Near::start(&options.node, near_options, crew) {
+    match Near::start(&options.node, near_options, &crew) {
         Ok(mut near) => {
             report.setup = setup(&options.node, &near);
             report.environment.insert("settings".to_owned(), settings(&options.node, &near).into());
@@ -69,7 +71,7 @@ const TOLD: usize = 17;
 /// A mode's name, its target, and whom it needs.
 fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
     let crew = Crew::default();
-    let hub = Crew { is_lean: true, is_hub: true, ..crew };
+    let hub = Crew { is_lean: true, is_hub: true, ..crew.clone() };
     Some(match command {
         Command::Throughput { near, .. } => ("throughput", near, crew),
         Command::Messages { near, .. } => ("messages", near, crew),
@@ -78,7 +80,13 @@ fn mode_of(command: &Command) -> Option<(&'static str, &NearOptions, Crew)> {
         Command::Soak { near, paced, .. } => ("soak", near, Crew { engines: paced.sessions, ..crew }),
         Command::Fanout { near, peers, .. } => ("fanout", near, Crew { nodes: *peers, ..crew }),
         Command::Handshakes { near, .. } => ("handshakes", near, Crew { is_lean: true, ..crew }),
-        Command::Dht { near, .. } => ("dht", near, Crew { nodes: TOLD, is_networked: true, ..hub }),
+        Command::Dht { near, asking } => {
+            let state = (asking.op == Op::Store).then(|| asking.state.clone());
+            ("dht", near, Crew { nodes: TOLD, is_networked: true, state, ..hub })
+        }
+        Command::Shout { near, shouting } => {
+            ("shout", near, Crew { is_networked: true, is_limited: shouting.limited, ..hub })
+        }
         Command::Sessions { near, .. } => ("sessions", near, hub),
         Command::Idle { near, quiet } if quiet.sessions == 1 => ("idle", near, crew),
         Command::Idle { near, .. } => ("idle", near, hub),
@@ -118,6 +126,9 @@ fn measure(options: &Options, near: &mut Near, report: &mut Report) -> Result<()
         }
         Command::Dht { near: options, asking } => {
             dht::run(near, node, (asking, span(options), options.quiet), report)
+        }
+        Command::Shout { near: options, shouting } => {
+            shout::run(near, node, (shouting, span(options), options.quiet), report)
         }
         Command::Sessions { near: options, many } => {
             sessions::run(near, node, (many, span(options), options.quiet), report)

@@ -2,9 +2,12 @@
 //!
 //! Holds: a far process that we started ends with us, as its input ends then.
 
+use std::fs::{self, DirBuilder};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -54,7 +57,7 @@ pub(crate) struct Cores {
 }
 
 /// How many of each there are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Crew {
     /// Engines of the near side.
     pub(crate) engines: usize,
@@ -66,11 +69,23 @@ pub(crate) struct Crew {
     pub(crate) is_hub: bool,
     /// Whether the nodes of both sides are of one network.
     pub(crate) is_networked: bool,
+    /// Whether the far side keeps to what a node takes by default.
+    pub(crate) is_limited: bool,
+    /// Where a far side that we start has a folder for what is to be on disk.
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Default for Crew {
     fn default() -> Self {
-        Self { engines: 1, nodes: 1, is_lean: false, is_hub: false, is_networked: false }
+        Self {
+            engines: 1,
+            nodes: 1,
+            is_lean: false,
+            is_hub: false,
+            is_networked: false,
+            is_limited: false,
+            state: None,
+        }
     }
 }
 
@@ -83,7 +98,7 @@ struct Marks {
 
 impl Near {
     /// Starts our nodes, and the far side's process where it is ours.
-    pub(crate) fn start(node: &NodeOptions, options: &NearOptions, crew: Crew) -> Result<Self, Fault> {
+    pub(crate) fn start(node: &NodeOptions, options: &NearOptions, crew: &Crew) -> Result<Self, Fault> {
         let is_time = Duration::try_from_secs_f64(options.seconds).is_ok_and(|span| !span.is_zero());
         if !is_time {
             return Err(format!("--seconds {} is no time to measure", options.seconds).into());
@@ -146,7 +161,7 @@ impl Near {
 
     /// The far side's process, if it is ours.
     pub(crate) fn far_process(&self) -> Option<u32> {
-        self.far.as_ref().map(|far| far.0.id())
+        self.far.as_ref().map(|far| far.child.id())
     }
 
     /// The far side's process was ours and has ended.
@@ -158,7 +173,7 @@ impl Near {
     pub(crate) fn explain(&mut self, fault: &Fault) -> String {
         // A process that is killed is seen to have ended a moment later than its socket.
         std::thread::sleep(Duration::from_millis(20));
-        match self.far.as_mut().and_then(|far| far.0.try_wait().ok().flatten()) {
+        match self.far.as_mut().and_then(|far| far.child.try_wait().ok().flatten()) {
             Some(status) => format!("the far side has ended in the middle ({status}): {fault}"),
             None => fault.to_string(),
         }
@@ -218,20 +233,46 @@ pub(crate) fn read_ledger(peer: &Peer) -> Result<Ledger, Fault> {
         .map_err(|error| format!("the far side is no dunlin-loadgen: {error}"))?)
 }
 
-/// The far side as a child.
-struct FarProcess(Child);
+/// The far side as a child, and what it has on disk, which goes with it.
+struct FarProcess {
+    child: Child,
+    _folder: Option<Folder>,
+}
+
+/// A folder that goes when this does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(within: &Path) -> Result<Self, Fault> {
+        let path = within.join(format!("dunlin-loadgen-{}", std::process::id()));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 impl FarProcess {
-    fn start(node: &NodeOptions, crew: Crew) -> Result<(Self, Vec<DunlinUri>), Fault> {
+    fn start(node: &NodeOptions, crew: &Crew) -> Result<(Self, Vec<DunlinUri>), Fault> {
         let program = std::env::current_exe()?;
         let mut command = Command::new(program);
         command.arg("far").args(node.to_arguments()).args(["--nodes", &crew.nodes.to_string()]);
         command.args(crew.is_lean.then_some("--lean")).args(crew.is_hub.then_some("--hub"));
-        command.args(crew.is_networked.then_some("--dht"));
+        command.args(crew.is_networked.then_some("--dht")).args(crew.is_limited.then_some("--limited"));
+        let folder = crew.state.as_deref().map(Folder::make).transpose()?;
+        if let Some(Folder(path)) = &folder {
+            command.arg("--state").arg(path);
+        }
         // A Ctrl-C on the terminal is for us: the far side still has to tell its numbers.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        let mut far = Self(command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?);
-        let output = far.0.stdout.take().ok_or("the far side has no output")?;
+        let child = command.spawn().map_err(|error| format!("cannot start the far side: {error}"))?;
+        let mut far = Self { child, _folder: folder };
+        let output = far.child.stdout.take().ok_or("the far side has no output")?;
         let mut lines = BufReader::new(output).lines();
         let mut uris = Vec::new();
         for _ in 0..crew.nodes {
@@ -245,8 +286,8 @@ impl FarProcess {
 impl Drop for FarProcess {
     fn drop(&mut self) {
         // Its input ends, and it with it.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }
 

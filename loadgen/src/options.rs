@@ -1,5 +1,7 @@
 //! The command line.
 
+mod network;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use dunlin::config::{Backend, ByteSize, Congestion, Spin, SuiteChoice};
 use dunlin::socket::probe::IoChoice;
 use dunlin_codec::suite::Suite;
 use dunlin_shards::arq::congestion::Algorithm;
+
+pub(crate) use network::{AskingOptions, ShoutOptions};
 
 /// Measures Dunlin between two processes, each on cores of its own.
 #[derive(Debug, Parser)]
@@ -136,12 +140,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         many: ManyOptions,
     },
-    /// FIND_NODE asked of one node: answers a second, how long each takes, what it costs the far side, beside bare sendmmsg.
+    /// FIND_NODE, FIND_VALUE or STORE asked of one node: answers a second, how long each takes, what it costs the far side, and
+    /// beside bare sendmmsg where several ask.
     Dht {
         #[command(flatten)]
         near: NearOptions,
         #[command(flatten)]
         asking: AskingOptions,
+    },
+    /// Words to everybody, brought to one node by its links: verified and carried on a second, beside verifying alone.
+    Shout {
+        #[command(flatten)]
+        near: NearOptions,
+        #[command(flatten)]
+        shouting: ShoutOptions,
     },
     /// A steady schedule for hours: whether memory stays bounded and latency where it was.
     Soak {
@@ -276,23 +288,6 @@ pub(crate) struct ManyOptions {
     pub(crate) reliable: bool,
 }
 
-/// Who asks, and how much at once.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct AskingOptions {
-    /// Nodes that ask, each with an identity and a session of its own.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    pub(crate) peers: usize,
-    /// Questions of each that are under way; 256 at most.
-    #[arg(long, default_value_t = 64, value_name = "COUNT")]
-    pub(crate) parallel: usize,
-    /// Ports that they share; a target that is not on loopback has one for each.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    pub(crate) ports: usize,
-    /// Rounds of questions, and where several ask as many of bare datagrams, alternating.
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    pub(crate) rounds: usize,
-}
-
 /// How many quiet sessions.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QuietOptions {
@@ -393,9 +388,16 @@ pub(crate) struct FarOptions {
     /// As --lean, and sessions are kept and sent to on command: for `sessions` and for `idle` with many.
     #[arg(long)]
     pub(crate) hub: bool,
-    /// Part of a network: answers what nodes ask each other, as many questions as come.
+    /// Part of a network: answers what nodes ask each other, as many questions as come, keeps as many values and carries on as
+    /// many rumours.
     #[arg(long)]
     pub(crate) dht: bool,
+    /// With --dht: what one peer, writer, origin or link may have stays as it is by default.
+    #[arg(long)]
+    pub(crate) limited: bool,
+    /// With --dht: the first node keeps its key and its values in this folder, on disk.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -154,6 +154,13 @@ impl Report {
         }
     }
 
+    /// The median of a figure that was measured; none where it was not, or is nothing.
+    pub(crate) fn median_of(&self, section: &str, name: &str) -> Option<f64> {
+        let section = self.sections.iter().find(|known| known.name == section)?;
+        let figure = section.figures.iter().find(|figure| figure.name == name)?;
+        Some(median(&figure.values)).filter(|value| *value > 0.0)
+    }
+
     /// Latencies in nanoseconds: percentiles under their names, and the whole spectrum.
     pub(crate) fn add_times(&mut self, kind: &'static str, times: &Histogram<u64>) {
         let prefix = if kind == "uncorrected" { "uncorrected_" } else { "" };

@@ -20,7 +20,8 @@ use crate::interrupt;
 use crate::live::{Live, Scene, Watch};
 use crate::near::{HUB_IDLE, Near};
 use crate::options::{ManyOptions, NodeOptions, QuietOptions};
-use crate::report::{Report, median};
+use crate::part::Role;
+use crate::report::Report;
 use crate::spray::{Order, Sprayed, Way};
 
 /// How long nothing may happen while sessions are opened.
@@ -44,11 +45,12 @@ allocates for its first session counts.\n";
 const HANDSHAKE: Duration = Duration::from_micros(500);
 
 impl Way {
-    fn section(self) -> &'static str {
+    pub(crate) fn section(self) -> &'static str {
         match self {
             Self::Unreliable => "unreliable",
             Self::Reliable => "reliable",
             Self::Raw => "sendmmsg",
+            Self::Verify => "verify",
         }
     }
 }
@@ -61,7 +63,7 @@ pub(crate) fn run(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let control = near.connect()?;
-    let crowd = form(near, node, (options.sessions, options.ports, None))?;
+    let crowd = form(near, node, (options.sessions, options.ports), None)?;
     open(near, &crowd, (options.sessions, is_quiet), report)?;
     let mut ways = vec![Way::Unreliable, Way::Raw];
     ways.extend(options.reliable.then_some(Way::Reliable));
@@ -92,16 +94,11 @@ pub(crate) fn run(
 /// What each section comes to beside bare datagrams, by medians: of what arrived, and of the sending side's CPU time, which
 /// the second name has.
 pub(crate) fn compare(measured: &[(&str, &str)], report: &mut Report) {
-    let figure = |report: &Report, section: &str, name: &str| {
-        let section = report.sections.iter().find(|known| known.name == section)?;
-        let figure = section.figures.iter().find(|figure| figure.name == name)?;
-        Some(median(&figure.values)).filter(|value| *value > 0.0)
-    };
     let mut rows = Vec::new();
     for (section, cost) in measured {
         for (name, is_cost) in [("rate", false), (*cost, true)] {
             let raw_name = if is_cost { "far_cpu_message" } else { name };
-            let both = figure(report, section, name).zip(figure(report, Way::Raw.section(), raw_name));
+            let both = report.median_of(section, name).zip(report.median_of(Way::Raw.section(), raw_name));
             let Some((own, raw)) = both else { continue };
             let percent = if is_cost { raw / own } else { own / raw } * 100.0;
             let name = if is_cost { "_by_cpu" } else { "_of_sendmmsg" };
@@ -188,7 +185,12 @@ fn add_arrivals(report: &mut Report, (order, count): (&Order, u64), arrivals: &A
 }
 
 /// Gives the order and waits until it is done.
-fn order_and_wait(control: &Peer, crowd: &Crowd, order: &Order, live: &Live) -> Result<Sprayed, Fault> {
+pub(crate) fn order_and_wait(
+    control: &Peer,
+    crowd: &Crowd,
+    order: &Order,
+    live: &Live,
+) -> Result<Sprayed, Fault> {
     control.send(&order.to_message())?;
     let until = Instant::now() + order.span + ANSWER;
     loop {
@@ -220,7 +222,8 @@ fn order_and_wait(control: &Peer, crowd: &Crowd, order: &Order, live: &Live) -> 
 pub(crate) fn form(
     near: &Near,
     node: &NodeOptions,
-    (sessions, ports, asking): (usize, usize, Option<usize>),
+    (sessions, ports): (usize, usize),
+    role: Option<Role>,
 ) -> Result<Crowd, Fault> {
     let config = callers::config(node.suite.wanted());
     let settings =
@@ -231,7 +234,7 @@ pub(crate) fn form(
         config: dunlin_shards::shard::ShardConfig { settings, ..config },
         members: sessions,
         ports,
-        asking,
+        role,
         core: near.cores.near,
         runtime: RuntimeOptions { io: node.io.choice(), oversubscribe: true, ..RuntimeOptions::default() },
     })
@@ -291,7 +294,7 @@ pub(crate) fn idle(
 ) -> Result<(), Fault> {
     let settle = Duration::try_from_secs_f64(options.settle).map_err(|_| "--settle is no time")?;
     let control = near.connect()?;
-    let crowd = form(near, node, (options.sessions, options.ports, None))?;
+    let crowd = form(near, node, (options.sessions, options.ports), None)?;
     let empty = [host::resident_bytes(), near.ledger(&control)?.resident_bytes];
     open(near, &crowd, (options.sessions, is_quiet), report)?;
     rest(settle);

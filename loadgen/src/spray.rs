@@ -1,4 +1,5 @@
-//! The far side of many sessions: messages to randomly drawn peers on command, or the same as bare datagrams.
+//! The far side of many sessions: messages to randomly drawn peers on command, or the same as bare datagrams; and what
+//! verifying signatures alone takes there.
 //!
 //! In:    an [`Order`] from one peer; all other peers.
 //! Out:   what left, and what it took of this process.
@@ -10,6 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use dunlin::{Channel, Peer, SendError, SendOptions};
+use dunlin_shards::gossip::check_signature;
 use dunlin_shards::rng::Rng;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, sendmmsg};
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,8 @@ use crate::Fault;
 use crate::crowd::RAW;
 use crate::host;
 use crate::messages::{HEAD_LEN, LOAD, SPRAY, message, number, set_number};
+use crate::rumours::Origins;
+use crate::talk::network;
 
 /// Reliable messages that may be on their way at most: they wait for acknowledgements, up to 25 ms.
 const WINDOW: usize = 16_384;
@@ -37,6 +41,8 @@ const SPAN_MAX: Duration = Duration::from_secs(3_600);
 const SIZE_MAX: usize = 65_000;
 /// The channel of unordered messages.
 const CHANNEL: Channel = Channel(17);
+/// Rumours that are verified again and again: more origins than a cache of keys has.
+const VERIFIED_COUNT: usize = 256;
 /// Where the draws begin.
 const SEED: u64 = 1;
 
@@ -47,6 +53,8 @@ pub(crate) enum Way {
     Reliable,
     /// No messages: datagrams by sendmmsg(2), each by itself.
     Raw,
+    /// Nothing is sent: signatures of rumours are verified, one after the other.
+    Verify,
 }
 
 /// What is to be sent, and how long.
@@ -54,7 +62,7 @@ pub(crate) enum Way {
 pub(crate) struct Order {
     pub(crate) way: Way,
     pub(crate) span: Duration,
-    /// Bytes of a message; raw: of a datagram.
+    /// Bytes of a message; raw: of a datagram; verifying: of a rumour's payload.
     pub(crate) size: usize,
 }
 
@@ -72,7 +80,9 @@ impl Order {
     /// Nothing when it is none, or asks for too much.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (way, size) = (*bytes.get(HEAD_LEN)?, bytes.get(HEAD_LEN + 4..HEAD_LEN + 8)?);
-        let way = [Way::Unreliable, Way::Reliable, Way::Raw].into_iter().find(|known| *known as u8 == way)?;
+        let way = [Way::Unreliable, Way::Reliable, Way::Raw, Way::Verify]
+            .into_iter()
+            .find(|known| *known as u8 == way)?;
         let size = u32::from_le_bytes(size.try_into().ok()?) as usize;
         let span = Duration::from_millis(number(bytes));
         let is_sound = (HEAD_LEN..=SIZE_MAX).contains(&size) && span <= SPAN_MAX;
@@ -86,10 +96,12 @@ impl Order {
 pub(crate) struct Sprayed {
     /// Peers that messages were drawn for.
     pub(crate) peers: u64,
+    /// Messages that left; verifying: signatures that held.
     pub(crate) sent: u64,
     /// Of the reliable ones: not acknowledged in the end.
     pub(crate) unacknowledged: u64,
     pub(crate) cpu_ns: u64,
+    pub(crate) elapsed_ns: u64,
     /// Why it ended early, if it did.
     pub(crate) fault: Option<String>,
 }
@@ -97,17 +109,38 @@ pub(crate) struct Sprayed {
 /// Does what was ordered.
 pub(crate) fn spray(peers: &[Peer], order: &Order) -> Sprayed {
     let mut sprayed = Sprayed { peers: peers.len() as u64, ..Sprayed::default() };
+    if order.way == Way::Verify {
+        return verify(order);
+    }
     if peers.is_empty() {
         sprayed.fault = Some("there is no session to send to".to_owned());
         return sprayed;
     }
-    let cpu_ns = host::cpu_ns();
+    let (start, cpu_ns) = (Instant::now(), host::cpu_ns());
     let result = match order.way {
         Way::Raw => flood(peers, order, &mut sprayed.sent),
         way => send(peers, (order, way == Way::Reliable), &mut sprayed),
     };
     sprayed.fault = result.err().map(|fault| fault.to_string());
     sprayed.cpu_ns = host::cpu_ns() - cpu_ns;
+    sprayed.elapsed_ns = start.elapsed().as_nanos() as u64;
+    sprayed
+}
+
+/// What checking the signatures of rumours takes, and nothing else of them.
+fn verify(order: &Order) -> Sprayed {
+    let network = network();
+    let mut rumours = Origins::new(VERIFIED_COUNT).say(&network, (VERIFIED_COUNT, order.size), 0);
+    let mut sprayed = Sprayed::default();
+    let (start, cpu_ns) = (Instant::now(), host::cpu_ns());
+    let mut copies: Vec<Vec<u8>> = rumours.drain(..).map(|rumour| rumour.to_vec()).collect();
+    while start.elapsed() < order.span {
+        for copy in &mut copies {
+            sprayed.sent += u64::from(check_signature(&network, copy).is_ok());
+        }
+    }
+    sprayed.cpu_ns = host::cpu_ns() - cpu_ns;
+    sprayed.elapsed_ns = start.elapsed().as_nanos() as u64;
     sprayed
 }
 
@@ -202,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_order_travels_and_a_senseless_one_is_none() {
-        for way in [Way::Unreliable, Way::Reliable, Way::Raw] {
+        for way in [Way::Unreliable, Way::Reliable, Way::Raw, Way::Verify] {
             let order = Order { way, span: Duration::from_millis(700), size: 1_024 };
             assert_eq!(Order::read(&order.to_message()), Some(order));
         }

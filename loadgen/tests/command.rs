@@ -237,6 +237,65 @@ fn a_node_is_asked_for_others_by_several() {
     assert!(errors_of(&output).contains("of no network"), "{}", errors_of(&output));
 }
 
+/// What is asked for is there, and what is answered was kept.
+#[test]
+fn values_are_found_and_stored() {
+    let json = json_of(
+        "dht --self --op find-value --peers 5 --parallel 3 --keys 100 --size 1000 --seconds 0.3 --json --quiet",
+    );
+    assert!(value(&json, "find_value", "count") > 10.0);
+    assert_eq!((value(&json, "find_value", "failed"), value(&json, "find_value", "nodes")), (0.0, 1.0));
+    // A value of 1,000 bytes and what is around it are as long as the datagrams beside which they are looked at.
+    assert!(value(&json, "find_value", "datagrams") > 0.0 && value(&json, "sendmmsg", "rate") > 0.0);
+    assert!(value(&json, "ratios", "find_value_datagrams_of_sendmmsg") > 0.0);
+    let folder = Folder::new("store");
+    let state = folder.path("");
+    let json = json_of(&format!(
+        "dht --self --op store --peers 2 --parallel 20 --keys 50 --state {state} --seconds 0.5 --json --quiet"
+    ));
+    assert!(value(&json, "store", "count") > 10.0 && value(&json, "store", "far_core_answer") > 0.0);
+    assert_eq!(value(&json, "store", "failed"), 0.0);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0, "the far side's folder went with it");
+}
+
+/// By default one writer has room for a thousand values.
+#[test]
+fn a_far_side_keeps_to_its_limits_when_it_is_told_to() {
+    let (_far, uri) = far("far --hub --dht --limited");
+    let output = run(&format!("dht {uri} --op find-value --keys 1200 --seconds 0.2 --quiet"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("of 1200 values could be stored"), "{}", errors_of(&output));
+    let output = run(&format!("dht {uri} --op store --peers 20 --keys 19 --quiet"));
+    assert!(errors_of(&output).contains("--keys 19"), "{}", errors_of(&output));
+}
+
+/// Each rumour goes once to each other link, and a copy of it nowhere.
+#[test]
+fn rumours_are_carried_on_beside_verifying() {
+    let json =
+        json_of("shout --self --bringers 2 --links 3 --origins 50 --duplicates --seconds 0.3 --json --quiet");
+    let rumours = |name: &str| value(&json, "rumours", name);
+    assert!(rumours("taken") > 0.0 && rumours("rate") > 0.0 && rumours("far_cpu_rumour") > 0.0);
+    assert_eq!(rumours("copies") + rumours("crowded_out"), rumours("taken") * 4.0);
+    assert!(value(&json, "verify", "rate") > 0.0 && value(&json, "ratios", "rumours_of_verify") > 0.0);
+    assert_eq!(value(&json, "duplicates", "refused"), value(&json, "duplicates", "brought"));
+    assert_eq!(value(&json, "duplicates", "copies"), 0.0);
+    assert!(value(&json, "ratios", "rumours_by_cpu") > 0.0);
+}
+
+/// What a link may bring by default is 500 at once and 500 a second.
+#[test]
+fn the_default_budget_of_rumours_holds() {
+    let json = json_of("shout --self --limited --links 1 --seconds 0.3 --json --quiet");
+    let rumours = |name: &str| value(&json, "rumours", name);
+    assert!(rumours("taken") > 0.0 && rumours("taken") <= rumours("allowed"));
+    assert!(rumours("brought") > rumours("taken"), "more came than is taken");
+    // A node that takes fewer links than are asked for says so.
+    let output = run("shout --self --links 40 --seconds 0.2 --quiet");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors_of(&output).contains("were refused"), "{}", errors_of(&output));
+}
+
 /// Large datagrams are sent where they are asked for, and nothing longer.
 #[test]
 fn datagrams_have_the_length_that_was_asked() {
@@ -308,10 +367,16 @@ fn a_message_reaches_every_peer() {
 
 #[test]
 fn a_ladder_ends_at_its_top_or_at_a_knee() {
-    let json = json_of(
+    let output = run(
         "ladder --self --from 100 --to 400 --seconds 0.3 --late-max 100 --p99-max 1e9 --json --quiet --halvings 0",
     );
-    assert!(value(&json, "ladder", "knee") >= 100.0);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    if output.status.code() == Some(0) {
+        assert!(value(&json, "ladder", "knee") >= 100.0);
+    } else {
+        // A machine that has no time for us at all.
+        assert!(errors_of(&output).contains("no rate holds"), "{}", errors_of(&output));
+    }
     assert_eq!(value(&json, "core at 100/s", "unanswered"), 0.0);
 }
 

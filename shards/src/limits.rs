@@ -261,6 +261,8 @@ pub const BUCKET_REFRESH_AFTER: Duration = Duration::from_secs(3600);
 pub const FEELER_INTERVAL: Duration = Duration::from_secs(120);
 /// Paths of a lookup that share no node: d (T9).
 pub const LOOKUP_PATHS: usize = 4;
+/// The same where what is found is to be believed: a value that is read, the roll (T9).
+pub const SECURE_LOOKUP_PATHS: usize = 8;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
 /// Nodes of one public /24 or /48 that a lookup asks before all others (T9).
@@ -287,6 +289,29 @@ pub const ERRANDS_MAX: usize = 16_384;
 pub const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often what others are told of the table changes at most.
 pub const KNOWN_INTERVAL: Duration = Duration::from_millis(250);
+/// When a node that has come enters itself in its network's roll: others are to be known.
+pub const ROLL_ENTER_AFTER: Duration = Duration::from_secs(3);
+/// When it says again that it is there; drawn, up to a minute later.
+pub const ROLL_RENEW_AFTER: Duration = Duration::from_secs(15 * 60);
+/// How long a holder of the roll keeps an entry: two may be lost.
+pub const ROLL_LIFE: Duration = Duration::from_secs(40 * 60);
+/// Nodes in a holder's roll at most: 150 KB.
+pub const ROLL_COUNT_MAX: usize = 512;
+/// Nodes of one /24 or /48 in a holder's roll at most: a hundred such networks leave 312 places to others (T9).
+pub const ROLL_PREFIX_MAX: usize = 2;
+/// Nodes that somebody who called the roll keeps for its links, at most.
+pub const ROLL_CHOSEN_MAX: usize = 32;
+/// How long links wait for the roll of a network that a node has just come to.
+pub const ROLL_WAIT: Duration = Duration::from_secs(5);
+/// How long what the roll told is good for links.
+pub const ROLL_FRESH: Duration = Duration::from_secs(120);
+/// When a node that lacks links and knows nobody else calls the roll again; doubles each time.
+pub const ROLL_CALL_INTERVAL: Duration = Duration::from_secs(60);
+/// And how long it waits at most, until it loses a link.
+pub const ROLL_CALL_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+const _: () = assert!(2 * (ROLL_RENEW_AFTER.as_secs() + 60) < ROLL_LIFE.as_secs());
+const _: () = assert!(100 * ROLL_PREFIX_MAX < ROLL_COUNT_MAX);
 /// When a node makes its own record anew.
 pub const NODE_RECORD_RENEW_AFTER: Duration = Duration::from_secs(12 * 3600);
 

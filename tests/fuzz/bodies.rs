@@ -1,14 +1,15 @@
 //! Inputs made by hand for the parsers of messages: compressed bodies, bodies of several messages, diffs with their bases.
 
 use dunlin_codec::args::{
-    Ballot, Diff, DiffOperation, LeaseRow, Members, Path, Promise, Request, Row, Rows, Store, StoreOptions,
+    Ballot, Diff, DiffOperation, LeaseRow, Members, Path, Promise, Request, Roll, RollKey, Row, Rows, Store,
+    StoreOptions,
 };
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::{Carried, Direct, Freshness, Operation, Signed, SignedHeader};
 use dunlin_codec::msgpack::{Encoded, write};
-use dunlin_codec::record::Key;
+use dunlin_codec::record::{Chain, Key, NodeFields};
 use dunlin_codec::transmission::{Compression, Transmission};
 use dunlin_shards::dht::values::address;
 use dunlin_shards::messages::compression::compress;
@@ -105,7 +106,34 @@ fn stores() -> Vec<(&'static str, String, Vec<u8>)> {
         let register = [&[1 + scope.len() as u8, b'r'][..], &scope, &[2], &promise];
         inputs.push(("disk_row", format!("the-register-of-{what}"), register.concat()));
     }
+    inputs.extend(rolls());
     inputs
+}
+
+/// A node enters itself in the roll of the holder's network, and somebody the whole of it.
+fn rolls() -> Vec<(&'static str, String, Vec<u8>)> {
+    let hash = [7; 32];
+    let record = NodeFields {
+        key: NodeId([0xb0; 32]),
+        sequence: 1,
+        expiry_ms: 1_700_000_600_000,
+        chain: Chain::Unknown,
+    };
+    let record = bytes_of(|out| record.write(out, &[([192, 0, 2, 1], 7117).into()]));
+    let entry = bytes_of(|out| write::bin(out, &record));
+    let roll = bytes_of(|out| Roll::write_new(out, &[&record]));
+    let what = [
+        ("an-entry-of-the-roll", RollKey::Of(NodeId([0xb0; 32])), entry),
+        ("the-whole-roll", RollKey::All, roll),
+    ];
+    let inputs = what.map(|(name, key, value)| {
+        let key = bytes_of(|out| key.write(&hash, out));
+        let key = Key::parse(&key).expect("a value").expect("a key");
+        let (value, options) = (Encoded::parse(&value).expect("a value"), StoreOptions::default());
+        let store = Store { address: address(&key), key, value, options };
+        ("holder_store", name.to_owned(), bytes_of(|out| Request::Store(store).write(out)))
+    });
+    inputs.to_vec()
 }
 
 fn direct_messages() -> Vec<u8> {

@@ -20,6 +20,7 @@ mod rekey;
 mod replay;
 mod restart;
 mod roaming;
+mod roll;
 mod rumours;
 mod sessions;
 mod shards;

@@ -188,6 +188,8 @@ pub struct Node<C: Crypto> {
     pub byzantine: Option<Box<dyn Byzantine>>,
     /// What it tells of others instead of what it knows.
     pub colludes: Option<Arc<Known>>,
+    /// What it tells as its network's roll instead of what it has.
+    pub false_roll: Option<Vec<Vec<u8>>>,
     /// The NAT that it stands behind.
     pub nat: Option<usize>,
     /// Its clocks.
@@ -226,6 +228,7 @@ impl<C: Crypto> Node<C> {
             lie: None,
             byzantine: None,
             colludes: None,
+            false_roll: None,
             nat: None,
             clock: NodeClock::default(),
             start: 0,

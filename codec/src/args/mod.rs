@@ -25,6 +25,7 @@ mod diff;
 mod members;
 mod option;
 mod register;
+mod roll;
 mod rows;
 mod store;
 
@@ -42,6 +43,7 @@ pub use diff::{Diff, DiffOperation, OPERATIONS_MAX, Path};
 pub use members::{MEMBERS_LEN_MAX, MEMBERS_MAX, Members};
 pub use option::{SetOption, Setting, Subnet};
 pub use register::{Keys, Leave, ROWS_MAX, Row, Rows};
+pub use roll::{ROLL_KEY_LEN_MAX, Roll, RollKey};
 pub use rows::{Ballot, Expected, LeaseRow, Metadata};
 pub use store::{CHANGES_MAX, Change, Changes, LeaseAction, LeaseRequest, Store, StoreOptions};
 

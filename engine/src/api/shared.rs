@@ -13,6 +13,7 @@ use dunlin_codec::ids::{ChannelId, InstanceId, NodeId, SessionId};
 use dunlin_shards::arq::receiver::charge;
 use dunlin_shards::blocks::Block;
 use dunlin_shards::event::{CloseReason, EarlyData, Ticket};
+use dunlin_shards::gossip::Counts as RumourCounts;
 use dunlin_shards::placement::Placement;
 use dunlin_shards::stats::Stats;
 
@@ -118,6 +119,7 @@ pub(crate) struct ShardReport {
     pub(crate) socket: SocketCounters,
     pub(crate) sessions: usize,
     pub(crate) allocated_bytes: usize,
+    pub(crate) rumours: RumourCounts,
     /// `Shutdown` was asked, and nothing is left to do.
     pub(crate) drained: bool,
     pub(crate) loops: u64,

@@ -188,6 +188,10 @@ sections! {
         handshake_cpu_max: Percent = Percent(25);
         /// The share of each core for verifying words to everybody, 0% to 100%.
         rumour_cpu_max: Percent = Percent(25);
+        /// Bytes of values that are kept for one writer; each of several shards has its share of that.
+        values_writer_max: ByteSize = ByteSize(1 << 20);
+        /// Values that are kept for one writer.
+        values_writer_count_max: usize = 1_000;
         /// Networks whose handshakes are never rationed, such as "10.0.0.0/8". Loopback always is one of them.
         trusted: Vec<Prefix> = Vec::new();
         /// Sessions of one shard at most.

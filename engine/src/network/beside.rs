@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dunlin_codec::message::Operation;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::event::Event as ShardEvent;
+use dunlin_shards::gossip::Counts;
 use dunlin_shards::identity::chain::News;
 use dunlin_shards::messages::conversation::Fact;
 use dunlin_shards::neighbours::{HUB, Neighbours, Notice};
@@ -53,6 +54,11 @@ impl Beside {
 
     pub(crate) fn poll_event(&mut self) -> Option<ShardEvent> {
         self.neighbours.poll_event()
+    }
+
+    /// What became of words to everybody on this shard.
+    pub(crate) fn rumours(&self) -> Counts {
+        self.neighbours.rumours()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -33,6 +33,18 @@ pub struct Known {
     /// Where each bucket begins; one more for ourselves, and the end.
     starts: Vec<u32>,
     links: Vec<NodeId>,
+    sources: Vec<LinkSource>,
+}
+
+/// How a node came to somebody to whom it opened a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LinkSource {
+    /// It had a link to it before it restarted.
+    Anchor,
+    /// The network's roll told of it.
+    Roll,
+    /// It had it in its table.
+    Table,
 }
 
 /// Who asks.
@@ -48,13 +60,21 @@ impl Known {
     /// Nobody, before a table was heard of.
     #[must_use]
     pub fn nobody(own: NodeId, space: Space) -> Self {
-        Self { own, space, rows: Vec::new(), starts: vec![0; space.bits() + 2], links: Vec::new() }
+        Self {
+            own,
+            space,
+            rows: Vec::new(),
+            starts: vec![0; space.bits() + 2],
+            links: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     /// The members of a table that answer, and ourselves when we can be reached; `links` are those whom we opened links to.
     #[must_use]
-    pub fn new(table: &Table, space: Space, (own, links): (&Contact, Vec<NodeId>)) -> Self {
-        let mut this = Self { links, ..Self::nobody(own.id(), space) };
+    pub fn new(table: &Table, space: Space, (own, links): (&Contact, Vec<(NodeId, LinkSource)>)) -> Self {
+        let (links, sources) = links.into_iter().unzip();
+        let mut this = Self { links, sources, ..Self::nobody(own.id(), space) };
         for bucket in 0..space.bits() {
             let members = table.told_of(bucket).map(Row::new);
             this.rows.extend(members);
@@ -74,6 +94,12 @@ impl Known {
     #[must_use]
     pub fn links(&self) -> &[NodeId] {
         &self.links
+    }
+
+    /// How we came to each of them, in the same order.
+    #[must_use]
+    pub fn link_sources(&self) -> &[LinkSource] {
+        &self.sources
     }
 
     /// Puts the `count` nodes closest to `place` that `asker` may be told of into `out`, the closest first; of a public

@@ -19,6 +19,7 @@ use dunlin_codec::message::Operation;
 
 use super::{HUB, Neighbours, Notice};
 use crate::dht::space::Space;
+use crate::dht::values::roll::subnet_hash;
 use crate::dht::values::{Action, Asker, Finding, Holder, Restored, Setup, place_of_row};
 use crate::identity::chain::Kin;
 use crate::limits::NOTICES_WAITING_MAX;
@@ -58,7 +59,8 @@ impl Keeping {
     pub(super) fn new(terms: &Terms, shards: usize, now: Now) -> Self {
         let space = Space::new(terms.constants.address_bits);
         let quotas = terms.quotas.divided(shards);
-        let setup = Setup { own: terms.own, network: terms.network, space, quotas };
+        let roll = subnet_hash(&terms.subnet());
+        let setup = Setup { own: terms.own, network: terms.network, space, quotas, roll };
         Self { holder: Holder::new(setup, now), space, waiting: BTreeMap::new(), numbers: 0 }
     }
 
@@ -121,7 +123,7 @@ impl Neighbours {
     pub(super) fn keep(&mut self, bid: Bid) {
         let Bid { origin, peer, from, operation, payload } = bid;
         if operation == Operation::FindValue {
-            let finding = self.keeping.holder.on_find(self.now, &payload);
+            let finding = self.keeping.holder.on_find(self.now, from, &payload);
             return self.give(origin, finding);
         }
         self.keeping.numbers += 1;

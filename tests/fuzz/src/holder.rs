@@ -19,6 +19,7 @@ fn holder() -> Holder {
         network: Network([7; 32]),
         space: Space::new(256),
         quotas: Quotas::default(),
+        roll: [7; 32],
     };
     Holder::new(setup, now(0))
 }
@@ -56,7 +57,7 @@ pub fn holder_store(input: &[u8]) {
         }
         assert_eq!(answers, 1, "one question, one answer");
     }
-    if let Finding::Answer(answer) = holder.on_find(now(1), input) {
+    if let Finding::Answer(answer) = holder.on_find(now(1), [192, 0, 2, 1].into(), input) {
         assert!(!answer.payload.is_empty());
     }
     let mut again = self::holder();

@@ -24,7 +24,7 @@ mod values;
 pub use frames::{ack, frames};
 pub use holder::{disk_row, holder_store};
 pub use hostile::hostile;
-pub use messages::{arguments, message, transmission};
+pub use messages::{arguments, message, roll, transmission};
 pub use operations::{OPERATION_LEN, Operation, encode};
 pub use packets::{hello, packet, sealed};
 pub use payloads::{file_message, payloads};
@@ -40,7 +40,7 @@ pub use values::{diff, msgpack, record};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     ("packet", packet),
     ("hello", hello),
     ("sealed", sealed),
@@ -58,6 +58,7 @@ pub const TARGETS: [Target; 23] = [
     ("transmission", transmission),
     ("message", message),
     ("arguments", arguments),
+    ("roll", roll),
     ("msgpack", msgpack),
     ("record", record),
     ("diff", diff),

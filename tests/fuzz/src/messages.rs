@@ -1,9 +1,10 @@
 //! Transmissions, the messages in them, and their arguments.
 
-use dunlin_codec::args::{Ack, Nack, Request};
+use dunlin_codec::args::{Ack, Nack, Request, Roll};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::message::{CarriedMessages, DirectMessages, Operation, set_signature};
+use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::transmission::{Compression, Transmission};
 use dunlin_shards::messages::compression::{compress, decompress};
 
@@ -69,6 +70,17 @@ pub fn arguments(input: &[u8]) {
     assert!(again.len() <= payload.len(), "nothing is written longer than it came");
     let twice = rewritten(operation, &again).expect("what was written reads back");
     assert_eq!(twice, (line, again), "and says the same");
+}
+
+/// What a holder says to be the roll.
+pub fn roll(input: &[u8]) {
+    let Ok(Ok(roll)) = Encoded::parse(input).map(Roll::parse) else { return };
+    assert_shows(&roll);
+    let records: Vec<&[u8]> = roll.iter().map(|record| record.bytes()).collect();
+    let again = bytes_of(input.len(), |out| Roll::write_new(out, &records));
+    let twice = Encoded::parse(&again).map(Roll::parse).expect("what was written is a value");
+    let records_again = twice.expect("and a roll").iter().map(|record| record.bytes().to_vec());
+    assert_eq!(records_again.collect::<Vec<_>>(), records, "and says the same");
 }
 
 /// What a payload says, and how it is written.

@@ -7,6 +7,7 @@
 
 mod checks;
 mod neighbours;
+mod roll;
 mod rumours;
 mod run;
 mod story;

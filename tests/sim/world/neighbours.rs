@@ -237,6 +237,10 @@ impl<C: Crypto> WorldOf<C> {
             return;
         };
         neighbours.dialled().for_each(|address| self.tap.on_dialled(node, address));
+        if owner.false_roll.is_some() {
+            self.post_lies(node, shard);
+            return self.touch(node, shard);
+        }
         neighbours.post(now, &mut core.shard);
         self.touch(node, shard);
     }

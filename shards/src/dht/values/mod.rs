@@ -29,6 +29,7 @@
 //! | [`put::Put`] | stores a value, each holder for itself |
 //! | [`get::Get`] | reads a value: what enough holders over disjoint paths agree on; repairs those that lag |
 //! | [`decision::Decision`] | compare-and-set, diff, lease, several names of a group: a majority decides; has a time of its own |
+//! | [`roll::Call`] | which nodes of the network can be reached, as the holders of its roll tell |
 //! | [`survey::Survey`] | what a majority decided last: for readers, and for a holder that had just come ([`Action::Settle`]) |
 //!
 //! A decision's holders are the closest nodes as its lookup found them, which differ from lookup to lookup. So a register says under
@@ -47,6 +48,7 @@ mod plain;
 pub mod put;
 mod quota;
 mod register;
+pub mod roll;
 mod sign;
 mod state;
 pub mod survey;

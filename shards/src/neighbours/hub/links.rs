@@ -1,19 +1,22 @@
 //! Links: the sessions over which what is for everybody goes.
 //!
-//! In:    the table, answers to SET_CONNECTION_OPT 3, sessions that go; peers that want links.
+//! In:    the table, the roll, answers to SET_CONNECTION_OPT 3, sessions that go; peers that want links.
 //! Out:   errands that ask for links, and for signs of life over those that there are.
-//! Holds: a node opens ℓ at most, and takes four for each of them from others; one that is lost is made good from the table.
+//! Holds: a node opens ℓ at most, and takes four for each of them from others; one that is lost is made good from the table,
+//!        or from the network's roll where the table has nobody (`roll`).
 //!
 //! A session that a peer made its link is ours as well: between two nodes there is one. Whoever refuses, or is not reached,
 //! is left alone for a while. Anchors are those to whom the node had links before it restarted: they are asked first.
 //!
 //! spec: p2p/links
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
 use dunlin_codec::ids::{NodeId, SessionId};
 
 use super::{Hub, Purpose};
+use crate::dht::known::LinkSource;
 use crate::dht::space::Space;
 use crate::dht::table::Audience;
 use crate::limits::{ANCHOR_WAIT, LINK_PING_INTERVAL, LINK_RETRY_AFTER, LINKS_REFUSED_MAX};
@@ -29,11 +32,14 @@ enum Link {
     Granted(SessionId),
 }
 
+/// Somebody to link to: whom, where, and how we came to it.
+type Next = (NodeId, Option<SocketAddr>, LinkSource);
+
 /// What a node has of links.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     /// By peer, those that we opened.
-    out: BTreeMap<NodeId, Link>,
+    out: BTreeMap<NodeId, (Link, LinkSource)>,
     /// Those that others opened, and with whom.
     inbound: BTreeMap<SessionId, NodeId>,
     /// Who is left alone, and until when.
@@ -46,14 +52,20 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Links that we opened and that stand.
-    pub(super) fn opened(&self) -> impl Iterator<Item = NodeId> {
-        self.out.iter().filter(|(_, link)| matches!(link, Link::Granted(_))).map(|(peer, _)| *peer)
+    /// Links that we opened and that stand, and how we came to each.
+    pub(super) fn opened(&self) -> impl Iterator<Item = (NodeId, LinkSource)> {
+        let stands = |link: &Link| matches!(link, Link::Granted(_));
+        self.out.iter().filter(move |(_, (link, _))| stands(link)).map(|(peer, (_, source))| (*peer, *source))
     }
 
     /// There is one that stands, whoever opened it.
     pub(super) fn is_any(&self) -> bool {
         !self.inbound.is_empty() || self.opened().next().is_some()
+    }
+
+    /// How many are missing that we would open.
+    pub(super) fn missing(&self, links_max: usize) -> usize {
+        links_max.saturating_sub(self.out.len())
     }
 
     pub(super) const fn changes(&self) -> u64 {
@@ -80,12 +92,15 @@ impl Links {
         inbound.filter(|peer| *peer == old).for_each(|peer| *peer = new);
     }
 
-    pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
+    /// A session ended; whether it was a link that we had opened.
+    pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) -> bool {
         self.inbound.remove(&session);
-        if matches!(self.out.get(peer), Some(Link::Granted(of)) if *of == session) {
+        let is_lost = matches!(self.out.get(peer), Some((Link::Granted(of), _)) if *of == session);
+        if is_lost {
             self.out.remove(peer);
             self.changes += 1;
         }
+        is_lost
     }
 }
 
@@ -96,33 +111,45 @@ impl Hub {
         self.links.refused.retain(|_, until| *until > now);
         let links_max = self.constants.links as usize;
         while self.links.out.len() < links_max
-            && let Some(peer) = self.next_link()
+            && let Some((peer, endpoint, source)) = self.next_link()
         {
-            self.links.out.insert(peer, Link::Asked);
-            self.begin_errand(peer, None, Purpose::Link);
+            self.links.out.insert(peer, (Link::Asked, source));
+            self.begin_errand(peer, endpoint, Purpose::Link);
+        }
+        if self.links.out.len() < links_max {
+            self.want_roll();
         }
         if self.links.ping_at <= now {
             self.links.ping_at = now + LINK_PING_INTERVAL;
-            let peers: Vec<NodeId> = self.links.opened().collect();
+            let peers: Vec<NodeId> = self.links.opened().map(|(peer, _)| peer).collect();
             peers.into_iter().for_each(|peer| self.begin_errand(peer, None, Purpose::KeepLink));
         }
     }
 
-    /// An anchor that is known again; else the node closest to a drawn place.
-    fn next_link(&mut self) -> Option<NodeId> {
+    /// An anchor that is known again, one whom the roll told of, else the node closest to a drawn place.
+    fn next_link(&mut self) -> Option<Next> {
         let is_back = |peer: &NodeId| self.table.is_member(peer) && self.may_link(peer);
         if let Some(at) = self.links.anchors.iter().position(is_back) {
-            return Some(self.links.anchors.remove(at));
+            return Some((self.links.anchors.remove(at), None, LinkSource::Anchor));
         }
         if !self.links.anchors.is_empty() && self.now.instant < self.links.anchors_until {
             return None;
+        }
+        if self.waits_for_roll() {
+            return None;
+        }
+        while let Some((peer, endpoint)) = self.next_of_roll() {
+            if self.may_link(&peer) {
+                return Some((peer, endpoint, LinkSource::Roll));
+            }
         }
         let mut place = [0; 32];
         self.rng.fill(&mut place);
         let place = Space::place(&NodeId(place));
         let mut near = Vec::new();
         self.table.closest(&place, (usize::MAX, Audience::Own), &mut near);
-        near.iter().map(|contact| contact.id()).find(|peer| self.may_link(peer))
+        let peer = near.iter().map(|contact| contact.id()).find(|peer| self.may_link(peer))?;
+        Some((peer, None, LinkSource::Table))
     }
 
     fn may_link(&self, peer: &NodeId) -> bool {
@@ -136,16 +163,17 @@ impl Hub {
         }
         // Gone meanwhile: it is no link any more.
         let is_there = self.has_session(&peer, session);
-        if is_there && self.links.out.contains_key(&peer) {
-            self.links.out.insert(peer, Link::Granted(session));
-            self.links.changes += 1;
-        } else {
-            self.links.out.remove(&peer);
+        match self.links.out.get_mut(&peer) {
+            Some((link, _)) if is_there => {
+                *link = Link::Granted(session);
+                self.links.changes += 1;
+            }
+            _ => drop(self.links.out.remove(&peer)),
         }
     }
 
     pub(super) fn on_link_failed(&mut self, peer: NodeId) {
-        if matches!(self.links.out.get(&peer), Some(Link::Asked)) {
+        if matches!(self.links.out.get(&peer), Some((Link::Asked, _))) {
             self.links.out.remove(&peer);
         }
         if self.links.refused.len() >= LINKS_REFUSED_MAX {

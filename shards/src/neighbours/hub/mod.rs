@@ -9,6 +9,7 @@ mod errand;
 mod key_change;
 mod links;
 mod relay;
+mod roll;
 mod search;
 mod sessions;
 mod trace;
@@ -29,6 +30,7 @@ use crate::dht::known::Known;
 use crate::dht::lookup::{Effort, Plan};
 use crate::dht::space::Space;
 use crate::dht::table::Table;
+use crate::dht::values::roll::subnet_hash;
 use crate::event::Ticket;
 use crate::identity::Identity;
 use crate::identity::chain::KeyChains;
@@ -42,6 +44,7 @@ use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
 use links::Links;
 use relay::Relay;
+use roll::Enrolment;
 use search::{Goal, Search};
 use sessions::Open;
 use trace::Traces;
@@ -76,6 +79,7 @@ pub(super) struct Hub {
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
     links: Links,
+    roll: Enrolment,
     voice: Voice,
     relay: Relay,
     calls: BTreeMap<Ticket, Call>,
@@ -117,6 +121,7 @@ impl Hub {
             rng,
             sessions: BTreeMap::new(),
             links: Links::default(),
+            roll: Enrolment::new(subnet_hash(&terms.subnet())),
             voice,
             relay,
             calls: BTreeMap::new(),
@@ -236,6 +241,7 @@ impl Hub {
         if let Some((_, count)) = self.acquaint.take_if(|(at, _)| *at <= now) {
             self.acquaint_again(count);
         }
+        self.work_roll();
         self.work_links();
         self.work_voice();
         self.work_traces();

@@ -8,7 +8,7 @@ use dunlin_codec::ids::{Address, NodeId};
 
 use super::{Errand, Hub, Notice, Purpose};
 use crate::dht::contact::Heard;
-use crate::dht::lookup::Lookup;
+use crate::dht::lookup::{Lookup, Plan};
 use crate::dht::table::Audience;
 use crate::event::Ticket;
 use crate::limits::SEARCHES_MAX;
@@ -36,13 +36,18 @@ pub(super) struct Search {
 impl Hub {
     /// Looks a place up. The goal comes back when too many searches are under way.
     pub(super) fn begin_search(&mut self, place: Address, goal: Goal) -> Result<(), Goal> {
+        self.begin_search_over(self.plan.paths, place, goal)
+    }
+
+    /// The same over so many paths that share no node.
+    pub(super) fn begin_search_over(&mut self, paths: usize, place: Address, goal: Goal) -> Result<(), Goal> {
         if self.searches.len() >= SEARCHES_MAX {
             return Err(goal);
         }
         let number = self.number();
         let mut begin = Vec::new();
         self.table.closest(&place, (self.plan.replication, Audience::Own), &mut begin);
-        let lookup = Lookup::new(self.plan, self.own.id(), place, begin);
+        let lookup = Lookup::new(Plan { paths, ..self.plan }, self.own.id(), place, begin);
         self.table.on_looked_up(self.now.instant, &place);
         self.searches.insert(number, Search { lookup, goal });
         self.work_search(number);

@@ -66,7 +66,9 @@ impl Hub {
 
     pub(super) fn on_gone(&mut self, session: SessionId, peer: &NodeId) {
         let peer = &self.chains.present(peer);
-        self.links.on_gone(session, peer);
+        if self.links.on_gone(session, peer) {
+            self.roll.on_link_lost();
+        }
         if let Some(open) = self.sessions.get_mut(peer) {
             open.retain(|open| open.session != session);
             if open.is_empty() {

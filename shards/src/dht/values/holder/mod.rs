@@ -17,7 +17,9 @@ mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dunlin_codec::args::{Ack, FindValue, Found, Metadata, Nack, Reason, Request, Store, StoreNack};
+use core::net::IpAddr;
+
+use dunlin_codec::args::{Ack, FindValue, Found, Metadata, Nack, Reason, Request, RollKey, Store, StoreNack};
 use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
@@ -28,6 +30,7 @@ use super::check::{Rules, address, is_address_of};
 use super::durable::{DiskRow, ReadRow, ValueRow, read_row};
 use super::plain::{Entry, Kept, Ruling, charged, rule};
 use super::quota::{Charge, Ledger, Quotas};
+use super::roll::List;
 use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX};
 use crate::dht::space::{Distance, Space};
@@ -50,6 +53,8 @@ pub struct Setup {
     pub space: Space,
     /// How much it keeps.
     pub quotas: Quotas,
+    /// The hash of the network's descriptor: under it lies its roll.
+    pub roll: [u8; 32],
 }
 
 /// What happened to a value.
@@ -175,6 +180,7 @@ pub struct Holder {
     ledger: Ledger,
     lines: Lines,
     pace: Pace,
+    roll: List,
     open: BTreeMap<u64, Open>,
     tickets: u64,
     sweep_at: Instant,
@@ -207,6 +213,7 @@ impl Holder {
             ledger: Ledger::new(setup.quotas),
             lines: Lines::default(),
             pace: Pace::default(),
+            roll: List::new(setup.own, setup.network),
             open: BTreeMap::new(),
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
@@ -277,9 +284,9 @@ impl Holder {
         self.plain.is_empty() && self.registers.is_empty()
     }
 
-    /// Answers FIND_VALUE. Never waits: what is told is in memory, and durable.
+    /// Answers FIND_VALUE of somebody at this address. Never waits: what is told is in memory; but for the roll it is durable.
     #[must_use]
-    pub fn on_find(&self, now: Now, payload: &[u8]) -> Finding {
+    pub fn on_find(&mut self, now: Now, from: IpAddr, payload: &[u8]) -> Finding {
         let refuse = |reason| Finding::Answer(Answer::nack(&Nack::Plain(Operation::FindValue, reason)));
         let Ok(Request::FindValue(FindValue { address, key })) =
             Request::parse(Operation::FindValue, payload)
@@ -288,6 +295,9 @@ impl Holder {
         };
         if !is_address_of(self.setup.space, &address, &key) {
             return refuse(Reason::WrongAddress);
+        }
+        if RollKey::read(&key, &self.setup.roll) == Some(RollKey::All) {
+            return self.tell_roll(now, from, (key, address));
         }
         if let Some(cell) = self.decided(now, &key) {
             let found = Found { key, value: cell.value(), metadata: cell.metadata() };
@@ -300,10 +310,36 @@ impl Holder {
         })
     }
 
+    fn tell_roll(&mut self, now: Now, from: IpAddr, (key, address): (Key<'_>, Address)) -> Finding {
+        let Some(value) = self.roll.tell(now, from) else { return Finding::Nowhere(address) };
+        let value_view = Encoded::parse(&value).expect("a roll is a value");
+        let found = Found { key, value: value_view, metadata: Metadata::default() };
+        Finding::Answer(Answer::ack(&Ack::Value(found), SMALL_LEN_MAX + value.len()))
+    }
+
+    /// A STORE that has to do with the roll is answered at once: nothing of it goes to the disk.
+    // spec: p2p/roll
+    fn on_roll(&mut self, now: Now, asker: Asker, (store, key): (&Store<'_>, RollKey)) {
+        let entered = match key {
+            RollKey::Of(node) if store.options.count() == 0 => {
+                self.roll.enter(now, asker, (node, store.value))
+            }
+            RollKey::Of(_) | RollKey::All => Err(Reason::NotAllowed),
+        };
+        let answer = match entered {
+            Ok(()) => kept_answer(store.key, Metadata::default()),
+            Err(reason) => refusal(reason, None),
+        };
+        self.answer(asker, answer);
+    }
+
     /// Takes a STORE. Its answer is an action, perhaps a later one.
     pub fn on_store(&mut self, now: Now, asker: Asker, payload: &[u8]) {
         let reason = match Request::parse(Operation::Store, payload) {
             Ok(Request::Store(store)) if is_address_of(self.setup.space, &store.address, &store.key) => {
+                if let Some(key) = RollKey::read(&store.key, &self.setup.roll) {
+                    return self.on_roll(now, asker, (&store, key));
+                }
                 match self.lines.join(&scope_of(&store.key), asker, payload) {
                     line::Place::First => return self.work(now, asker, &store),
                     line::Place::Waits => return,

@@ -139,7 +139,7 @@ fn what_cannot_be_stored_is_refused_with_its_reason() {
     );
     let sequence = StoreOptions { sequence: Some(4), ..StoreOptions::default() };
     assert_eq!(home.reason(at(0), peer(2), &store(&key, &one, sequence)), Some(Reason::Malformed));
-    let Finding::Answer(answer) = home.holder.on_find(at(0), &[0xc0]) else { panic!() };
+    let Finding::Answer(answer) = home.holder.on_find(at(0), HERE, &[0xc0]) else { panic!() };
     assert_eq!(reason(&answer), Some(Reason::Malformed));
     assert_eq!(home.value(at(0), &key), None);
 }
@@ -335,7 +335,7 @@ fn nil_deletes() {
         home.reason(at(0), peer(2), &store(&key, &one, with_record(&first))),
         Some(Reason::StaleSequence)
     );
-    let Finding::Answer(answer) = home.holder.on_find(at(0), &find(&key)) else { panic!() };
+    let Finding::Answer(answer) = home.holder.on_find(at(0), HERE, &find(&key)) else { panic!() };
     let Ok(Ack::Value(found)) = Ack::parse(&answer.payload) else { panic!() };
     assert!(found.value.is_nil());
     assert_eq!(found.metadata.record, ValueRecord::parse(&second).ok());

@@ -19,6 +19,10 @@ use crate::identity::change::SignedChange;
 use crate::time::{Instant, Now, WallMillis};
 
 pub(super) const NETWORK: Network = Network([7; 32]);
+/// Whoever asks is on a private address.
+pub(super) const HERE: core::net::IpAddr = core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
+/// The hash of the network's descriptor.
+pub(super) const ROLL: [u8; 32] = [0x52; 32];
 pub(super) const START: u64 = 1_760_000_000_000;
 pub(super) const HOUR: u64 = 3_600_000;
 
@@ -142,7 +146,8 @@ pub(super) struct Home {
 }
 
 pub(super) fn setup(number: u8) -> Setup {
-    Setup { own: identity(number).id(), network: NETWORK, space: Space::new(256), quotas: Quotas::default() }
+    let (space, quotas) = (Space::new(256), Quotas::default());
+    Setup { own: identity(number).id(), network: NETWORK, space, quotas, roll: ROLL }
 }
 
 impl Home {
@@ -211,8 +216,8 @@ impl Home {
         while self.write_one(now) {}
     }
 
-    pub(super) fn value(&self, now: Now, key_bytes: &[u8]) -> Option<Vec<u8>> {
-        match self.holder.on_find(now, &find(key_bytes)) {
+    pub(super) fn value(&mut self, now: Now, key_bytes: &[u8]) -> Option<Vec<u8>> {
+        match self.holder.on_find(now, HERE, &find(key_bytes)) {
             Finding::Nowhere(_) => None,
             Finding::Answer(answer) => match Ack::parse(&answer.payload).unwrap() {
                 Ack::Value(found) => Some(found.value.bytes().to_vec()),

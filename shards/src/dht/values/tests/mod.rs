@@ -8,5 +8,6 @@ mod kit;
 mod limits;
 mod overlap;
 mod reading;
+mod roll;
 mod stories;
 mod trio;

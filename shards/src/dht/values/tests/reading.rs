@@ -35,7 +35,7 @@ impl Ring {
         if question.operation == Operation::Store {
             return home.told(at(0), peer(9), &question.arguments);
         }
-        match home.holder.on_find(at(0), &question.arguments) {
+        match home.holder.on_find(at(0), HERE, &question.arguments) {
             Finding::Answer(answer) => answer,
             Finding::Nowhere(_) => {
                 let payload = encoded(|out| write_nodes(out, core::iter::empty()));
@@ -132,7 +132,7 @@ fn a_read_repairs_those_that_lag() {
     let all = Plan { quorum: Some(8), ..plan(&key) };
     let Got::Found { cell, support } = ring.get(all, honest) else { panic!() };
     assert_eq!((cell.value().as_unsigned(), support), (Some(2), 2), "one owner's newest record wins");
-    let there: Vec<_> = ring.homes.iter().map(|home| home.value(at(0), &key)).collect();
+    let there: Vec<_> = ring.homes.iter_mut().map(|home| home.value(at(0), &key)).collect();
     assert_eq!(there, vec![Some(two); 8], "repaired");
 }
 

@@ -84,8 +84,8 @@ impl Trio {
         self.decide(now, by, vec![edit(key, what)])
     }
 
-    pub(super) fn values(&self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
-        self.homes.iter().map(|home| home.value(now, key)).collect()
+    pub(super) fn values(&mut self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
+        self.homes.iter_mut().map(|home| home.value(now, key)).collect()
     }
 
     pub(super) fn restart(&mut self, now: Now) {

@@ -33,6 +33,18 @@ pub(in super::super) enum Aim {
         /// The bytes of the key under which its change lies.
         key: Vec<u8>,
     },
+    /// Ourselves: to be in the network's roll.
+    Enter {
+        /// The bytes of the key of our entry.
+        key: Vec<u8>,
+        /// The arguments of STORE.
+        store: Vec<u8>,
+    },
+    /// Ourselves: who is in the network's roll.
+    CallRoll {
+        /// The bytes of its key.
+        key: Vec<u8>,
+    },
     /// A holder of ours: that what was decided be brought to those that are closest by now.
     Refresh {
         /// A key of the register.
@@ -58,12 +70,19 @@ impl Aim {
             Self::Again { key, .. }
             | Self::Refresh { key }
             | Self::Settle { key, .. }
-            | Self::Trace { key, .. } => key,
+            | Self::Trace { key, .. }
+            | Self::Enter { key, .. }
+            | Self::CallRoll { key } => key,
         }
     }
 
     pub(super) fn place(&self) -> Option<Address> {
         Key::parse(self.key()).ok().flatten().map(|key| address(&key))
+    }
+
+    /// What is found there is to be believed, not only kept there (T9).
+    pub(super) const fn is_read(&self) -> bool {
+        matches!(self, Self::Get(..) | Self::Trace { .. } | Self::CallRoll { .. })
     }
 
     pub(super) const fn is_chore(&self) -> bool {
@@ -84,7 +103,7 @@ impl Aim {
             Self::Put(_, wish) => wish.is_good(own),
             Self::Get(_, wish) => wish.is_good(),
             Self::Decide(_, wish) => wish.is_good(own),
-            Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. } | Self::Trace { .. } => true,
+            _ => true,
         }
     }
 
@@ -94,7 +113,7 @@ impl Aim {
             Self::Put(ticket, _) => Some(Notice::Stored { ticket, result: Err(failure) }),
             Self::Get(ticket, _) => Some(Notice::Read { ticket, result: Err(failure) }),
             Self::Decide(ticket, _) => Some(Notice::Decided { ticket, result: Err(failure) }),
-            Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. } | Self::Trace { .. } => None,
+            _ => None,
         }
     }
 }

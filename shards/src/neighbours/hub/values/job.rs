@@ -11,6 +11,7 @@ use super::aim::Aim;
 use crate::dht::values::decision::Decision;
 use crate::dht::values::get::Get;
 use crate::dht::values::put::Put;
+use crate::dht::values::roll::Call;
 use crate::dht::values::survey::Survey;
 use crate::dht::values::{Answer, Question as Asking};
 use crate::event::Ticket;
@@ -25,6 +26,7 @@ pub(super) enum Work {
     Storing(Put),
     Deciding(Box<Decision>),
     Surveying(Survey),
+    Calling(Call),
 }
 
 /// A node that is asked.
@@ -81,6 +83,7 @@ impl Work {
             Self::Storing(put) => put.poll_question(),
             Self::Deciding(decision) => decision.poll_question(),
             Self::Surveying(survey) => survey.poll_question(),
+            Self::Calling(call) => call.poll_question(),
         }
     }
 

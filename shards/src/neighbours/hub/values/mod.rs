@@ -34,6 +34,7 @@ use crate::dht::space::Space;
 use crate::dht::values::decision::{Decision, Proposer};
 use crate::dht::values::get::{Get, Got, Plan};
 use crate::dht::values::put::{Put, Stored};
+use crate::dht::values::roll::Call;
 use crate::dht::values::survey::Survey;
 use crate::dht::values::{
     Answer, Finding, GivenLeave, Holders, PutWish, Question as Asking, address, sign_record, value_hash,
@@ -41,7 +42,7 @@ use crate::dht::values::{
 use crate::event::Ticket;
 use crate::limits::{
     CHORES_LEN_MAX, CHORES_MAX, CHORES_WAITING_MAX, LOOKUP_PATHS, MESSAGE_LEN_MAX, PUT_TRIES_MAX,
-    REQUEST_TIMEOUT, VALUE_JOB_WAIT, VALUE_JOBS_MAX, VALUE_RECORD_LIFE_MAX,
+    REQUEST_TIMEOUT, SECURE_LOOKUP_PATHS, VALUE_JOB_WAIT, VALUE_JOBS_MAX, VALUE_RECORD_LIFE_MAX,
 };
 use crate::neighbours::Failure;
 use crate::neighbours::keeping::{HERE, shard_of};
@@ -52,6 +53,9 @@ use job::{Arrival, Job, Near, Work};
 
 pub(super) use aim::Aim;
 pub(super) use job::Jobs;
+
+/// What we know ourselves nobody told: no path of a lookup has this number.
+const OWN_PATH: usize = usize::MAX;
 
 impl Hub {
     /// The application wishes something.
@@ -102,10 +106,11 @@ impl Hub {
     /// The aim comes back when too many searches are under way.
     pub(super) fn begin_job(&mut self, aim: Aim) -> Result<(), Aim> {
         let Some(place) = aim.place() else { return Ok(()) };
+        let paths = if aim.is_read() { SECURE_LOOKUP_PATHS } else { LOOKUP_PATHS };
         let number = self.number();
         let until = self.now.instant + VALUE_JOB_WAIT;
         self.values.jobs.insert(number, Job::new(aim, until));
-        let begun = self.begin_search(place, Goal::Value(number));
+        let begun = self.begin_search_over(paths, place, Goal::Value(number));
         match (begun, self.values.jobs.remove(&number)) {
             (Err(_), Some(job)) => Err(job.aim),
             (_, job) => {
@@ -119,11 +124,12 @@ impl Hub {
     pub(super) fn on_place_found(&mut self, number: u64, lookup: &Lookup) {
         let near = self.near(lookup);
         let Some(mut job) = self.values.jobs.remove(&number) else { return };
-        if let (true, Aim::Trace { old, .. }) = (near.is_empty(), &job.aim) {
-            return self.on_traced(*old, None);
-        }
         if near.is_empty() {
-            return self.notices.extend(job.aim.failed(Failure::NotFound));
+            return match &job.aim {
+                Aim::Trace { old, .. } => self.on_traced(*old, None),
+                Aim::CallRoll { .. } => self.on_roll_called(Vec::new()),
+                aim => self.notices.extend(aim.failed(Failure::NotFound)),
+            };
         }
         job.behind =
             lookup.behind().map(|heard| Near { id: heard.id(), endpoint: heard.endpoint(), path: 0 });
@@ -146,7 +152,7 @@ impl Hub {
         let mut near: Vec<Near> = others.collect();
         let (place, space) = (lookup.place(), self.plan.space);
         let distance = |id: &NodeId| space.distance(&place, &Space::place(id));
-        let own = Near { id: self.own.id(), endpoint: None, path: LOOKUP_PATHS };
+        let own = Near { id: self.own.id(), endpoint: None, path: OWN_PATH };
         let at = near.partition_point(|near| distance(&near.id) < distance(&own.id));
         if self.own.endpoint().is_some() && at < self.plan.replication {
             near.insert(at, own);
@@ -199,6 +205,8 @@ impl Hub {
                 let own = self.own.id();
                 Work::Storing(Put::new(ids().filter(|id| *id != own), store.clone()))
             }
+            Aim::Enter { store, .. } => Work::Storing(Put::new(ids(), store.clone())),
+            Aim::CallRoll { .. } => Work::Calling(Call::new(self.roll_plan(), ids())),
             Aim::Settle { key, .. } => {
                 Work::Surveying(Survey::to_settle((key, self.network), &self.own.id(), holders()))
             }
@@ -308,6 +316,8 @@ impl Hub {
             (Work::Deciding(decision), None) => decision.on_failure(now, asked),
             (Work::Surveying(survey), Some(answer)) => survey.on_answer(asked, answer),
             (Work::Surveying(survey), None) => survey.on_failure(asked),
+            (Work::Calling(call), Some(answer)) => call.on_answer(asked, answer),
+            (Work::Calling(call), None) => call.on_failure(asked),
             (Work::Looking, _) => {}
         }
         self.work_job(number);
@@ -346,6 +356,7 @@ impl Hub {
             Work::Reading(get) => get.give_up(),
             Work::Storing(put) => put.give_up(),
             Work::Deciding(decision) => decision.give_up(),
+            Work::Calling(call) => call.give_up(),
         }
         self.tell_outcome(&mut job);
         if !job.is_told {
@@ -443,6 +454,14 @@ impl Hub {
             let payload = if let Got::Found { cell, .. } = got { Some(&cell.value[..]) } else { None };
             return self.on_traced(*old, payload);
         }
+        if let Work::Calling(call) = &mut job.work {
+            job.is_told = call.is_over();
+            if job.is_told {
+                let chosen = call.choose(&mut self.rng);
+                self.on_roll_called(chosen);
+            }
+            return;
+        }
         let notice = match (&job.aim, &job.work) {
             (Aim::Put(ticket, _), Work::Storing(put)) => {
                 put.outcome().map(|stored| told_stored(*ticket, stored))
@@ -462,7 +481,7 @@ impl Hub {
                 job.is_told = decision.outcome().is_some();
                 return;
             }
-            (Aim::Again { .. }, Work::Storing(put)) => {
+            (Aim::Again { .. } | Aim::Enter { .. }, Work::Storing(put)) => {
                 job.is_told = put.outcome().is_some();
                 return;
             }
