@@ -17,9 +17,9 @@
 //! g instead and have promised not to accept it any more. Then whatever fewer tell is passed over. A minority of liars can neither
 //! freeze nor roll back nor shrink a register whose newest state a majority has. Where nothing has such a majority, since the last
 //! proposal did not come to an end or there was none, the newest state that anybody tells is gone on from, by its members and by those of
-//! the state that most tell: so one liar cannot make do with fewer. Nor can it stop the others by members that are not there: what it
+//! the state that most tell: so one liar cannot make do with fewer. Nor can it stop eight others by members that are not there: what it
 //! alone tells is passed over once all have been asked, unless a majority of its members has promised, or they are by and large those that
-//! the lookup heard of.
+//! the lookup heard of. Among fewer than eight it is believed: there one may be all that is left on a side of those who decided.
 //!
 //! What remains. The first decision of a register knows no members: it counts all that its lookup heard of, answered or not, as long as
 //! two paths tell of them, and waits for all that answered; after a partition that has lasted for so long that each side has forgotten
@@ -37,6 +37,9 @@ use dunlin_codec::ids::NodeId;
 use super::majority;
 use super::state::{Cell, State};
 use super::survey::Told;
+
+/// Whoever tells something alone among so many is not believed by itself.
+const LONE_AMONG: usize = 8;
 
 /// The holders under whom a state was accepted. Without anybody: it was before members were told.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -245,15 +248,16 @@ impl Standing {
         Self::of_camps(camps(told), found)
     }
 
-    /// The same without whatever one holder alone tells, of members most of whom have neither promised nor are known.
+    /// The same without whatever one of [`LONE_AMONG`] tells alone, of members most of whom have neither promised nor are known.
     pub(super) fn of_plausible<'a>(
         told: impl Iterator<Item = (NodeId, &'a Told)>,
         Holders { found, known }: &Holders,
         has_promised: impl Fn(&NodeId) -> bool,
     ) -> Self {
         let mut camps = camps(told);
+        let is_among_many = found.iter().filter(|id| has_promised(id)).count() >= LONE_AMONG;
         camps.retain(|Camp { members, tellers, .. }| {
-            let is_alone = tellers.len() == 1 && !members.is_empty();
+            let is_alone = is_among_many && tellers.len() == 1 && !members.is_empty();
             !is_alone || members.are_like(known) || members.are_enough(&has_promised)
         });
         Self::of_camps(camps, found)
