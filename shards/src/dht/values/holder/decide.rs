@@ -272,8 +272,12 @@ impl Holder {
         rows.extend(was_plain.map(|key| without_value(key)));
         let told_at = before.map_or(now.instant, |before| before.told_at);
         let settle_at = before.and_then(|before| before.settle_at);
-        let kept =
-            KeptRegister { register, touched_at: now.instant, is_open: true, told_at, settle_at, charge };
+        // What it reads of others promises nobody anything.
+        let (touched_at, is_open) = match (asker, before) {
+            (None, Some(before)) => (before.touched_at, before.is_open),
+            _ => (now.instant, true),
+        };
+        let kept = KeptRegister { register, touched_at, is_open, told_at, settle_at, charge };
         let staged = StagedRegister { scope: scope.to_vec(), kept, events };
         Step::Write(Staged::Register(Box::new(staged)), rows, answer)
     }

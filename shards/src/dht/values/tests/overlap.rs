@@ -457,7 +457,7 @@ fn a_refused_decision_gives_its_promises_back() {
 fn whoever_promised_is_told_that_it_is_over() {
     let (key, by) = (name("k"), identity(1));
     let mut ring = Ring::new(3);
-    let terms = (key, Vec::new());
+    let terms = (key.clone(), Vec::new());
     let all = Holders::all(Ring::ids(0..3));
     let mut decision = Decision::new(ring.proposer(&by), all, terms, (at(0), Rng::from_number(1)));
     let mut rounds = Vec::new();
@@ -470,6 +470,11 @@ fn whoever_promised_is_told_that_it_is_over() {
     }
     assert!(decision.outcome().is_some_and(is_done));
     assert_eq!(rounds, [[Round::Prepare; 3], [Round::Over; 3]].concat());
+    let record = Says::nobodys(&key, 1).signed(&identity(2), &number(1));
+    let plain = store(&key, &number(1), with_record(&record));
+    for home in &mut ring.homes {
+        assert_eq!(home.reason(at(1), peer(2), &plain), None, "it keeps no store away");
+    }
 }
 
 /// A register that was written before members were told is read back, and gets them with the next decision.
