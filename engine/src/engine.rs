@@ -29,9 +29,11 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::driver::Driver;
 use crate::entropy::OsEntropy;
+use crate::keyfile::KeyFiles;
 use crate::mailbox::{self, lock};
 use crate::network::{Beside, Network};
 use crate::recall::{Memory, Recall, RecallError};
+use crate::rekey::{self, TakeKeyError};
 use crate::runtime::{self, Running, RuntimeOptions};
 use crate::socket::group::{Group, GroupOptions, Steering};
 use crate::socket::probe::{IoChoice, IoReport};
@@ -103,18 +105,14 @@ impl<H> EngineBuilder<H> {
         let store = start::store(&self.config, &keys)?;
         let clock = Clock::start();
         let doorbells = group.doorbells();
-        let mut ports = Vec::new();
-        let mut desks = VecDeque::new();
-        for doorbell in &doorbells {
-            let (port, desk) = mailbox::connect(doorbell.clone(), self.config.transport.message_max.len());
-            ports.push(port);
-            desks.push_back(desk);
-        }
+        let message_len_max = self.config.transport.message_max.len();
+        let mailboxes = doorbells.iter().map(|doorbell| mailbox::connect(doorbell.clone(), message_len_max));
+        let (ports, mut desks): (Vec<_>, VecDeque<_>) = mailboxes.unzip();
         let local = group.local_addr();
         let shared = Arc::new(shared_by_all(&self.config, keys.identity.id(), (ports, local, placement)));
         let circle = start::circle(&self.config, &keys, (placement, local), clock)?;
         let joined = circle.as_ref().map(Circle::shared);
-        let memory = store.map(|opened| Memory::start(opened, shared.clone()));
+        let memory = store.map(|opened| Memory::start(opened, shared.clone(), clock.now().wall));
         let mut memory = memory.transpose().map_err(start_error)?;
         let steering = group.steering().clone();
         let steered = steering == Steering::Program;
@@ -122,6 +120,7 @@ impl<H> EngineBuilder<H> {
         let mut rings = start::rings(&doorbells);
         let limits = start::limits(&self.config, shards);
         let runtime = runtime_options(&self.config);
+        let key_files = keys.files.clone();
         let mut parts = start::Parts::new(template, limits, keys, clock.now());
         let spin = self.config.io.spin;
         let engine = shared.clone();
@@ -148,9 +147,8 @@ impl<H> EngineBuilder<H> {
             tracing::info!(shard = index, "{report}");
         }
         let network = joined.map(|joined| Network::new(joined, shared.clone()));
-        let recall = Arc::new(Mutex::new(None));
-        let engine =
-            Engine { shared, running: Arc::new(Mutex::new(Some(running))), steering, network, recall };
+        let (running, recall) = (Arc::new(Mutex::new(Some(running))), Arc::default());
+        let engine = Engine { shared, running, steering, network, recall, key_files };
         engine.remember(memory)?;
         if let Some(network) = engine.network.as_ref().filter(|_| !self.config.network.seeds.is_empty()) {
             let begun = network.call_seeds(self.config.network.seeds);
@@ -176,7 +174,8 @@ fn shared_by_all(
     (ports, local, placement): (Vec<mailbox::Port<Delivery>>, SocketAddr, Placement),
 ) -> EngineShared {
     EngineShared {
-        id,
+        id: Mutex::new(id),
+        rekeying: Mutex::default(),
         stats: ports.iter().map(|_| Mutex::new(ShardReport::default())).collect(),
         ports,
         local,
@@ -221,6 +220,7 @@ pub struct Engine {
     steering: Steering,
     network: Option<Network>,
     recall: Arc<Mutex<Option<Recall>>>,
+    key_files: Option<KeyFiles>,
 }
 
 /// What all shards did so far, as of their last pause (at most 0.1 s ago while they are busy).
@@ -288,10 +288,20 @@ impl Engine {
         EngineBuilder::new(config)
     }
 
-    /// The node's identity, which is its address.
+    /// The node's identity, which is its address. [`Engine::take_key`] changes it.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.shared.id
+        self.shared.id()
+    }
+
+    /// Goes on under the key that its file has by now, which `dunlin key rotate` put there; none: it has that already. Sessions stay,
+    /// and keep the key that they were opened with. Peers are told of the change, and calls of the old key are answered for a day.
+    ///
+    /// # Errors
+    /// Why not; the engine goes on as it was.
+    pub fn take_key(&self) -> Result<Option<(NodeId, NodeId)>, TakeKeyError> {
+        let files = self.key_files.as_ref().ok_or(TakeKeyError::NoFile)?;
+        rekey::take_key(files, &self.shared)
     }
 
     /// The network that it is part of; none unless `network.enabled`.
@@ -309,7 +319,7 @@ impl Engine {
     /// The URI that others dial, for the given host (a name or an address of this machine).
     #[must_use]
     pub fn uri(&self, host: Host) -> DunlinUri {
-        DunlinUri { id: Some(self.shared.id), host, port: self.shared.local.port() }
+        DunlinUri { id: Some(self.shared.id()), host, port: self.shared.local.port() }
     }
 
     /// Who decides which shard a datagram goes to.

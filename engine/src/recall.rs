@@ -1,6 +1,7 @@
 //! What a node remembers between runs: the rows of its network, and those of the values that it holds, in one store.
 //!
-//! In:    the network's rows, every other second; those of holders as they come; at the start those of the store.
+//! In:    the network's rows, every other second; those of holders as they come; at the start those of the store; which sequence the
+//!        node's own record has.
 //! Out:   the same, the other way round.
 //! Holds: of the network only what changed is written, and again when the store could not take it. A node that knows nobody for a
 //!        while forgets nobody: more often it is its own line that is cut.
@@ -9,20 +10,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dunlin_shards::dht::values::Restored;
 use dunlin_shards::neighbours::Neighbours;
-use dunlin_shards::time::Now;
+use dunlin_shards::time::{Now, WallMillis};
 
 use crate::api::shared::EngineShared;
-use crate::network::{Network, NetworkError, ROW_OF_OWN, Row};
-use crate::shelf::{Shelf, Shelves, VALUES, Whose};
-use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Table, Write};
+use crate::network::{Network, NetworkError, ROW_OF_CHAIN, ROW_OF_OWN, Row};
+use crate::sequences::Sequences;
+use crate::shelf::{NODES, Shelf, Shelves, VALUES, Whose};
+use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Write};
 
-/// The network's rows, as it gave them.
-const NODES: Table = Table("nodes");
 /// How often it is asked for them.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -33,6 +34,9 @@ pub(crate) struct Memory {
     kept: Kept,
     values: Vec<Row>,
     restored: Restored,
+    sequences: Sequences,
+    /// Where the sequences of this start begin.
+    first: Option<u64>,
 }
 
 /// The store of a running node, and the thread that remembers. Dropped, it ends both, the last changes kept.
@@ -57,19 +61,44 @@ pub(crate) enum RecallError {
 
 impl Memory {
     /// Reads what a store holds and starts it; its answers go to the shards of this engine.
-    pub(crate) fn start(opened: Opened, engine: Arc<EngineShared>) -> Result<Self, RecallError> {
+    pub(crate) fn start(
+        opened: Opened,
+        engine: Arc<EngineShared>,
+        wall: WallMillis,
+    ) -> Result<Self, RecallError> {
         let (mut kept, mut values) = (Kept::default(), Vec::new());
         opened.each(NODES, |key, value| drop(kept.rows.insert(key.to_vec(), value.to_vec())))?;
         opened.each(VALUES, |key, value| values.push((key.to_vec(), value.to_vec())))?;
+        let own_rows: Vec<Row> = kept.rows.extract_if(.., |key, _| is_own(key)).collect();
         let is_lost = kept.is_lost.clone();
+        let own = (engine.id(), wall);
         let shelves = Shelves::new(engine);
         let answering = shelves.share();
+        let (sender, words) = channel();
         let store = opened.start(move |done: &mut Vec<Done<Whose>>| {
             let is_refused = done.iter().any(|one| one.ticket == Whose::Network && one.result.is_err());
             is_lost.fetch_or(is_refused, Ordering::SeqCst);
+            for one in done.iter() {
+                if let Whose::Own(until) = one.ticket {
+                    // Nobody listens any more when the node ends.
+                    let _ = sender.send((until, one.result.is_ok()));
+                }
+            }
             answering.answer(done);
         })?;
-        Ok(Self { store, shelves, kept, values, restored: Restored::default() })
+        let (sequences, first) = Sequences::begin(store.desk(), own, &own_rows, words);
+        Ok(Self { store, shelves, kept, values, restored: Restored::default(), sequences, first })
+    }
+
+    /// Tells a shard's neighbours which sequences are the node's to use, and what became of keys: before anything else.
+    pub(crate) fn begin(&self, neighbours: &mut Neighbours) {
+        if let Some(first) = self.first {
+            neighbours.set_sequences(first, self.sequences.until());
+        }
+        for (_, row) in self.kept.rows.range(vec![ROW_OF_CHAIN]..vec![ROW_OF_CHAIN + 1]) {
+            // One that is none is left alone.
+            neighbours.restore_chain(row);
+        }
     }
 
     /// Gives a shard's neighbours what is theirs of the values, before they are asked for any, and a shelf for more.
@@ -86,7 +115,7 @@ impl Memory {
 impl Recall {
     /// Tells the network what it knew, and remembers what it knows from now on.
     pub(crate) fn start(memory: Memory, network: Network) -> Result<Self, RecallError> {
-        let Memory { store, kept, values, restored, .. } = memory;
+        let Memory { store, kept, values, restored, sequences, .. } = memory;
         if !values.is_empty() {
             let Restored { kept, expired, bad } = restored;
             tracing::info!("{kept} values are kept from before; the time of {expired} others is over");
@@ -101,7 +130,7 @@ impl Recall {
         }
         let desk = store.desk().clone();
         let thread = thread::Builder::new().name("dunlin-recall".to_owned());
-        let thread = thread.spawn(move || remember(&network, &desk, kept))?;
+        let thread = thread.spawn(move || remember(&network, &desk, (kept, sequences)))?;
         Ok(Self { store, thread: Some(thread) })
     }
 
@@ -122,10 +151,16 @@ impl Drop for Recall {
 }
 
 /// Hands changes in until the network ends, and once more then.
-fn remember(network: &Network, desk: &Desk<Whose>, mut kept: Kept) {
+fn remember(network: &Network, desk: &Desk<Whose>, (mut kept, mut sequences): (Kept, Sequences)) {
     let mut is_running = true;
     while is_running {
         is_running = !network.wait_for_end(LOOK_EVERY);
+        if let Some(until) = sequences.work(desk, network.own_sequence())
+            && let Err(error) = network.on_reserved(until)
+        {
+            // There are more to come long before they are needed.
+            tracing::debug!("the sequences up to {until} are not told: {error}");
+        }
         let writes = kept.changes(network.rows());
         if !writes.is_empty() && desk.submit(Batch { ticket: Whose::Network, writes }).is_err() {
             kept.is_lost.store(true, Ordering::SeqCst);
@@ -133,9 +168,13 @@ fn remember(network: &Network, desk: &Desk<Whose>, mut kept: Kept) {
     }
 }
 
-/// It says nothing of others.
 fn is_own(key: &[u8]) -> bool {
     key.first() == Some(&ROW_OF_OWN)
+}
+
+/// What became of a key stays so, and says nothing of who is there.
+fn is_chain(key: &[u8]) -> bool {
+    key.first() == Some(&ROW_OF_CHAIN)
 }
 
 /// What the store has, as far as it has not said otherwise.
@@ -149,11 +188,10 @@ struct Kept {
 impl Kept {
     /// What makes the store's rows these.
     fn changes(&mut self, rows: Vec<Row>) -> Vec<Write> {
-        let is_lonely = rows.iter().all(|(key, _)| is_own(key));
+        let is_lonely = rows.iter().all(|(key, _)| is_chain(key));
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
-        if is_lonely {
-            let others = self.rows.iter().filter(|(key, _)| !is_own(key));
-            rows.extend(others.map(|(key, value)| (key.clone(), value.clone())));
+        for (key, value) in self.rows.iter().filter(|(key, _)| is_lonely || is_chain(key)) {
+            rows.entry(key.clone()).or_insert_with(|| value.clone());
         }
         let is_lost = self.is_lost.swap(false, Ordering::SeqCst);
         let mut writes = Vec::new();
@@ -188,15 +226,16 @@ mod tests {
         assert_eq!(kept.changes(rows(&[("a", "1"), ("b", "2")])), [put("a", "1"), put("b", "2")]);
         assert_eq!(kept.changes(rows(&[("b", "2"), ("a", "1")])), []);
         assert_eq!(
-            kept.changes(rows(&[("a", "3"), ("c", "4")])),
-            [put("a", "3"), put("c", "4"), Write::delete(NODES, *b"b")]
+            kept.changes(rows(&[("a", "3"), ("d", "4")])),
+            [put("a", "3"), put("d", "4"), Write::delete(NODES, *b"b")]
         );
         assert_eq!(kept.changes(Vec::new()), [], "nobody is forgotten");
-        assert_eq!(kept.changes(rows(&[("o", "1")])), [put("o", "1")], "nor when we are alone");
-        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4"), ("o", "1")])), []);
-        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), [Write::delete(NODES, *b"o")]);
+        assert_eq!(kept.changes(rows(&[("c1", "1")])), [put("c1", "1")], "nor when we are alone");
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("d", "4")])), [], "and what became of a key stays");
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("c1", "2"), ("d", "4")])), [put("c1", "2")]);
         kept.is_lost.store(true, Ordering::SeqCst);
-        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), [put("a", "3"), put("c", "4")]);
-        assert_eq!(kept.changes(rows(&[("a", "3"), ("c", "4")])), []);
+        let all = [put("a", "3"), put("c1", "2"), put("d", "4")];
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("d", "4")])), all);
+        assert_eq!(kept.changes(rows(&[("a", "3"), ("d", "4")])), []);
     }
 }

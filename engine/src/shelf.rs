@@ -4,6 +4,8 @@
 //! Out:   batches for the store; for each number whether its rows are on the disk.
 //! Holds: a shard never waits for the disk, and the disk never for a shard: words wait here until the shard takes them, no
 //!        more of them than its holder has writes open. What the store does not even take is refused.
+//!
+//! spec: p2p/full-disk
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +16,8 @@ use crate::api::shared::EngineShared;
 use crate::mailbox::lock;
 use crate::store::{Batch, Desk, Done, Table, Write};
 
+/// The network's rows, as it gave them, and the sequences of the node's own record.
+pub(crate) const NODES: Table = Table("nodes");
 /// What holders keep, as they gave it.
 pub(crate) const VALUES: Table = Table("values");
 
@@ -22,6 +26,8 @@ pub(crate) const VALUES: Table = Table("values");
 pub(crate) enum Whose {
     /// The network's, which looks again later.
     Network,
+    /// Sequences of the node's own record, up to this one.
+    Own(u64),
     /// Of the holder beside a shard, by the number that it gave.
     Holder {
         /// The shard's index.
@@ -94,7 +100,7 @@ impl Shelves {
                 Whose::Holder { shard, number } if usize::from(shard) == index => {
                     Some(Word { number, is_durable: one.result.is_ok() })
                 }
-                Whose::Holder { .. } | Whose::Network => None,
+                Whose::Holder { .. } | Whose::Network | Whose::Own(_) => None,
             });
             let mut mine = mine.peekable();
             if mine.peek().is_some() {

@@ -19,7 +19,7 @@ use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
 use dunlin_shards::limits::{Limits, REHANDSHAKE_AFTER, RUMOURS_BURST_ORIGIN};
 use dunlin_shards::mail::Mail;
-use dunlin_shards::messages::conversation::Terms;
+use dunlin_shards::messages::conversation::{Methods, Terms};
 use dunlin_shards::neighbours::{HUB, Neighbours, Seat};
 use dunlin_shards::placement::Placement;
 use dunlin_shards::rng::Rng;
@@ -56,8 +56,8 @@ pub(crate) struct Keys {
     past: Past,
     /// The key before, and until when it is answered for.
     previous: Option<(Identity, WallMillis)>,
-    /// It lies in a file, and so may what belongs to it.
-    is_kept: bool,
+    /// It lies there, and so may what belongs to it; none: it is nobody's affair after this start.
+    pub(crate) files: Option<KeyFiles>,
 }
 
 /// The identity from its file, made when there is none; or the given one.
@@ -65,7 +65,7 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     if let Some(identity) = given {
         let reset_secret = OsEntropy.array();
         let (past, previous) = (Past::Unknown, None);
-        return Ok(Keys { identity, reset_secret, is_fresh: true, past, previous, is_kept: false });
+        return Ok(Keys { identity, reset_secret, is_fresh: true, past, previous, files: None });
     }
     let path = config.node.key.resolve().ok_or_else(|| {
         StartError::Config("node.key: no home folder is known; give a whole path with --key".to_owned())
@@ -77,7 +77,7 @@ pub(crate) fn keys(config: &Config, given: Option<Identity>) -> Result<Keys, Sta
     let past = files.past(&identity)?;
     let previous = files.previous(&past, Clock::start().now().wall)?;
     let previous = previous.zip(past.told().map(|(_, until)| until));
-    Ok(Keys { identity, reset_secret, is_fresh, past, previous, is_kept: true })
+    Ok(Keys { identity, reset_secret, is_fresh, past, previous, files: Some(files) })
 }
 
 /// The store of a node that is in a network: on disk when its key is there too.
@@ -85,7 +85,7 @@ pub(crate) fn store(config: &Config, keys: &Keys) -> Result<Option<Opened>, Star
     if !config.network.enabled {
         return Ok(None);
     }
-    if config.store.place == StorePlace::Memory || !keys.is_kept {
+    if config.store.place == StorePlace::Memory || keys.files.is_none() {
         return Ok(Some(Opened::memory()));
     }
     let path = config.store.path.resolve().ok_or_else(|| {
@@ -256,7 +256,10 @@ pub(crate) fn circle(
     let terms = Terms::new(identity.id(), network, wanted.constants(), &wanted.description);
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
     let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
-    let terms = Terms { requests_per_second, rumours, quotas: quotas(config), ..terms };
+    // spec: p2p/compression-setting
+    let prefers = wanted.compression.method();
+    let reads = if prefers.is_some() { Methods::ALL } else { Methods::NONE };
+    let terms = Terms { requests_per_second, rumours, reads, prefers, quotas: quotas(config), ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
     Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
@@ -297,7 +300,8 @@ impl Circle {
     pub(crate) fn neighbours(&self, shard: u8, memory: &mut Memory) -> (Neighbours, Shelf) {
         let seat = Seat { shard, ..self.seat.clone() };
         let (now, rng) = (self.clock.now(), Rng::from_seed(OsEntropy.array()));
-        let neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        let mut neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
+        memory.begin(&mut neighbours);
         let mut neighbours = neighbours.with_past(self.past.clone());
         let shelf = memory.restore(now, shard, &mut neighbours);
         (neighbours, shelf)

@@ -265,6 +265,8 @@ pub const LOOKUP_PATHS: usize = 4;
 pub const SECURE_LOOKUP_PATHS: usize = 8;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Members of its own table that a lookup begins with: so many times k. The closest are of one bucket, and may all have gone.
+pub const LOOKUP_BEGIN_FACTOR: usize = 3;
 /// Nodes of one public /24 or /48 that a lookup asks before all others (T9).
 pub const LOOKUP_PREFIX_QUESTIONS: usize = 4;
 /// Nodes that a path of a lookup remembers at most.
@@ -289,6 +291,11 @@ pub const ERRANDS_MAX: usize = 16_384;
 pub const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often what others are told of the table changes at most.
 pub const KNOWN_INTERVAL: Duration = Duration::from_millis(250);
+/// When a node tries again to make its own record anew, where its disk had no sequence for it.
+pub const SEQUENCE_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Sequences of a node's own record that are reserved on its disk at once: it uses one at a start, at each renewal and at each
+/// change of its key.
+pub const SEQUENCES_RESERVED: u64 = 64;
 /// When a node that has come enters itself in its network's roll: others are to be known.
 pub const ROLL_ENTER_AFTER: Duration = Duration::from_secs(3);
 /// When it says again that it is there; drawn, up to a minute later.
@@ -475,6 +482,12 @@ pub const KEY_TRACES_MAX: usize = 64;
 pub const KEY_CHANGE_STORE_AFTER: Duration = Duration::from_secs(5);
 /// How long a change of key may be on its way (T21), and Hellos to the old key are answered.
 pub const KEY_CHANGE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Keys that a node had before whose Hellos it answers at most, the newest: each costs every Hello that is for nobody a hash.
+pub const PREVIOUS_KEYS_ANSWERED_MAX: usize = 4;
+/// How often it is looked whether sessions are left that need a key which is not answered for any more.
+pub const PREVIOUS_KEY_LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+/// Sessions a second on which a shard tells of the change of its node's key, beside those that the hub knows.
+pub const KEY_CHANGE_TOLD_PER_SECOND: usize = 256;
 /// How far the clock of whoever changes its key may be ahead of ours.
 pub const KEY_CHANGE_SKEW: Duration = Duration::from_secs(120);
 /// How long a key lasts at least before the next may follow (T21).

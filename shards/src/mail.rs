@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::arq::sender::{Outgoing, Sender};
 use crate::blocks::Block;
 use crate::event::{EarlyData, Ticket};
+use crate::identity::change::NewKey;
 use crate::note::Note;
 use crate::route::Arrival;
 
@@ -61,7 +62,7 @@ pub enum Struck {
 /// A session's entry in the directory of identities.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Listing {
-    /// The peer's identity.
+    /// The peer's identity; changed by the era of our key, so that what was begun with one key of ours meets only its like.
     pub peer: NodeId,
     /// The peer's instance.
     pub instance: InstanceId,
@@ -69,6 +70,8 @@ pub struct Listing {
     pub session: SessionId,
     /// We initiated it.
     pub initiator: bool,
+    /// Our key is lower than the peer's.
+    pub is_lower: bool,
 }
 
 /// Everything that a session of ours is made of once its Welcome verified.
@@ -83,6 +86,8 @@ pub struct Opened {
     pub peer_static: [u8; 32],
     /// Its start.
     pub peer_instance: InstanceId,
+    /// Of the key of ours that it was begun with.
+    pub era: u8,
     /// The cipher.
     pub suite: Suite,
     /// Proves a Reset of the peer's.
@@ -173,6 +178,8 @@ pub enum Mail {
         /// A code for the peer.
         code: u64,
     },
+    /// Application: the node has another key. To each shard.
+    NewKey(Box<NewKey>),
     /// Application: close everything, after what is queued was acknowledged.
     Shutdown,
     /// Shard: a datagram that landed here belongs to you.

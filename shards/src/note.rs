@@ -16,6 +16,7 @@ use crate::dht::values::{DecideWish, Finding, GetWish, PutWish};
 use crate::event::{CloseReason, Ticket};
 use crate::gossip::{Brought, Rumour};
 use crate::identity::chain::Kin;
+use crate::identity::change::NewKey;
 use crate::outcome::{AskError, Farewell, Outcome};
 use crate::time::Instant;
 
@@ -63,8 +64,10 @@ pub enum Note {
         /// Those to whom it had links, the first to be asked for one.
         anchors: Vec<NodeId>,
     },
-    /// Application: the sequence of the node's own record before it restarted. It never goes back, whatever the clock says.
-    OwnSequence(u64),
+    /// Application: the disk has it that sequences of the node's own record up to this one may have been used.
+    OwnReserved(u64),
+    /// Application: the node has another key. To each shard, behind the mail that tells the shard.
+    NewKey(Box<NewKey>),
     /// Application: look a place up.
     Search {
         /// Its name for the request.

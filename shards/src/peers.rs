@@ -38,15 +38,14 @@ enum Standing {
 /// One shard's part of the directory.
 #[derive(Debug)]
 pub struct Directory {
-    own: NodeId,
     peers: HashMap<NodeId, Vec<Entry>, HashKey>,
 }
 
 impl Directory {
-    /// An empty part, for a node with this identity.
+    /// An empty part.
     #[must_use]
-    pub fn new(own: NodeId, hash: HashKey) -> Self {
-        Self { own, peers: HashMap::with_hasher(hash) }
+    pub fn new(hash: HashKey) -> Self {
+        Self { peers: HashMap::with_hasher(hash) }
     }
 
     /// The newest session with the identity.
@@ -70,7 +69,7 @@ impl Directory {
     /// A session is confirmed; `tell` gets what other shards must do about it.
     // spec: atp/one-session
     pub fn on_up(&mut self, new: Listing, mut tell: impl FnMut(Mail, SessionId)) {
-        let (own, peer) = (self.own, key_of(&new.peer));
+        let peer = key_of(&new.peer);
         // Nearly every identity has one session: a default vector would hold four.
         let entries = self.peers.entry(peer).or_insert_with(|| Vec::with_capacity(1));
         entries.retain(|old| old.listing.session != new.session);
@@ -79,7 +78,7 @@ impl Directory {
             if planted(Mutant::BothSessionsStay) {
                 break;
             }
-            let verdict = judge(own, old, &new);
+            let verdict = judge(old, &new);
             let (session, into) = (old.listing.session, new.session);
             let mail = match verdict {
                 Verdict::NewStays => {
@@ -160,14 +159,15 @@ enum Verdict {
 
 /// Both ends must choose alike, and each may hear of the two sessions in another order. Of two that different ends opened, that of the
 /// lower key stays. Of two that one end opened it keeps the newer, and the other end follows.
-fn judge(own: NodeId, old: &Entry, new: &Listing) -> Verdict {
-    let initiator = |listing: &Listing| if listing.initiator { own } else { listing.peer };
-    let (first, second) = (initiator(&old.listing), initiator(new));
+fn judge(old: &Entry, new: &Listing) -> Verdict {
+    let is_ours = old.listing.initiator;
+    let is_one_ends = is_ours == new.initiator;
+    let is_new_lower = !is_one_ends && new.initiator == new.is_lower;
     if old.listing.instance != new.instance && !planted(Mutant::IdentitiesConfused) {
         Verdict::PeerSays
-    } else if old.is_yielded || second < first || new.initiator && old.listing.initiator {
+    } else if old.is_yielded || is_new_lower || new.initiator && is_ours {
         Verdict::NewStays
-    } else if first < second {
+    } else if !is_one_ends {
         Verdict::OldStays
     } else {
         Verdict::PeerSays
@@ -179,12 +179,14 @@ mod tests {
     use super::*;
     use dunlin_codec::ids::InstanceId;
 
+    /// Of a node whose key is lower than its peer's.
     fn listing(slot: u32, instance: u8, initiator: bool) -> Listing {
         Listing {
             peer: NodeId([9; 32]),
             instance: InstanceId([instance; 8]),
             session: SessionId::new(0, slot, 0),
             initiator,
+            is_lower: true,
         }
     }
 
@@ -199,7 +201,7 @@ mod tests {
     fn of_two_sessions_the_one_of_the_lower_initiator_stays() {
         // Our key is lower than the peer's: the session that we initiated stays, whichever came first.
         for ours_first in [true, false] {
-            let mut directory = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+            let mut directory = Directory::new(HashKey([1, 2]));
             let (first, second) = (listing(1, 7, ours_first), listing(2, 7, !ours_first));
             assert!(told(&mut directory, first).is_empty());
             let told = told(&mut directory, second);
@@ -220,13 +222,13 @@ mod tests {
     #[test]
     fn of_two_sessions_with_one_initiator_its_choice_holds() {
         let (first, second) = (listing(1, 7, true), listing(2, 7, true));
-        let mut opener = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let mut opener = Directory::new(HashKey([1, 2]));
         told(&mut opener, first);
         let retire = Mail::Retire { session: first.session, into: second.session };
         assert_eq!(told(&mut opener, second), [format!("{retire:?}")]);
 
         for [one, other] in [[1, 2], [2, 1]] {
-            let mut follower = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+            let mut follower = Directory::new(HashKey([1, 2]));
             told(&mut follower, listing(one, 7, false));
             let asked = told(&mut follower, listing(other, 7, false));
             assert!(asked.len() == 1 && asked[0].starts_with("Probe"), "{asked:?}");
@@ -241,7 +243,7 @@ mod tests {
     /// The word comes before the session that carries on.
     #[test]
     fn a_session_that_the_peer_left_goes_when_another_comes() {
-        let mut follower = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let mut follower = Directory::new(HashKey([1, 2]));
         told(&mut follower, listing(1, 7, false));
         follower.on_yielded(&listing(1, 7, false), |mail, _| panic!("{mail:?}: there is no other"));
         let retire =
@@ -254,14 +256,15 @@ mod tests {
     #[test]
     fn a_session_that_goes_is_nobodys_successor() {
         // Our key is higher: the session that we opened goes when the peer calls.
-        let mut directory = Directory::new(NodeId([10; 32]), HashKey([1, 2]));
-        let (ours, theirs) = (listing(1, 7, true), listing(2, 7, false));
+        let higher = |slot: u32, initiator: bool| Listing { is_lower: false, ..listing(slot, 7, initiator) };
+        let mut directory = Directory::new(HashKey([1, 2]));
+        let (ours, theirs) = (higher(1, true), higher(2, false));
         told(&mut directory, ours);
         let retire = Mail::Retire { session: ours.session, into: theirs.session };
         assert_eq!(told(&mut directory, theirs), [format!("{retire:?}")]);
         directory.on_yielded(&theirs, |mail, _| panic!("{mail:?}: there is no other"));
         // The one that the peer keeps takes over what it left; the one that goes has its successor.
-        let kept = listing(3, 7, false);
+        let kept = higher(3, false);
         let retire = Mail::Retire { session: theirs.session, into: kept.session };
         assert_eq!(told(&mut directory, kept), [format!("{retire:?}")]);
     }
@@ -270,7 +273,7 @@ mod tests {
     /// spec: atp/one-session
     #[test]
     fn a_session_that_was_to_go_stays_when_the_older_one_is_dead() {
-        let mut directory = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let mut directory = Directory::new(HashKey([1, 2]));
         let (ours, theirs, left) = (listing(1, 7, true), listing(2, 7, false), listing(3, 7, false));
         told(&mut directory, ours);
         told(&mut directory, theirs);
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn another_instance_makes_the_older_session_prove_itself() {
-        let mut directory = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let mut directory = Directory::new(HashKey([1, 2]));
         told(&mut directory, listing(1, 7, true));
         let told = told(&mut directory, listing(2, 8, false));
         assert_eq!(told.len(), 1);
@@ -302,7 +305,7 @@ mod tests {
 
     #[test]
     fn an_identity_has_a_bounded_number_of_entries() {
-        let mut directory = Directory::new(NodeId([1; 32]), HashKey([1, 2]));
+        let mut directory = Directory::new(HashKey([1, 2]));
         for slot in 0..100 {
             told(&mut directory, listing(slot, slot as u8, false));
         }

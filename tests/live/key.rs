@@ -1,18 +1,21 @@
 //! A node changes its key: whoever knows it follows, and whoever calls the old one is led over.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use dunlin::config::StorePlace;
-use dunlin::{Config, Engine, NetworkEvent, NodeId};
+use dunlin::control::{About, Control};
+use dunlin::{Config, Engine, NetworkEvent, NodeId, Peer};
 use dunlin_codec::args::{Ack, Request};
 use dunlin_codec::ids::Address;
 use dunlin_codec::message::Operation;
 
-use crate::DEADLINE;
-use crate::api::{config, start, uri_of};
-use crate::process::{run, wait_until};
+use crate::api::{accepted, config, start, uri_of};
+use crate::process::{Ended, Process, run, wait_until};
 use crate::scratch::Scratch;
+use crate::{DEADLINE, noise};
 
 fn network(shards: usize, seeds: &[&Engine]) -> Config {
     let seeds = seeds.iter().map(|seed| uri_of(seed).parse().unwrap()).collect();
@@ -86,4 +89,212 @@ fn peers_and_callers_of_the_old_key_follow() {
         assert_eq!(followed(&caller), (old, new));
         assert_led_over(&caller, (old, new));
     }
+}
+
+/// A node whose key lies in a folder with its admin socket, as that of `dunlin node --state node` does.
+struct Kept {
+    engine: Engine,
+    control: Control,
+    folder: PathBuf,
+}
+
+impl Kept {
+    fn start(scratch: &Scratch, listen: SocketAddr, config: Config) -> Self {
+        let folder = scratch.at("node");
+        let engine = kept(&folder.join("key"), listen, config);
+        let about = About { uris: vec![uri_of(&engine)], network: "keys".to_owned() };
+        let control = Control::start(engine.clone(), about, &folder.join("socket")).unwrap();
+        Self { engine, control, folder }
+    }
+
+    fn rotate(&self, scratch: &Scratch) -> Ended {
+        run(scratch, &["key", "rotate", "--state", self.folder.to_str().unwrap()])
+    }
+
+    #[track_caller]
+    fn status(&self, scratch: &Scratch) -> serde_json::Value {
+        let ended = run(scratch, &["status", "--json", "--state", self.folder.to_str().unwrap()]);
+        serde_json::from_str(&ended.assert_code(0).stdout.join("\n")).unwrap()
+    }
+
+    #[track_caller]
+    fn stop(self) {
+        drop(self.control);
+        assert!(self.engine.shutdown(DEADLINE));
+    }
+}
+
+const WORDS: u32 = 3_000;
+
+/// Says the numbers, one after the other and a little slower than it could, so that something is always under way.
+fn count_up(peer: Peer) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for number in 0..WORDS {
+            peer.send(&number.to_be_bytes()).unwrap();
+            if number % 10 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    })
+}
+
+/// Hears them all, in order.
+fn hear(peer: Peer) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for number in 0..WORDS {
+            let heard = peer.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(heard[..], number.to_be_bytes(), "every message comes, in its order");
+        }
+    })
+}
+
+/// While a session is in use: nobody on it notices. Peers follow, callers of the old URI are led over, those of the new one are
+/// answered, and a restart changes nothing any more.
+/// spec: p2p/own-key-change, p2p/previous-key
+#[test]
+fn a_running_node_changes_its_key() {
+    for shards in [1, 3] {
+        let scratch = Scratch::new("rotate");
+        let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(shards, &[]));
+        let (old, local, uri) = (node.engine.id(), node.engine.local_addr(), uri_of(&node.engine));
+        let friend = start(network(2, &[&node.engine]));
+        wait_until("they know each other", || {
+            friend.network().unwrap().table().iter().any(|known| known.id == old)
+        });
+        let near = friend.connect(&uri).unwrap();
+        let far = accepted(&node.engine);
+        let speakers = [count_up(near.clone()), count_up(far.clone())];
+        let listeners = [hear(near.clone()), hear(far.clone())];
+
+        let rotated = node.rotate(&scratch);
+        let new = node.engine.id();
+        assert_eq!(rotated.assert_code(0).stdout, [new.to_string()]);
+        assert!(rotated.stderr.contains("the node goes on under it"), "{rotated:?}");
+        assert_ne!(old, new);
+        assert!(node.rotate(&scratch).assert_code(1).error().contains("less than an hour ago"));
+        let status = node.status(&scratch);
+        let told = status["uris"][0].as_str().unwrap();
+        assert!(status["id"] == new.to_string() && told.contains(&new.to_string()), "{status}");
+
+        assert_eq!(followed(&friend), (old, new));
+        assert_led_over(&friend, (old, new));
+        let caller = start(network(1, &[]));
+        assert_eq!(caller.network().unwrap().join(&uri).unwrap(), old);
+        assert_eq!(followed(&caller), (old, new));
+        assert_led_over(&caller, (old, new));
+        let stranger = start(network(1, &[]));
+        assert_eq!(stranger.network().unwrap().join(&uri_of(&node.engine)).unwrap(), new);
+        speakers.into_iter().chain(listeners).for_each(|thread| thread.join().unwrap());
+        assert!(!near.is_closed() && !far.is_closed(), "the session is the same");
+        // What it says from now on is the new key's.
+        let said = dunlin_codec::msgpack::Encoded::NIL;
+        node.engine.network().unwrap().speak(friend.id(), said.bytes()).unwrap();
+
+        node.stop();
+        let node = Kept::start(&scratch, local, network(shards, &[&friend]));
+        assert_eq!(node.engine.id(), new);
+        assert_led_over(&friend, (old, new));
+        assert_led_over(&caller, (old, new));
+        while let Some(event) = friend.network().unwrap().try_event() {
+            assert!(
+                !matches!(event, NetworkEvent::KeyFrozen(_) | NetworkEvent::KeyChanged { .. }),
+                "{event:?}"
+            );
+        }
+        node.stop();
+    }
+}
+
+/// The command is killed wherever it is, once in the middle on purpose: asked again it does the rest, and what is on disk is what
+/// the node that runs has.
+/// spec: p2p/own-key-change
+#[test]
+fn a_change_of_key_that_was_cut_short_is_made_good() {
+    let mut taken_late = 0;
+    for round in 0..8_u64 {
+        let scratch = Scratch::new("cut");
+        let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(1, &[]));
+        let (old, folder) = (node.engine.id(), node.folder.to_str().unwrap().to_owned());
+        if round == 0 {
+            // It changes the key, and does not come to tell the node.
+            let key = node.folder.join("key");
+            run(&scratch, &["key", "rotate", "--key", key.to_str().unwrap()]).assert_code(0);
+            assert_eq!(node.engine.id(), old);
+        } else {
+            let mut rotating = Process::dunlin(&scratch, &["key", "rotate", "--state", &folder]);
+            let draw = u64::from(noise(1, round)[0]);
+            thread::sleep(Duration::from_micros(draw * 100));
+            rotating.kill();
+        }
+        let was_told = node.engine.id() != old;
+        let again = node.rotate(&scratch);
+        let shown = run(&scratch, &["key", "show", "--state", &folder]);
+        assert_eq!(shown.assert_code(0).stdout, [node.engine.id().to_string()]);
+        assert_ne!(node.engine.id(), old);
+        if was_told {
+            assert!(again.assert_code(1).error().contains("less than an hour ago"), "{again:?}");
+        } else {
+            assert_eq!(again.assert_code(0).stdout, [node.engine.id().to_string()]);
+            taken_late += u64::from(again.stderr.contains("had been changed already"));
+        }
+        let id = node.engine.id();
+        node.stop();
+        let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(1, &[]));
+        assert_eq!(node.engine.id(), id);
+        node.stop();
+    }
+    assert!(taken_late > 0, "the first round is one of these");
+}
+
+/// Whoever followed a change knows after its own restart, from its disk, which key became which: it is not told again as news, and
+/// the old key still finds the node.
+/// spec: p2p/key-chain-rows
+#[test]
+fn what_a_key_became_is_known_after_a_restart() {
+    let scratch = Scratch::new("chains");
+    let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(1, &[]));
+    let old = node.engine.id();
+    let friend = |seeds: &[&Engine]| {
+        let mut config = network(2, seeds);
+        config.node.key = scratch.at("friend/key").into();
+        config.store.path = scratch.at("friend/store").into();
+        Engine::start(config).unwrap()
+    };
+    let before = friend(&[&node.engine]);
+    wait_until("they know each other", || {
+        before.network().unwrap().table().iter().any(|known| known.id == old)
+    });
+    node.rotate(&scratch).assert_code(0);
+    let new = node.engine.id();
+    assert_eq!(followed(&before), (old, new));
+    assert_led_over(&before, (old, new));
+    assert!(before.shutdown(DEADLINE));
+
+    let after = friend(&[]);
+    wait_until("it has called whom it knew", || !after.network().unwrap().table().is_empty());
+    assert_led_over(&after, (old, new));
+    while let Some(event) = after.network().unwrap().try_event() {
+        assert!(!matches!(event, NetworkEvent::KeyChanged { .. }), "it was known: {event:?}");
+    }
+    node.stop();
+}
+
+/// A key that does not follow, or none: the node goes on as it was.
+#[test]
+fn a_key_that_does_not_follow_is_not_taken() {
+    let scratch = Scratch::new("other-key");
+    let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(1, &[]));
+    let old = node.engine.id();
+    assert_eq!(node.engine.take_key().unwrap(), None);
+    let other = scratch.at("other/key");
+    run(&scratch, &["key", "new", "--key", other.to_str().unwrap()]).assert_code(0);
+    for ending in ["", ".next", ".inception"] {
+        std::fs::rename(scratch.at(&format!("other/key{ending}")), scratch.at(&format!("node/key{ending}")))
+            .unwrap();
+    }
+    let error = node.engine.take_key().unwrap_err().to_string();
+    assert!(error.contains("does not follow") && node.engine.id() == old, "{error}");
+    let error = start(network(1, &[])).take_key().unwrap_err().to_string();
+    assert!(error.contains("in no file"), "{error}");
+    node.stop();
 }

@@ -8,6 +8,7 @@ mod binary;
 mod broken;
 mod control;
 mod dht;
+mod disk;
 mod files;
 mod flood;
 mod hardening;

@@ -284,6 +284,80 @@ fn nodes_join_by_a_seed_from_the_command_line() {
     assert!(wrong.assert_code(2).error().contains("--seed"), "{wrong:#?}");
 }
 
+/// A node that stands still: whoever asks it hears so in time, and is answered again when it goes on.
+#[test]
+fn a_node_that_stands_still_is_not_waited_for() {
+    let scratch = Scratch::new("still");
+    let still =
+        Process::start(&scratch, &["node", "--listen", "127.0.0.1:0", "--network", "live", "--key", "still"]);
+    let near = start(network("mmsg", 1, &[]));
+    let id = of(&near).join(&still.uri).unwrap();
+    still.process.signal(rustix::process::Signal::STOP);
+    let silent = of(&near).ask(id, &Request::Ping, Duration::from_secs(2)).unwrap_err();
+    assert!(matches!(silent, NetworkError::TimedOut), "{silent}");
+    still.process.signal(rustix::process::Signal::CONT);
+    wait_until("it answers again", || of(&near).ask(id, &Request::Ping, DEADLINE).is_ok());
+    still.stop().assert_code(0);
+}
+
+/// What is said to an application that does not listen waits up to a bound; the oldest goes, and is counted.
+#[test]
+fn events_that_nobody_asks_for_are_bounded() {
+    const WORDS: u64 = 4_300;
+    const KEPT: u64 = 4_096;
+    let (near, far) = (start(network("mmsg", 1, &[])), start(network("mmsg", 1, &[])));
+    of(&near).join(&uri_of(&far)).unwrap();
+    let word = |number: u64| [&[0xcf][..], &number.to_be_bytes()].concat();
+    for number in 0..WORDS {
+        of(&near).speak(far.id(), &word(number)).unwrap();
+    }
+    assert!(of(&far).dropped_events() >= WORDS - KEPT);
+    let told: Vec<Box<[u8]>> = core::iter::from_fn(|| of(&far).try_event())
+        .filter_map(|event| if let NetworkEvent::Told(told) = event { Some(told.value) } else { None })
+        .collect();
+    let first = WORDS - told.len() as u64;
+    assert!(first >= WORDS - KEPT && told.len() > 4_000, "{} are left", told.len());
+    assert!(
+        (first..WORDS).map(word).eq(told.iter().map(|value| value.to_vec())),
+        "the last of them, in order"
+    );
+}
+
+/// `network.compression`: what a node says is compressed for whoever reads that, and for nobody else.
+/// spec: p2p/compression-setting
+#[test]
+fn words_are_compressed_for_whoever_reads_that() {
+    use dunlin::config::CompressionChoice::{Gzip, None, Snappy, Zlib};
+    const LEN: usize = 60_000;
+    let word = [&[0xc5, (LEN >> 8) as u8, LEN as u8][..], &[7; LEN]].concat();
+    for (ours, theirs, is_small) in
+        [(None, None, false), (Gzip, None, false), (None, Zlib, true), (Gzip, Snappy, true)]
+    {
+        let with = |method| {
+            let mut config = network("mmsg", 1, &[]);
+            config.network.compression = method;
+            start(config)
+        };
+        let (near, far) = (with(ours), with(theirs));
+        of(&near).join(&uri_of(&far)).unwrap();
+        // Both have said by then what they read.
+        of(&near).speak(far.id(), HELLO).unwrap();
+        assert_eq!(told(&of(&far)).value[..], *HELLO);
+        let sent = || near.stats().shards.iter().map(|shard| shard.socket.sent.bytes).sum::<u64>();
+        let received = || far.stats().shards.iter().map(|shard| shard.socket.received.bytes).sum::<u64>();
+        let before = received();
+        of(&near).speak(far.id(), &word).unwrap();
+        assert!(told(&of(&far)).value[..] == word[..]);
+        std::thread::sleep(Duration::from_millis(500));
+        if is_small {
+            assert!(received() - before < LEN as u64 / 2, "{ours:?} {theirs:?}: {} bytes in all", sent());
+        } else {
+            // What the shard counts is told a little later.
+            wait_until("all of it was sent", || sent() >= LEN as u64);
+        }
+    }
+}
+
 /// An application of the same name that is in no network is served as before.
 #[test]
 fn a_plain_session_is_no_neighbour() {

@@ -12,6 +12,7 @@ mod flood;
 mod flow;
 mod goodput;
 mod handshake;
+mod keys;
 mod links;
 mod neighbours;
 mod network;

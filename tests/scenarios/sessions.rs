@@ -97,6 +97,24 @@ fn a_shutdown_drains_first() {
     assert!(matches!(world.close_reasons(far)[..], [CloseReason::Peer { code: 3, .. }]));
 }
 
+/// Whoever calls a node that shuts down is told to go at once: it does not keep the node from ending.
+#[test]
+fn who_calls_a_node_that_shuts_down_is_sent_away() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = plain_pair(&mut world);
+    let late = world.add_node();
+    // What far acknowledges is slow to come: the node waits for it.
+    world.both(near, far, |conditions| conditions.delay = millis(500));
+    world.send(near, far, b"last words");
+    world.shut_down(near);
+    world.connect(late, near);
+    world.run_for(seconds(20));
+    assert!(world.node(near).cores[0].shard.is_drained());
+    for node in [far, late] {
+        assert!(matches!(world.close_reasons(node)[..], [CloseReason::Peer { code: 3, .. }]), "{node:?}");
+    }
+}
+
 /// Nothing is heard: both ends give up, each by its own clock.
 #[test]
 fn a_silent_session_ends() {

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use dunlin_codec::ids::{InstanceId, NodeId};
 use dunlin_shards::arq::congestion::Algorithm;
 use dunlin_shards::dht::known::Known;
-use dunlin_shards::identity::Identity;
+use dunlin_shards::identity::change::{NewKey, Past, SignedChange};
+use dunlin_shards::identity::{Identity, inception};
 use dunlin_shards::limits::{HANDSHAKE_DEADLINE, IDLE_TIMEOUT, Limits, REHANDSHAKE_AFTER};
 use dunlin_shards::neighbours::{Neighbours, Notice};
 use dunlin_shards::placement::{Placement, PlacementSeeds};
@@ -169,6 +170,15 @@ pub struct Core<C: Crypto> {
     pub silence: Silence,
 }
 
+/// What a node has announced of its keys, and the one that it had before.
+struct Succession {
+    next: [u8; 32],
+    after: [u8; 32],
+    past: Past,
+    /// Until when that one is answered.
+    previous: Option<([u8; 32], WallMillis)>,
+}
+
 /// A node.
 pub struct Node<C: Crypto> {
     /// What it was made with.
@@ -176,6 +186,8 @@ pub struct Node<C: Crypto> {
     /// Its identity.
     pub id: NodeId,
     key: [u8; 32],
+    /// What it has announced of its keys, if it has.
+    succession: Option<Succession>,
     /// Where it is reached.
     pub address: SocketAddr,
     /// Which shard owns what.
@@ -222,6 +234,7 @@ impl<C: Crypto> Node<C> {
         Self {
             id: Identity::from_seed(key).id(),
             key,
+            succession: None,
             address,
             placement: Placement::new(settings.shards, PlacementSeeds::default()),
             cores: Vec::new(),
@@ -250,6 +263,49 @@ impl<C: Crypto> Node<C> {
         self.key
     }
 
+    /// What makes its key, the one that it has announced as the next, and the one after that.
+    ///
+    /// # Panics
+    /// When it has announced none.
+    #[must_use]
+    pub fn keys(&self) -> [[u8; 32]; 3] {
+        let Succession { next, after, .. } = self.succession.as_ref().expect("it announced its next key");
+        [self.key, *next, *after]
+    }
+
+    /// Where its key comes from.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        self.succession.as_ref().map_or(Past::Unknown, |succession| succession.past.clone())
+    }
+
+    /// Announces which key follows its own.
+    pub fn announce_next_key(&mut self) {
+        let [mut next, mut after] = [[0; 32]; 2];
+        self.chance.fill(&mut next);
+        self.chance.fill(&mut after);
+        let inception = inception::write(&Identity::from_seed(self.key), &Identity::from_seed(next).id());
+        self.succession = Some(Succession { next, after, past: Past::first(&inception), previous: None });
+    }
+
+    /// Its next key is its key, by a change made at this time; shards that run are not told.
+    ///
+    /// # Panics
+    /// When it has announced none.
+    pub fn rotate(&mut self, time_ms: u64) -> NewKey {
+        let [old, identity, after] = self.keys().map(Identity::from_seed);
+        let index = self.past().told().map_or(1, |(signed, _)| signed.change.index + 1);
+        let change = SignedChange::sign((&old, &identity), &after.id(), (index, time_ms));
+        let mut fresh = [0; 32];
+        self.chance.fill(&mut fresh);
+        let past = Past::Changed(Box::new(change));
+        let until = past.told().map_or(WallMillis(0), |(_, until)| until);
+        let [key, next, after] = self.keys();
+        self.succession = Some(Succession { next: after, after: fresh, past, previous: Some((key, until)) });
+        (self.key, self.id) = (next, identity.id());
+        NewKey { identity, change }
+    }
+
     /// Starts it: new shards, a new instance, the same key.
     pub fn boot(&mut self, now: u64) {
         let chance = &mut self.chance;
@@ -264,6 +320,13 @@ impl<C: Crypto> Node<C> {
         self.clock.started = now;
         self.paused_until = now;
         self.cores = (0..self.settings.shards).map(|index| self.core(index as u8)).collect();
+        let now = self.clock.read(now);
+        let previous = self.succession.as_ref().and_then(|succession| succession.previous);
+        if let Some((seed, until)) = previous.filter(|(_, until)| now.wall < *until) {
+            let until = now.instant + Duration::from_millis(until.0 - now.wall.0);
+            let identity = Identity::from_seed(seed);
+            self.cores.iter_mut().for_each(|core| core.shard.answer_previous(&identity, until));
+        }
     }
 
     fn core(&mut self, index: u8) -> Core<C> {

@@ -115,7 +115,7 @@ pub(crate) async fn open(
     if engine.is_forked() {
         return Err(ConnectError::Forked);
     }
-    if id == Some(engine.id) {
+    if id == Some(engine.id()) {
         return Err(ConnectError::OwnId);
     }
     let shard = engine.placement.of_address(remote);

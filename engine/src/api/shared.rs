@@ -88,7 +88,10 @@ impl Request {
 
 /// What the engine's handles share.
 pub(crate) struct EngineShared {
-    pub(crate) id: NodeId,
+    /// Whose engine it is: the key may change while it runs.
+    pub(crate) id: Mutex<NodeId>,
+    /// Whoever changes it is alone.
+    pub(crate) rekeying: Mutex<()>,
     pub(crate) ports: Vec<Port<Delivery>>,
     pub(crate) local: SocketAddr,
     pub(crate) placement: Placement,
@@ -132,6 +135,11 @@ const PEERS_SWEEP: usize = 1_024;
 const EVENTS_MAX: usize = 65_536;
 
 impl EngineShared {
+    /// The node's identity.
+    pub(crate) fn id(&self) -> NodeId {
+        *lock(&self.id)
+    }
+
     /// This process was forked from the engine's: nobody would ever answer. A system call: not for every message.
     // spec: atp/fork
     pub(crate) fn is_forked(&self) -> bool {
@@ -475,7 +483,8 @@ mod tests {
 
     fn peer_with(session: SessionId) -> PeerShared {
         let engine = EngineShared {
-            id: NodeId([1; 32]),
+            id: Mutex::new(NodeId([1; 32])),
+            rekeying: Mutex::default(),
             ports: Vec::new(),
             local: ([127, 0, 0, 1], 1).into(),
             placement: Placement::new(1, PlacementSeeds::default()),

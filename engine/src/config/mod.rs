@@ -21,8 +21,8 @@ pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
 pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Store, Transport};
 pub use values::{
-    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, StorePlace,
-    SuiteChoice,
+    Backend, ByteSize, CompressionChoice, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin,
+    StatePath, StorePlace, SuiteChoice,
 };
 
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dunlin_codec::transmission::Compression;
 use toml::de::DeValue;
 
 use super::setting::{Setting, digits, quoted};
@@ -76,6 +77,38 @@ words! {
     Cubic = "cubic",
     /// BBR version 3: follows the measured rate, and slows down for losses of more than 2 %.
     Bbr = "bbr",
+}
+
+words! {
+    /// How nodes compress what they tell each other.
+    CompressionChoice, "one of \"none\", \"bz2\", \"gzip\", \"lzma\", \"zlib\", \"snappy\"":
+    /// Not at all.
+    None = "none",
+    /// By bzip2.
+    Bz2 = "bz2",
+    /// By gzip.
+    Gzip = "gzip",
+    /// By LZMA.
+    Lzma = "lzma",
+    /// By zlib.
+    Zlib = "zlib",
+    /// By Snappy.
+    Snappy = "snappy",
+}
+
+impl CompressionChoice {
+    /// The method; none: not at all.
+    #[must_use]
+    pub const fn method(self) -> Option<Compression> {
+        match self {
+            Self::None => None,
+            Self::Bz2 => Some(Compression::Bz2),
+            Self::Gzip => Some(Compression::Gzip),
+            Self::Lzma => Some(Compression::Lzma),
+            Self::Zlib => Some(Compression::Zlib),
+            Self::Snappy => Some(Compression::Snappy),
+        }
+    }
 }
 
 words! {

@@ -69,6 +69,8 @@ pub enum Command {
     /// Hold the lock of a key until the caller gives it back: [`Answer::Locked`] at once and at each renewal, [`Answer::LockLost`] when
     /// it is not held any more; or [`Answer::NotChanged`].
     Lock(LockLine),
+    /// Go on under the key that the key file has by now: [`Answer::KeyTaken`].
+    TakeKey,
     /// On the stream of a lock, give it back: [`Answer::GivenBack`]. A lock whose caller goes without a word runs out.
     GiveBack,
 }
@@ -159,6 +161,13 @@ pub struct Words {
 pub enum Answer {
     /// How it is.
     Status(Box<Status>),
+    /// The node runs under the key that its file has.
+    KeyTaken {
+        /// Its ID.
+        id: String,
+        /// The ID that it had until now; none: it had that key already.
+        old: Option<String>,
+    },
     /// It was said, and taken.
     Taken {
         /// By whom.

@@ -42,6 +42,7 @@ fn obey(shared: &Shared, command: Command) -> Result<Answer, String> {
         Command::Put(wanted) => values::put(shared, &wanted),
         Command::Get(wanted) => values::get(shared, &wanted),
         Command::Change(wanted) => values::change(shared, &wanted),
+        Command::TakeKey => status::take_key(shared),
         Command::GiveBack => Err("only who holds a lock gives it back".to_owned()),
         Command::Listen | Command::Lock(_) => Err("this has answers of its own".to_owned()),
     }

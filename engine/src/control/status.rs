@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use dunlin_codec::ids::NodeId;
+use dunlin_codec::uri::DunlinUri;
 use dunlin_shards::stats::{DropReason, Stats};
 
 use super::Shared;
-use super::protocol::{ShardStatus, Status, StoreStatus, Traffic};
+use super::protocol::{Answer, ShardStatus, Status, StoreStatus, Traffic};
 use crate::engine::ShardStats;
 use crate::network::Network;
 use crate::socket::TrainSizes;
@@ -19,7 +21,7 @@ pub(super) fn of(shared: &Shared) -> Status {
     let shards = engine.stats().shards.into_iter().enumerate();
     Status {
         id: engine.id().to_string(),
-        uris: shared.about.uris.clone(),
+        uris: shared.about.uris.iter().map(|uri| uri_of(engine.id(), uri)).collect(),
         network: shared.about.network.clone(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         process: std::process::id(),
@@ -32,6 +34,18 @@ pub(super) fn of(shared: &Shared) -> Status {
             .map(|(index, stats)| shard(&stats, reports.get(index).map(ToString::to_string)))
             .collect(),
     }
+}
+
+/// The node's URI, whatever its key was when it was made.
+fn uri_of(id: NodeId, uri: &str) -> String {
+    uri.parse::<DunlinUri>()
+        .map_or_else(|_| uri.to_owned(), |uri| DunlinUri { id: Some(id), ..uri }.to_string())
+}
+
+/// Goes on under the key that the file has.
+pub(super) fn take_key(shared: &Shared) -> Result<Answer, String> {
+    let taken = shared.engine.take_key().map_err(|error| error.to_string())?;
+    Ok(Answer::KeyTaken { id: shared.engine.id().to_string(), old: taken.map(|(old, _)| old.to_string()) })
 }
 
 fn store(report: StoreReport) -> StoreStatus {

@@ -115,6 +115,7 @@ impl Beside {
             }
             Notice::Write { ticket, rows } => return self.shelf.put(ticket, rows),
             Notice::Changed { key, event } => NetworkEvent::Changed { key: key.into(), event },
+            Notice::KeyChain { first, row } => return self.network.put_chain(first, row),
             Notice::Key(News::Followed { old, new }) => {
                 tracing::info!("{old} changed its key, and is {new} from now on");
                 NetworkEvent::KeyChanged { old, new }

@@ -55,7 +55,9 @@ pub type Row = (Vec<u8>, Vec<u8>);
 
 const ROW_OF_NODE: u8 = b'n';
 const ROW_OF_LINK: u8 = b'l';
+/// Nobody tells it, and nobody takes it back: see `sequences.rs`.
 pub(crate) const ROW_OF_OWN: u8 = b'o';
+pub(crate) const ROW_OF_CHAIN: u8 = b'c';
 
 /// More of a kind than any table has.
 const ROWS_MAX: usize = 4_096;
@@ -82,7 +84,7 @@ impl Network {
     /// This node.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.engine.id
+        self.engine.id()
     }
 
     /// What makes the network what it is.
@@ -95,7 +97,7 @@ impl Network {
     #[must_use]
     pub fn record(&self) -> Option<Node> {
         let known = self.shared.known();
-        let own = known.iter().find(|contact| contact.id() == self.engine.id)?;
+        let own = known.iter().find(|contact| contact.id() == known.own())?;
         Some(Node::of(own.id(), own.bytes()))
     }
 
@@ -103,9 +105,9 @@ impl Network {
     #[must_use]
     pub fn table(&self) -> Vec<Node> {
         let known = self.shared.known();
-        let others = known.iter().filter(|contact| contact.id() != self.engine.id);
+        let others = known.iter().filter(|contact| contact.id() != known.own());
         let mut nodes: Vec<Node> = others.map(|contact| Node::of(contact.id(), contact.bytes())).collect();
-        nodes.sort_by_key(|node| distance(&self.engine.id, &node.id));
+        nodes.sort_by_key(|node| distance(&known.own(), &node.id));
         nodes
     }
 
@@ -116,16 +118,25 @@ impl Network {
     }
 
     /// What is worth keeping over a restart, as rows of plain bytes: `n` and a node's key, with its record; `l` and the key of
-    /// one that this node has a link to, with nothing; `o` and this node's key, with its record's sequence.
+    /// one that this node has a link to, with nothing; `c` and a key, with what became of it.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let known = self.shared.known();
-        let others = known.iter().filter(|contact| contact.id() != self.engine.id);
+        let others = known.iter().filter(|contact| contact.id() != known.own());
         let nodes = others.map(|contact| (row_key(ROW_OF_NODE, contact.id()), contact.bytes().to_vec()));
         let links = known.links().iter().map(|id| (row_key(ROW_OF_LINK, *id), Vec::new()));
-        let own = known.iter().filter(|contact| contact.id() == self.engine.id);
-        let own = own.map(|own| (row_key(ROW_OF_OWN, own.id()), own.sequence().to_be_bytes().to_vec()));
-        nodes.chain(links).chain(own).collect()
+        nodes.chain(links).chain(self.shared.chains()).collect()
+    }
+
+    /// The key and the sequence that this node's record has.
+    pub(crate) fn own_sequence(&self) -> (NodeId, u64) {
+        let known = self.shared.known();
+        (known.own(), known.own_sequence())
+    }
+
+    /// The disk has it that sequences up to this one may be used.
+    pub(crate) fn on_reserved(&self, until: u64) -> Result<(), NetworkError> {
+        self.post(Note::OwnReserved(until))
     }
 
     /// Takes in rows of an earlier start: whoever is still there is known again, those with links first. Rows that are none
@@ -140,11 +151,6 @@ impl Network {
                 Some((&ROW_OF_NODE, _)) if records.len() < ROWS_MAX => records.push(value.into()),
                 Some((&ROW_OF_LINK, id)) if anchors.len() < ROWS_MAX => {
                     anchors.extend(<[u8; 32]>::try_from(id).map(NodeId));
-                }
-                Some((&ROW_OF_OWN, id)) if *id == self.engine.id.0 => {
-                    if let Ok(last) = <[u8; 8]>::try_from(&value[..]) {
-                        self.post(Note::OwnSequence(u64::from_be_bytes(last)))?;
-                    }
                 }
                 _ => {}
             }
@@ -182,7 +188,7 @@ impl Network {
 
     async fn join_at(&self, id: Option<NodeId>, endpoint: SocketAddr) -> Result<NodeId, NetworkError> {
         let peer = match id {
-            Some(id) if id == self.engine.id => return Err(ConnectError::OwnId.into()),
+            Some(id) if id == self.engine.id() => return Err(ConnectError::OwnId.into()),
             Some(id) => id,
             // Whoever is there says who it is in the handshake; the session serves to ask it.
             None => connect::open(&self.engine, None, endpoint, &ConnectOptions::default()).await?.peer.id(),
@@ -428,7 +434,7 @@ fn outcome(answer: Answered) -> Result<Box<[u8]>, NetworkError> {
     }
 }
 
-fn row_key(kind: u8, id: NodeId) -> Vec<u8> {
+pub(crate) fn row_key(kind: u8, id: NodeId) -> Vec<u8> {
     [&[kind][..], &id.0].concat()
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Holds: a driver locks these only for what concerns the application, never for what nodes ask each other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use dunlin_codec::ids::NodeId;
 use dunlin_shards::dht::contact::Heard;
 use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::values::decision::Decided;
@@ -17,6 +18,7 @@ use dunlin_shards::neighbours::{Failure, Said};
 use dunlin_shards::outcome::Outcome;
 
 use super::event::NetworkEvent;
+use super::{ROW_OF_CHAIN, Row, row_key};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::mailbox::lock;
@@ -70,6 +72,8 @@ pub(crate) struct NetworkShared {
     /// The shards' clock.
     pub(super) clock: Clock,
     known: Mutex<Arc<Known>>,
+    /// What keys became, by the first of each chain.
+    chains: Mutex<BTreeMap<NodeId, Vec<u8>>>,
     pending: Mutex<HashMap<Ticket, Arc<Pending>>>,
     /// For whoever asks for the next event.
     events: Waiting,
@@ -96,6 +100,7 @@ impl NetworkShared {
             constants,
             clock,
             known: Mutex::new(known),
+            chains: Mutex::default(),
             pending: Mutex::default(),
             events: Waiting::default(),
             watched: Waiting::default(),
@@ -113,6 +118,16 @@ impl NetworkShared {
 
     pub(super) fn set_known(&self, known: Arc<Known>) {
         *lock(&self.known) = known;
+    }
+
+    pub(super) fn put_chain(&self, first: NodeId, row: Vec<u8>) {
+        lock(&self.chains).insert(first, row);
+    }
+
+    /// What keys became, as rows.
+    pub(super) fn chains(&self) -> Vec<Row> {
+        let chains = lock(&self.chains);
+        chains.iter().map(|(first, row)| (row_key(ROW_OF_CHAIN, *first), row.clone())).collect()
     }
 
     /// Enters a request, so that its answer finds it.

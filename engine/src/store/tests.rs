@@ -8,6 +8,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use dunlin_codec::args::Reason;
+use dunlin_shards::dht::values::get::Got;
+use dunlin_shards::dht::values::{DiskRow, GetWish, PutWish};
+use dunlin_shards::event::Ticket;
+use dunlin_shards::identity::Identity;
+use dunlin_shards::messages::conversation::{Constants, Terms};
+use dunlin_shards::neighbours::{Neighbours, Notice, Seat};
+use dunlin_shards::note::Note;
+use dunlin_shards::placement::{Placement, PlacementSeeds};
+use dunlin_shards::rng::Rng;
+use dunlin_shards::time::{Instant, Now, WallMillis};
 use redb::StorageBackend;
 
 use super::*;
@@ -338,6 +349,110 @@ fn a_disk_that_failed_to_sync_is_not_believed_again() {
     store.close();
     let found = rows(&over(&disk).unwrap(), ONE);
     assert!(found.contains_key("a") && !found.contains_key("c"), "{found:?}");
+}
+
+/// A node alone, which keeps on this store what it is told to keep.
+struct Lone {
+    neighbours: Neighbours,
+    store: Store<u64>,
+    done: Receiver<Done<u64>>,
+    now: Now,
+    tickets: u64,
+}
+
+impl Lone {
+    fn on(disk: &Faulty) -> Self {
+        let identity = Identity::from_seed([1; 32]);
+        let network = dunlin_codec::label::Network([7; 32]);
+        let terms = Terms::new(identity.id(), network, Constants::default(), "a test").unwrap();
+        let placement = Placement::new(1, PlacementSeeds { steering: 1, keys: [2, 3] });
+        let seat = Seat { shard: 0, placement, endpoints: vec!["192.0.2.9:9".parse().unwrap()] };
+        let now = Now { instant: Instant::ZERO, wall: WallMillis(1_760_000_000_000) };
+        let opened = over(disk).unwrap();
+        let mut rows = Vec::new();
+        opened.each(ONE, |key, value| rows.push((key.to_vec(), value.to_vec()))).unwrap();
+        let mut neighbours = Neighbours::new(&identity, terms, &seat, (now, Rng::from_number(1)));
+        neighbours.restore(now, rows.iter().map(|(key, value)| (&key[..], &value[..])));
+        let (store, done) = start(opened);
+        Self { neighbours, store, done, now, tickets: 0 }
+    }
+
+    /// Has it do something, and does for it what the disk does; what it says of it.
+    fn outcome(&mut self, describe: impl FnOnce(Ticket) -> Note) -> Notice {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.neighbours.handle_note(self.now, describe(ticket));
+        for _ in 0..100 {
+            while let Some(notice) = self.neighbours.poll_notice() {
+                match notice {
+                    Notice::Write { ticket, rows } => self.write(ticket, rows),
+                    Notice::Stored { ticket: of, .. } | Notice::Read { ticket: of, .. } if of == ticket => {
+                        return notice;
+                    }
+                    _ => {}
+                }
+            }
+            self.now.instant += Duration::from_millis(100);
+            self.now.wall.0 += 100;
+            self.neighbours.handle_timeout(self.now);
+        }
+        panic!("nothing came of it");
+    }
+
+    fn write(&mut self, ticket: u64, rows: Vec<DiskRow>) {
+        let write = |row: DiskRow| match row.value {
+            Some(value) => Write::put(ONE, row.key, value),
+            None => Write::delete(ONE, row.key),
+        };
+        let batch = Batch { ticket, writes: rows.into_iter().map(write).collect() };
+        assert!(self.store.desk().submit(batch).is_ok());
+        let (ticket, result) = answer(&self.done);
+        self.neighbours.handle_note(self.now, Note::Written { ticket, is_durable: result.is_ok() });
+    }
+
+    /// Whether it keeps this under the number, or refuses as full.
+    fn put(&mut self, number: u8) -> bool {
+        let wish = PutWish {
+            key: vec![0xa1, b'0' + number],
+            value: vec![number],
+            owner: None,
+            leave: None,
+            life: Duration::from_secs(3600),
+        };
+        match self.outcome(|ticket| Note::Put { ticket, wish: Box::new(wish) }) {
+            Notice::Stored { result: Ok(stored), .. } if stored.kept == 1 => true,
+            Notice::Stored { result: Ok(stored), .. } if stored.refusals == [Reason::Full] => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn has(&mut self, number: u8) -> bool {
+        let wish = GetWish { key: vec![0xa1, b'0' + number], owner: None, quorum: None };
+        match self.outcome(|ticket| Note::Get { ticket, wish: Box::new(wish) }) {
+            Notice::Read { result: Ok(Got::Found { cell, .. }), .. } => cell.value[..] == [number],
+            Notice::Read { .. } => false,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// From the failed sync on values are refused, those that were kept are read, and none that was refused is there after a restart,
+/// which keeps values again.
+#[test]
+fn values_on_a_disk_that_failed_to_sync_are_read_and_no_more_are_kept() {
+    let disk = Faulty::default();
+    let mut node = Lone::on(&disk);
+    assert!(node.put(1) && node.has(1));
+    disk.change(|platter| platter.syncs_fail = true);
+    assert!(!node.put(2) && !node.has(2));
+    disk.change(|platter| platter.syncs_fail = false);
+    assert!(!node.put(3) && !node.has(3), "it is not believed again");
+    assert!(node.has(1), "what was kept is read");
+    assert!(matches!(node.store.report().trouble, Some(StoreError::ReadOnly(_))));
+    node.store.close();
+    let mut again = Lone::on(&disk);
+    assert!(again.has(1) && !again.has(3));
+    assert!(again.put(3) && again.has(3));
 }
 
 /// The power fails between any two steps, and the disk has kept whatever sectors it liked of what was not synced.

@@ -28,6 +28,7 @@ struct Row {
 #[derive(Clone, Debug)]
 pub struct Known {
     own: NodeId,
+    own_sequence: u64,
     space: Space,
     rows: Vec<Row>,
     /// Where each bucket begins; one more for ourselves, and the end.
@@ -62,6 +63,7 @@ impl Known {
     pub fn nobody(own: NodeId, space: Space) -> Self {
         Self {
             own,
+            own_sequence: 0,
             space,
             rows: Vec::new(),
             starts: vec![0; space.bits() + 2],
@@ -73,8 +75,9 @@ impl Known {
     /// The members of a table that answer, and ourselves when we can be reached; `links` are those whom we opened links to.
     #[must_use]
     pub fn new(table: &Table, space: Space, (own, links): (&Contact, Vec<(NodeId, LinkSource)>)) -> Self {
+        let own_sequence = own.sequence();
         let (links, sources) = links.into_iter().unzip();
-        let mut this = Self { links, sources, ..Self::nobody(own.id(), space) };
+        let mut this = Self { own_sequence, links, sources, ..Self::nobody(own.id(), space) };
         for bucket in 0..space.bits() {
             let members = table.told_of(bucket).map(Row::new);
             this.rows.extend(members);
@@ -88,6 +91,18 @@ impl Known {
     /// Every node, ourselves among them; those far from us first.
     pub fn iter(&self) -> impl Iterator<Item = &Contact> {
         self.rows.iter().map(|row| &row.contact)
+    }
+
+    /// Ourselves, as of that moment.
+    #[must_use]
+    pub const fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// The sequence of our own record; 0 before there was a table.
+    #[must_use]
+    pub const fn own_sequence(&self) -> u64 {
+        self.own_sequence
     }
 
     /// Whom we opened links to.

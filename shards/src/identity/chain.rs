@@ -13,6 +13,8 @@
 //!
 //! spec: p2p/key-chain
 
+mod rows;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -109,6 +111,8 @@ enum Origin {
     Inception([u8; SIGNATURE_LEN]),
     /// It was the first that was heard of; what it committed to is what it did.
     Session,
+    /// It was ours: we know that what followed it is what it committed to.
+    Own,
     /// It follows the one before.
     Change(Box<SignedChange>),
 }
@@ -168,7 +172,7 @@ impl Link {
             Origin::Inception(signature) => {
                 Inception { key: self.key, next_hash: &self.next_hash, signature }.to_bytes().into()
             }
-            Origin::Session => Box::default(),
+            Origin::Session | Origin::Own => Box::default(),
             Origin::Change(signed) => signed.to_bytes().into(),
         }
     }
@@ -272,7 +276,7 @@ impl KeyChains {
             return Ok(());
         }
         let known = match link.origin {
-            Origin::Session => self.links_of(number).get(1).map(Link::bytes),
+            Origin::Session | Origin::Own => self.links_of(number).get(1).map(Link::bytes),
             _ => self.links_of(number).first().map(Link::bytes),
         };
         self.freeze(number, known, told.to_bytes().into());
@@ -314,6 +318,21 @@ impl KeyChains {
             }
             (Err(why), _) => Err(why),
         }
+    }
+
+    /// Our own key followed another. A thief of that one cannot make us doubt it.
+    ///
+    /// # Errors
+    /// Why it counts for nothing, as far as others are concerned.
+    pub fn on_own_change(&mut self, signed: &SignedChange) -> Result<(), BadChange> {
+        let change = &signed.change;
+        let made = WallMillis(change.time_ms);
+        if !self.places.contains_key(&change.current) {
+            let (key, index) = (change.current, change.index.saturating_sub(1));
+            let next_hash = commitment(&change.new);
+            self.begin(Link { key, index, next_hash, origin: Origin::Own })?;
+        }
+        self.on_change(signed, made, Word::Of(change.current))
     }
 
     fn links_of(&self, number: u64) -> &[Link] {

@@ -92,6 +92,15 @@ impl SignedChange {
     }
 }
 
+/// The key that a running node has from now on, and the change that brings it in.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The key.
+    pub identity: Identity,
+    /// The change, from the key that the node had.
+    pub change: SignedChange,
+}
+
 /// Where a node's own key comes from, as its files have it.
 #[derive(Clone, Debug, Default)]
 pub enum Past {

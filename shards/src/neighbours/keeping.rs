@@ -68,6 +68,10 @@ impl Keeping {
         self.holder.on_kin(kin);
     }
 
+    pub(super) fn on_new_key(&mut self, own: NodeId) {
+        self.holder.on_new_key(own);
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.holder.poll_timeout()
     }

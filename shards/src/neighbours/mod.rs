@@ -18,6 +18,7 @@ mod beside;
 mod hub;
 mod keeping;
 mod notice;
+mod own_key;
 mod rumours;
 mod talk;
 
@@ -123,6 +124,8 @@ pub struct Neighbours {
     unread: u64,
     /// Until when every peer is told of the change of our key.
     tell_until: WallMillis,
+    /// Sessions whose peers are still to be told of it.
+    untold: VecDeque<SessionId>,
 }
 
 impl Neighbours {
@@ -155,6 +158,7 @@ impl Neighbours {
             events: VecDeque::new(),
             unread: 0,
             tell_until: WallMillis(0),
+            untold: VecDeque::new(),
             bench: Bench::new(terms, Arc::new(Known::nobody(identity.id(), space))).with_key(seen_key),
         };
         this.settle();
@@ -214,6 +218,7 @@ impl Neighbours {
                 self.on_link_decided(session, request, is_link, is_granted);
             }
             Note::Kin(kin) => self.keeping.on_kin(kin),
+            Note::NewKey(new) => self.on_new_key(&new),
             Note::KeyChangeJudged { session, request, is_taken } => {
                 self.on_key_change_judged(session, request, is_taken);
             }
@@ -300,6 +305,7 @@ impl Neighbours {
         if self.tick_at <= now.instant {
             self.tick_at = now.instant + TICK;
             self.tick_watched();
+            self.tell_untold();
         }
         self.tick_holder();
         if let Some(hub) = &mut self.hub {
@@ -312,7 +318,8 @@ impl Neighbours {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let hub = self.hub.as_ref().map(|hub| hub.due_at());
-        let tick = (!self.watched.is_empty()).then_some(self.tick_at);
+        let is_ticking = !self.watched.is_empty() || !self.untold.is_empty();
+        let tick = is_ticking.then_some(self.tick_at);
         hub.into_iter().chain(tick).chain(self.keeping.poll_timeout()).min()
     }
 

@@ -21,6 +21,14 @@ pub enum Notice {
     Met(NodeId),
     /// A node changed its key, or two have it.
     Key(News),
+    /// What keys became, to be kept: what was kept of the chain before is replaced. By [`super::Neighbours::restore_chain`] it is known
+    /// at the next start.
+    KeyChain {
+        /// The first key of its chain.
+        first: NodeId,
+        /// The row.
+        row: Vec<u8>,
+    },
     /// The conversation ended for a reason, and its session with it.
     Parted(NodeId, Farewell),
     /// A peer asks by CUSTOM what only the application can answer, by `Note::Reply`.

@@ -47,6 +47,11 @@ impl Rumours {
         Self { own, placement, court, rate, links: BTreeSet::new(), is_fed: false, round: Vec::new() }
     }
 
+    /// The node has another key.
+    pub(super) fn on_new_key(&mut self, own: NodeId) {
+        self.own = own;
+    }
+
     /// The session carries rumours from now on, or no more.
     pub(super) fn on_link(&mut self, session: SessionId, is_link: bool) {
         if is_link {

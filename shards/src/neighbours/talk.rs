@@ -53,7 +53,7 @@ pub(super) struct Place {
     /// What the application may queue there, once it knows it.
     pub(super) queue_limit: usize,
     /// The hub knows it.
-    is_told: bool,
+    pub(super) is_told: bool,
 }
 
 /// A session that talks.
@@ -117,6 +117,14 @@ impl Neighbours {
         self.begin(now);
         self.forget(session);
         self.settle();
+    }
+
+    /// The hub hears of a session of which it had no need to know.
+    pub(super) fn tell_up(&mut self, session: SessionId) {
+        let Some(place) = self.places.get_mut(&session).filter(|place| !place.is_told) else { return };
+        place.is_told = true;
+        let Place { peer, remote, .. } = *place;
+        self.tell(Note::Up { session, peer, remote, ticket: None });
     }
 
     /// The hub has nothing more asked there.
@@ -251,15 +259,12 @@ impl Neighbours {
 
     /// Begins to talk on a session, if it does not yet.
     fn open_talk(&mut self, session: SessionId) {
-        let Some(place) = self.places.get_mut(&session) else { return };
+        let Some(place) = self.places.get(&session) else { return };
         if self.talks.contains_key(&session) {
             return;
         }
         let Place { peer, remote, .. } = *place;
-        let was_told = core::mem::replace(&mut place.is_told, true);
-        if !was_told {
-            self.tell(Note::Up { session, peer, remote, ticket: None });
-        }
+        self.tell_up(session);
         let conversation = Conversation::begin(&mut self.bench, peer, is_public(remote.ip()));
         let talk = Talk {
             session,

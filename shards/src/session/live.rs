@@ -149,6 +149,8 @@ pub(crate) struct Agreement {
     pub(crate) peer_static: StaticPublic,
     pub(crate) peer_instance: InstanceId,
     pub(crate) initiator: bool,
+    /// Of the key of ours that it was begun with.
+    pub(crate) era: u8,
     pub(crate) suite: Suite,
     /// Proves a Reset of the peer's.
     pub(crate) reset_token: Option<[u8; 16]>,
@@ -161,9 +163,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) announced: bool,
     /// The directory of identities knows it.
     pub(crate) listed: bool,
-    /// The peer called the key that we had before: to it we are another node than under the new one, so that the two sessions
-    /// never become one.
-    pub(crate) is_apart: bool,
+    /// Our key, of the session's era, is lower than the peer's.
+    pub(crate) is_lower: bool,
     /// The shard should look at `phase`, `drained_into` or the reset token again.
     pub(crate) phase_changed: bool,
     /// The shard has it in its queue of sessions that may have something to send.
@@ -236,11 +237,12 @@ impl<C: Crypto> Session<C> {
     pub(crate) fn listing(&self) -> Listing {
         let peer = self.agreement.peer;
         Listing {
-            // Nobody has this key: what is listed under it meets only its like.
-            peer: if self.is_apart { NodeId(peer.0.map(|byte| !byte)) } else { peer },
+            // To a peer we are another node under each of our keys. Nobody has a key such as this.
+            peer: NodeId(peer.0.map(|byte| byte ^ self.agreement.era)),
             instance: self.agreement.peer_instance,
             session: self.agreement.id,
             initiator: self.agreement.initiator,
+            is_lower: self.is_lower,
         }
     }
 

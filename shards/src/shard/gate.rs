@@ -13,7 +13,7 @@ use dunlin_codec::error::WireError;
 use dunlin_codec::hello::Hello;
 
 use crate::blocks::Block;
-use crate::limits::HANDSHAKE_QUEUE_MAX;
+use crate::limits::{HANDSHAKE_QUEUE_MAX, PREVIOUS_KEYS_ANSWERED_MAX};
 use crate::mutants::{Mutant, planted};
 use crate::rng::Entropy;
 use crate::route::Arrival;
@@ -31,14 +31,22 @@ pub(super) struct Waiting {
     pub(super) hello: Block,
 }
 
+/// A key that we had before, as Hellos show that they are for it.
+struct Previous<C: Crypto> {
+    era: u8,
+    keys: (MacKey, CookieSeal<C>),
+    /// Until when they are answered.
+    until: Instant,
+}
+
 /// The shard's gate.
 pub(super) struct Gate<C: Crypto> {
     /// For IK Hellos, whose sender knows our key.
     known: (MacKey, CookieSeal<C>),
     /// For XX Hellos, whose sender does not.
     unknown: (MacKey, CookieSeal<C>),
-    /// For IK Hellos whose sender knows the key that we had before, and until when they are answered.
-    previous: Option<((MacKey, CookieSeal<C>), Instant)>,
+    /// For IK Hellos whose sender knows a key that we had before: the newest first.
+    previous: Vec<Previous<C>>,
     jar: CookieJar,
     own: Vec<std::net::SocketAddr>,
     pub(super) queue: VecDeque<Waiting>,
@@ -58,7 +66,7 @@ impl<C: Crypto> Gate<C> {
         Self {
             known: keys(config, Some(own)),
             unknown: keys(config, None),
-            previous: None,
+            previous: Vec::new(),
             jar: CookieJar::new(Zeroizing::new(config.cookie_root)),
             own: config.own_addresses.clone(),
             queue: VecDeque::new(),
@@ -87,29 +95,57 @@ impl<C: Crypto> Gate<C> {
         Ok(())
     }
 
-    /// Hellos to the key that we had before are answered until then.
-    pub(super) fn answer_previous(&mut self, config: &ShardConfig, own: StaticPublic, until: Instant) {
-        self.previous = Some((keys(config, Some(own)), until));
+    /// Hellos to a key that we had before are answered until then.
+    pub(super) fn answer_previous(
+        &mut self,
+        config: &ShardConfig,
+        own: StaticPublic,
+        (era, until): (u8, Instant),
+    ) {
+        self.put_previous(Previous { era, keys: keys(config, Some(own)), until });
     }
 
-    /// The keys of the one that the Hello is for: of the key that we have, then of the one before.
+    /// We have another key. Hellos to the one of this era are answered until then.
+    pub(super) fn on_new_key(
+        &mut self,
+        config: &ShardConfig,
+        own: StaticPublic,
+        (era, until): (u8, Instant),
+    ) {
+        let keys = core::mem::replace(&mut self.known, keys(config, Some(own)));
+        self.put_previous(Previous { era, keys, until });
+    }
+
+    fn put_previous(&mut self, previous: Previous<C>) {
+        self.previous.insert(0, previous);
+        self.previous.truncate(PREVIOUS_KEYS_ANSWERED_MAX);
+    }
+
+    /// Keys whose day is over are forgotten.
+    pub(super) fn expire_previous(&mut self, now: Instant) {
+        self.previous.retain(|previous| now < previous.until);
+    }
+
+    /// The keys of the one that the Hello is for: of the key that we have, then of those before.
     // spec: p2p/previous-key
     fn keys_for(&self, hello: &Hello<'_>, now: Instant) -> &(MacKey, CookieSeal<C>) {
-        match &self.previous {
-            _ if hello.encrypted_static().is_none() => &self.unknown,
-            Some((previous, _)) if self.is_for_previous(hello, now) => previous,
-            _ => &self.known,
+        if hello.encrypted_static().is_none() {
+            return &self.unknown;
         }
+        self.previous_for(hello, now).map_or(&self.known, |previous| &previous.keys)
     }
 
-    /// Its sender knows the key that we had before, and may still.
-    pub(super) fn is_for_previous(&self, hello: &Hello<'_>, now: Instant) -> bool {
+    /// The era of the key that we had before and that its sender knows us by; none: it is for the one that we have.
+    pub(super) fn previous_era(&self, hello: &Hello<'_>, now: Instant) -> Option<u8> {
+        self.previous_for(hello, now).map(|previous| previous.era)
+    }
+
+    fn previous_for(&self, hello: &Hello<'_>, now: Instant) -> Option<&Previous<C>> {
         let is_of = |keys: &(MacKey, CookieSeal<C>)| keys.0.verify(hello.before_mac1(), hello.mac1());
-        hello.encrypted_static().is_some()
-            && self
-                .previous
-                .as_ref()
-                .is_some_and(|(previous, until)| now < *until && !is_of(&self.known) && is_of(previous))
+        if self.previous.is_empty() || hello.encrypted_static().is_none() || is_of(&self.known) {
+            return None;
+        }
+        self.previous.iter().find(|previous| now < previous.until && is_of(&previous.keys))
     }
 }
 

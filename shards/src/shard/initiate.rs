@@ -36,6 +36,8 @@ pub(crate) struct Connecting<C: Crypto> {
     pub(crate) ticket: Ticket,
     /// Whom the application called; None: whoever answers.
     id: Option<NodeId>,
+    /// Of the key that we had when it began.
+    era: u8,
     remote: core::net::SocketAddr,
     handshake: Initiator,
     hello: Vec<u8>,
@@ -55,11 +57,17 @@ pub(crate) struct Connecting<C: Crypto> {
     resent: usize,
 }
 
+impl<C: Crypto> Connecting<C> {
+    pub(super) const fn era(&self) -> u8 {
+        self.era
+    }
+}
+
 impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The application wants a session.
     pub(super) fn on_connect(&mut self, connect: Connect) {
         let ticket = connect.ticket;
-        if connect.id == Some(self.identity.id()) || self.shutting_down {
+        if connect.id.is_some_and(|id| self.own.is_own(&id)) || self.shutting_down {
             return self.refuse_connect(connect, CloseReason::WrongIdentity);
         }
         let Some(id) = self.table.reserve(self.around.rng.next_u64() as u8) else {
@@ -114,12 +122,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Some(id) => {
                 let remote_static = self.responders.identity(&id).map_err(|_| ())?;
                 (
-                    Initiator::ik::<C>(&self.pair, remote_static, &prologue, ephemeral),
+                    Initiator::ik::<C>(self.own.pair(), remote_static, &prologue, ephemeral),
                     Pattern::Ik,
                     Some(remote_static),
                 )
             }
-            None => (Initiator::xx::<C>(&self.pair, &prologue, ephemeral), Pattern::Xx, None),
+            None => (Initiator::xx::<C>(self.own.pair(), &prologue, ephemeral), Pattern::Xx, None),
         };
         let head = HelloHead { suite, pattern, sender: session };
         let early = has_early.then_some(&early_bytes[..early_len]);
@@ -130,6 +138,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         Ok(Connecting {
             ticket,
             id,
+            era: self.own.era(),
             remote,
             handshake,
             hello,
@@ -155,7 +164,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         (early, instance): (Option<&[u8]>, InstanceId),
     ) -> Vec<u8> {
         let payload = HelloPayload {
-            identity: self.identity.id(),
+            identity: self.own.id(),
             time_ms: self.around.now.wall.0,
             responder_instance: instance,
             instance: self.config.instance,
@@ -289,7 +298,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let answer = WelcomePayload::parse(&plain[..plain_len]).map_err(|_| DropReason::Malformed)?;
         let proven = connecting.handshake.remote_static().ok_or(DropReason::HandshakeFailed)?;
         let dialled = connecting.id;
-        let is_own = answer.identity == self.identity.id();
+        let is_own = self.own.is_own(&answer.identity);
         let claimed = self.responders.identity(&answer.identity).map_err(|_| DropReason::BadIdentity);
         // Whoever is at an address may be we ourselves.
         if is_own || claimed != Ok(proven) || dialled.is_some_and(|dialled| dialled != answer.identity) {
@@ -320,13 +329,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             early,
             succeeds,
             resent,
+            era,
             sent_at,
             sent_count,
             ..
         } = *connecting;
         let is_xx = welcome.head().pattern == Pattern::Xx;
         let peer_session = welcome.head().sender;
-        let finish = is_xx.then(|| self.write_finish(&mut handshake, peer_session));
+        let finish = is_xx.then(|| self.write_finish(&mut handshake, (era, peer_session)));
         let early = match (early, answer.early) {
             (Some(span), EarlyAnswer::Accepted) => {
                 sender.on_acked(span);
@@ -346,6 +356,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             peer: answer.identity,
             peer_static: peer_static.0,
             peer_instance: answer.instance,
+            era,
             suite: welcome.head().suite,
             reset_token: answer.reset_token,
             send: secrets.send,
@@ -363,9 +374,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         })
     }
 
-    fn write_finish(&mut self, handshake: &mut Initiator, receiver: SessionId) -> Vec<u8> {
-        let payload =
-            FinishPayload { identity: self.identity.id(), instance: self.config.instance, frames: &[] };
+    fn write_finish(&mut self, handshake: &mut Initiator, (era, receiver): (u8, SessionId)) -> Vec<u8> {
+        let identity = self.own.of(era).0;
+        let payload = FinishPayload { identity, instance: self.config.instance, frames: &[] };
         let mut plain = [0; 128];
         let mut out = Writer::new(&mut plain);
         payload.write(&mut out).expect("the payload fits its buffer");

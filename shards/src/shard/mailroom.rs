@@ -59,6 +59,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Mail::Close { session, code } => self.on_close(session, code),
             Mail::Fence { from, to } => self.post(to.shard(), Mail::Fenced { from, to, hops: 0 }),
             Mail::Shutdown => self.on_shutdown(),
+            Mail::NewKey(new) => self.on_new_key(&new),
             Mail::Note { to, note } => self.post(to, Mail::Note { to, note }),
             _ => self.around.stats.count_drop(DropReason::StaleMail),
         }

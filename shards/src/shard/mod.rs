@@ -11,6 +11,7 @@ mod gate;
 mod initiate;
 mod mailroom;
 mod opened;
+mod own_keys;
 mod renew;
 mod resets;
 mod respond;
@@ -92,7 +93,7 @@ impl ShardConfig {
 pub enum Timer {
     /// A session's timer.
     Session,
-    /// A handshake waits for its turn.
+    /// A handshake waits for its turn, or is no more to be answered.
     Handshake,
     /// Letters that found their ring full are to be sent again.
     Mail,
@@ -106,10 +107,7 @@ pub struct Shard<C: Crypto, E: Entropy> {
     /// Those of `config`: sessions share them, as there are many.
     settings: Arc<Settings>,
     limits: Limits,
-    identity: Identity,
-    pair: C::Static,
-    /// The key that we had before: Hellos to it are answered for a day, and sessions with it last.
-    previous: Option<(NodeId, C::Static)>,
+    own: own_keys::OwnKeys<C>,
     entropy: E,
     around: Surroundings,
     table: Table<C>,
@@ -166,7 +164,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// A shard without peers.
     pub fn new(config: ShardConfig, identity: Identity, mut entropy: E, limits: Limits) -> Self {
         let rng = Rng::from_seed(entropy.array());
-        let pair = C::static_pair(&identity);
+        let own = own_keys::OwnKeys::new(&identity);
         Self {
             around: Surroundings {
                 now: Now::default(),
@@ -179,9 +177,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             table: Table::new(config.index, limits.sessions),
             timers: Timers::with_keys(0),
             ready: VecDeque::new(),
-            directory: Directory::new(identity.id(), config.hash_key()),
+            directory: Directory::new(config.hash_key()),
             admission: Admission::new(config.hash_key(), config.trusted.clone()),
-            gate: gate::Gate::new(&config, C::static_public(&pair)),
+            gate: gate::Gate::new(&config, C::static_public(own.pair())),
             responders: respond::Responders::new(&config, &limits),
             resets: HashMap::with_hasher(config.hash_key()),
             adopted: HashMap::with_hasher(config.hash_key()),
@@ -198,31 +196,14 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             settings: Arc::new(config.settings),
             config,
             limits,
-            identity,
-            pair,
-            previous: None,
+            own,
             entropy,
-        }
-    }
-
-    /// Hellos to the key that the node had before are answered as well, until then.
-    pub fn answer_previous(&mut self, previous: &Identity, until: Instant) {
-        let pair = C::static_pair(previous);
-        self.gate.answer_previous(&self.config, C::static_public(&pair), until);
-        self.previous = Some((previous.id(), pair));
-    }
-
-    /// The key pair, and whose it is, that a Hello is for.
-    fn own_for(&self, is_previous: bool) -> (NodeId, &C::Static) {
-        match &self.previous {
-            Some((id, pair)) if is_previous => (*id, pair),
-            _ => (self.identity.id(), &self.pair),
         }
     }
 
     /// The node's identity.
     pub fn id(&self) -> NodeId {
-        self.identity.id()
+        self.own.id()
     }
 
     /// What the shard has done so far.
@@ -385,6 +366,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             self.on_slot_timeout(id);
         }
         self.expire_responders();
+        self.expire_own_keys();
         self.check_rest();
         if self.postponed_until <= now.instant {
             self.postponed.append(&mut self.around.mail);
@@ -553,8 +535,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let sessions = self.timers.next().map(|at| (at, Timer::Session));
         let responders = self.responders.next_expiry().map(|at| (at, Timer::Handshake));
         let postponed = (!self.postponed.is_empty()).then_some((self.postponed_until, Timer::Mail));
+        let keys = self.next_key_look().map(|at| (at, Timer::Handshake));
         let rest = self.rest_at.map(|(at, _)| (at, Timer::Memory));
-        let others = responders.into_iter().chain(waiting).chain(postponed).chain(rest);
+        let others = responders.into_iter().chain(waiting).chain(postponed).chain(keys).chain(rest);
         sessions.into_iter().chain(others).min_by_key(|(at, _)| *at)
     }
 }

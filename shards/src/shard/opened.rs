@@ -19,7 +19,6 @@ use crate::rng::Entropy;
 use crate::route::Arrival;
 use crate::session::crypto::{Crypto, StaticPublic};
 use crate::session::handshake::Secrets;
-use crate::session::inbound::code;
 use crate::session::live::{Agreement, Finish, Phase};
 use crate::session::path::Path;
 use crate::shard::Shard;
@@ -67,12 +66,6 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.adopted.insert(wire_id, id);
         self.open(id, opened);
         self.post(from, Mail::Taken { session: wire_id, by: id });
-        if self.shutting_down
-            && let Some(session) = self.table.live(id)
-        {
-            session.drain(None);
-            session.drain_code = code::SHUTDOWN;
-        }
     }
 
     /// The other shard's ring is full.
@@ -107,6 +100,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             peer_static: StaticPublic(opened.peer_static),
             peer_instance: instance,
             initiator: true,
+            era: opened.era,
             suite: opened.suite,
             reset_token: Some(opened.reset_token),
         };

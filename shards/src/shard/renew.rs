@@ -38,8 +38,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             network: &self.config.network,
             extra: &session.handshake_hash,
         };
-        let mut handshake =
-            Initiator::ik::<C>(&self.pair, session.agreement.peer_static, &prologue, ephemeral);
+        let (_, pair) = self.own.of(session.agreement.era);
+        let mut handshake = Initiator::ik::<C>(pair, session.agreement.peer_static, &prologue, ephemeral);
         let mut sealed = [0; TAG_LEN];
         let Ok(front) = handshake.write_first(&[], &mut sealed) else { return };
         let mut bytes = front.ephemeral.to_vec();
@@ -60,16 +60,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             network: &self.config.network,
             extra: &session.handshake_hash,
         };
-        let mut responder = Responder::<C>::ik(&self.pair, &prologue, ephemeral.clone());
+        // The peer knows us by the key that the session was begun with.
+        let (_, pair) = self.own.of(session.agreement.era);
+        let mut responder = Responder::<C>::ik(pair, &prologue, ephemeral);
         let Some((front, sealed)) = split_ask(&ask) else {
             return session.on_violation(&mut self.around, "a HANDSHAKE frame that does not parse");
         };
-        let mut read = responder.read_first(&front, sealed, &mut []);
-        if let (Err(_), Some((_, pair))) = (&read, &self.previous) {
-            // Whoever called the key that we had before knows us by no other.
-            responder = Responder::<C>::ik(pair, &prologue, ephemeral);
-            read = responder.read_first(&front, sealed, &mut []);
-        }
+        let read = responder.read_first(&front, sealed, &mut []);
         if read.is_err() || responder.remote_static() != Some(session.agreement.peer_static) {
             return session.on_violation(&mut self.around, "a HANDSHAKE frame that does not verify");
         }

@@ -43,6 +43,14 @@ pub(crate) struct Finishing<C: Crypto> {
     responder: Responder<C>,
     path: Path,
     head: WelcomeHead,
+    era: u8,
+}
+
+impl<C: Crypto> Finishing<C> {
+    /// Of the key that it was begun with.
+    pub(super) const fn era(&self) -> u8 {
+        self.era
+    }
 }
 
 /// A Hello that is known: what it was answered with, or what still waits for an answer.
@@ -76,8 +84,8 @@ struct Caller {
     head: WelcomeHead,
     /// Bytes of the Hello, for the three-times rule.
     len: usize,
-    /// Whom it called: us, or the key that we had before.
-    called: NodeId,
+    /// The era of the key that it called: ours, or one that we had before.
+    era: u8,
 }
 
 /// Everything a shard keeps to answer Hellos.
@@ -195,10 +203,10 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let prologue =
             Prologue { version: VERSION, suite: head.suite, network: &self.config.network, extra: &[] };
         let ephemeral = Zeroizing::new(self.entropy.array());
-        let (_, called) = self.own_for(self.gate.is_for_previous(&hello, self.around.now.instant));
+        let (_, called) = self.own.of(self.era_for(&hello));
         let mut responder = match head.pattern {
             Pattern::Ik => Responder::<C>::ik(called, &prologue, ephemeral),
-            Pattern::Xx => Responder::<C>::xx(&self.pair, &prologue, ephemeral),
+            Pattern::Xx => Responder::<C>::xx(self.own.pair(), &prologue, ephemeral),
         };
         let front = Front { ephemeral: *hello.e(), sealed_static: hello.encrypted_static().copied() };
         let mut plain = Zeroizing::new([0; MESSAGE_LEN_MAX]);
@@ -209,6 +217,12 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             Pattern::Ik => self.answer_ik(arrival, datagram, responder, &plain[..plain_len]),
             Pattern::Xx => self.answer_xx(arrival, &hello, responder, datagram.len()),
         }
+    }
+
+    /// Of the key that a Hello calls.
+    fn era_for(&self, hello: &Hello<'_>) -> u8 {
+        let previous = self.gate.previous_era(hello, self.around.now.instant);
+        previous.unwrap_or_else(|| self.own.era())
     }
 
     fn welcome_head(&mut self, hello: &Hello<'_>) -> Result<WelcomeHead, DropReason> {
@@ -237,9 +251,8 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             return Err(DropReason::HandshakeRate);
         }
         let early = payload.early.filter(|_| datagram.len() >= EARLY_LEN_MIN);
-        let (called, _) = self.own_for(self.gate.is_for_previous(&hello, now.instant));
         let caller = Caller {
-            called,
+            era: self.era_for(&hello),
             peer: payload.identity,
             peer_static: proven,
             instance: payload.instance,
@@ -262,8 +275,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// The identity is sound, is the one that Noise proved, and is not ours.
     // spec: atp/identity
     fn check_identity(&mut self, id: &NodeId, proven: StaticPublic) -> Result<(), DropReason> {
-        let is_own = |own: (NodeId, &C::Static)| *id == own.0 || proven == C::static_public(own.1);
-        if is_own(self.own_for(false)) || is_own(self.own_for(true)) {
+        if self.own.is_own(id) || self.own.is_own_static(proven) {
             return Err(DropReason::OwnIdentity);
         }
         match self.responders.identity(id) {
@@ -367,7 +379,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         mut responder: Responder<C>,
         (answer, early): (EarlyAnswer, &[u8]),
     ) -> Result<(), DropReason> {
-        let welcome = self.write_welcome(&mut responder, (caller.head, caller.called), answer);
+        let welcome = self.write_welcome(&mut responder, (caller.head, caller.era), answer);
         let mut path = Path::of_arrival(arrival);
         path.on_received(caller.len);
         path.on_sent(welcome.len());
@@ -379,13 +391,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             peer_static: caller.peer_static,
             peer_instance: caller.instance,
             initiator: false,
+            era: caller.era,
             suite: caller.head.suite,
             reset_token: None,
         };
         let id = agreement.id;
         let sender = Sender::new(self.sender_limits());
         let mut session = self.new_session(agreement, path, responder.into_secrets(), sender);
-        session.is_apart = caller.called != self.identity.id();
         session.await_confirmation(self.around.now.instant);
         match answer {
             EarlyAnswer::Accepted => {
@@ -413,11 +425,11 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     fn write_welcome(
         &mut self,
         responder: &mut Responder<C>,
-        (head, called): (WelcomeHead, NodeId),
+        (head, era): (WelcomeHead, u8),
         early: EarlyAnswer,
     ) -> Vec<u8> {
         let payload = WelcomePayload {
-            identity: called,
+            identity: self.own.of(era).0,
             instance: self.config.instance,
             reset_token: self.responders.reset_token(head.sender),
             early,
@@ -453,7 +465,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         len: usize,
     ) -> Result<(), DropReason> {
         let head = self.welcome_head(hello)?;
-        let welcome = self.write_welcome(&mut responder, (head, self.identity.id()), EarlyAnswer::None);
+        let welcome = self.write_welcome(&mut responder, (head, self.own.era()), EarlyAnswer::None);
         let mut path = Path::of_arrival(arrival);
         // The cookie came back from there: the address is proven.
         path.on_received(len);
@@ -462,7 +474,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let now = self.around.now.instant;
         let sent = self.reply(arrival, &welcome);
         self.remember(*hello.e(), Answering::Answered { welcome, session: head.sender });
-        let finishing = Finishing { responder, path, head };
+        let finishing = Finishing { responder, path, head, era: self.own.era() };
         self.table.put(head.sender, Slot::Finishing(Box::new(finishing)));
         self.timers.set(head.sender.slot() as u32, now + WELCOME_LIFE);
         sent
@@ -489,7 +501,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             payload.and_then(|payload| self.check_identity(&payload.identity, proven).map(|()| payload));
         let payload = checked.inspect_err(|_| drop(self.table.free(id)))?;
         let Slot::Finishing(finishing) = self.table.take(id) else { return Err(DropReason::NoHandshake) };
-        let Finishing { responder, path, head } = *finishing;
+        let Finishing { responder, path, head, era } = *finishing;
         let agreement = Agreement {
             id,
             wire_id: id,
@@ -498,6 +510,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             peer_static: proven,
             peer_instance: payload.instance,
             initiator: false,
+            era,
             suite: head.suite,
             reset_token: None,
         };

@@ -38,6 +38,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
     ) -> Session<C> {
         let now = self.around.now.instant;
         let suite = agreement.suite;
+        let is_lower = self.own.of(agreement.era).0 < agreement.peer;
         let settings = self.settings.clone();
         let draw = self.around.rng.next_u64();
         // Only where it is used: the others' numbers stay what they are.
@@ -50,7 +51,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             phase: Phase::Open,
             announced: false,
             listed: false,
-            is_apart: false,
+            is_lower,
             queued: false,
             phase_changed: false,
             replay: ReplayWindow::default(),
@@ -110,8 +111,13 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         }
     }
 
-    /// Puts a session into its slot; it may have something to send.
-    pub(super) fn install(&mut self, id: SessionId, session: Session<C>) {
+    /// Puts a session into its slot; it may have something to send. While the shard shuts down nobody stays who comes: it would wait
+    /// for ever for peers that call again as soon as they are told to go.
+    pub(super) fn install(&mut self, id: SessionId, mut session: Session<C>) {
+        if self.shutting_down {
+            session.drain(None);
+            session.drain_code = code::SHUTDOWN;
+        }
         self.forget_heir(id);
         self.table.put(id, Slot::Live(Box::new(session)));
         self.index_reset(id);

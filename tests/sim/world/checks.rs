@@ -221,6 +221,7 @@ pub(super) fn letter_number(mail: &Mail) -> u64 {
         Mail::Fence { .. } => 24,
         Mail::Fenced { .. } => 25,
         Mail::Note { .. } => 26,
+        Mail::NewKey(_) => 27,
     }
 }
 

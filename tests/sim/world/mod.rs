@@ -6,6 +6,7 @@
 //!        checks of `checks.rs` are made then.
 
 mod checks;
+mod keys;
 mod neighbours;
 mod roll;
 mod rumours;

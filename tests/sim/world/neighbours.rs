@@ -19,6 +19,7 @@ use dunlin_shards::dht::space::Space;
 use dunlin_shards::dht::table::Table;
 use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
+use dunlin_shards::identity::change::Past;
 use dunlin_shards::messages::conversation::{Constants, Terms};
 use dunlin_shards::neighbours::{HUB, Neighbours, Notice, Seat};
 use dunlin_shards::note::{Note, Question};
@@ -56,7 +57,11 @@ impl<C: Crypto> WorldOf<C> {
         for shard in 0..owner.cores.len() {
             seat.shard = shard as u8;
             let rng = Rng::from_number(self.chance.next_u64());
+            let past = self.nodes[node.0].past();
             let mut neighbours = Neighbours::new(&identity, terms.clone(), &seat, (now, rng));
+            if !matches!(past, Past::Unknown) {
+                neighbours = neighbours.with_past(past);
+            }
             let rows = self.nodes[node.0].disk.rows().iter().map(|(key, value)| (&key[..], &value[..]));
             neighbours.restore(now, rows);
             self.nodes[node.0].cores[shard].neighbours = Some(neighbours);

@@ -74,7 +74,7 @@ impl<C: Crypto> WorldOf<C> {
         entry
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         from: NodeIndex,
         to: (Option<dunlin_codec::ids::NodeId>, SocketAddr),

@@ -153,6 +153,31 @@ impl Table {
         self.quiet_until = Instant::ZERO;
     }
 
+    /// We have another key: everybody is put where they are as seen from there. Members who find no place in their bucket wait
+    /// for one.
+    pub fn move_to(&mut self, own: NodeId, now: Instant) {
+        let before = core::mem::replace(self, Self::new(own, self.space, self.replication));
+        (self.feeler_at, self.changes) = (before.feeler_at, before.changes + 1);
+        let (members, waiting): (Vec<_>, Vec<_>) =
+            before.buckets.into_iter().map(|bucket| (bucket.members, bucket.waiting)).unzip();
+        let mut members: Vec<Member> = members.into_iter().flatten().collect();
+        members.sort_by_key(|member| member.seen_at);
+        for member in members {
+            let (id, endpoint) = (member.contact.id(), member.endpoint);
+            let Some(at) = self.bucket_of(&id) else { continue };
+            let has_room = self.buckets[at].members.len() < self.replication;
+            if has_room && diversity::allows(&self.buckets, at, (&id, endpoint.ip()), &member.source) {
+                self.buckets[at].members.push(member);
+            } else {
+                self.buckets[at].enqueue(member.contact, endpoint, (member.source, now));
+            }
+        }
+        for waiting in waiting.into_iter().flatten() {
+            let Some(at) = self.bucket_of(&waiting.contact.id()) else { continue };
+            self.buckets[at].enqueue(waiting.contact, waiting.endpoint, (waiting.source, now));
+        }
+    }
+
     /// Nobody has this key any more.
     pub fn forget(&mut self, id: &NodeId) {
         let Some(at) = self.bucket_of(id) else { return };

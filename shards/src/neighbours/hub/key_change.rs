@@ -15,26 +15,46 @@ use dunlin_codec::args::Request;
 use dunlin_codec::ids::{NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
-use super::{Hub, Notice, Purpose};
+use super::{Hub, Notice, Open, Purpose, TICK};
 use crate::dht::contact::Contact;
+use crate::identity::Identity;
 use crate::identity::chain::{BadChange, News, Word};
 use crate::identity::change::{Past, SignedChange};
-use crate::limits::REQUEST_TIMEOUT;
+use crate::limits::{REQUEST_TIMEOUT, SEQUENCE_RETRY_AFTER};
 use crate::note::{Note, Question};
-use crate::time::WallMillis;
 
 impl Hub {
     /// Our own key has a past.
     pub(in crate::neighbours) fn on_past(&mut self, past: Past) {
         if let Past::Changed(signed) = &past {
             // What we owned by the key before is ours: nobody has to be told that here.
-            let made = WallMillis(signed.change.time_ms);
-            let _ = self.chains.on_change(signed, made, Word::Of(signed.change.current));
+            let _ = self.chains.on_own_change(signed);
             while self.chains.poll_news().is_some() {}
+            self.keep_chain(&signed.change.current);
             self.tell_kin();
         }
         self.past = past;
         self.sign_own();
+    }
+
+    /// The node runs on under another key: its peers are told, on the sessions that there are, and everybody by a rumour.
+    // spec: p2p/own-key-change
+    pub(in crate::neighbours) fn on_new_key(&mut self, identity: Identity, past: Past) {
+        self.table.move_to(identity.id(), self.now.instant);
+        self.identity = identity;
+        self.on_past(past);
+        // Whoever hears of it asks for our record at once.
+        self.publish_at = self.now.instant;
+        self.voice.on_new_key();
+        self.traces.on_new_key();
+        self.roll.on_new_key();
+        self.acquaint = Some((self.now.instant + TICK, 0));
+        let newest = |open: &Vec<Open>| open.last().map(|open| open.remote);
+        let peers: Vec<(NodeId, SocketAddr)> =
+            self.sessions.iter().filter_map(|(peer, open)| Some((*peer, newest(open)?))).collect();
+        for (peer, remote) in peers {
+            self.tell_key_change(peer, remote);
+        }
     }
 
     /// Every shard hears which keys became which.
@@ -44,11 +64,25 @@ impl Hub {
         self.outbox.extend(shards.map(|shard| (shard, Note::Kin(kin.clone()))));
     }
 
-    /// The node had a record before it restarted: the next one replaces that, even if the clock was set back.
-    pub(super) fn on_own_sequence(&mut self, last: u64) {
-        if last >= self.own.sequence() {
-            self.sign_own_after(last);
+    /// Our record's sequences, from `first` up to `until`: no more are used before the disk has it that they may.
+    pub(in crate::neighbours) fn on_sequences(&mut self, first: u64, until: u64) {
+        self.reserve = Some(until);
+        self.sign_own_after(first.saturating_sub(1));
+    }
+
+    /// The disk has it that sequences up to `until` may have been used.
+    pub(super) fn on_reserved(&mut self, until: u64) {
+        self.reserve = self.reserve.map(|before| before.max(until));
+    }
+
+    /// A chain of an earlier start. False: it is none.
+    pub(in crate::neighbours) fn restore_chain(&mut self, row: &[u8]) -> bool {
+        let first = self.chains.restore(row);
+        if let Some(first) = &first {
+            self.keep_chain(first);
+            self.tell_kin();
         }
+        first.is_some()
     }
 
     /// Makes our own record anew.
@@ -58,10 +92,18 @@ impl Hub {
 
     // spec: p2p/own-sequence
     fn sign_own_after(&mut self, last: u64) {
-        let wall = self.now.wall;
-        let stamp = (wall.0.max(last.saturating_add(1)), wall);
+        let (wall, next) = (self.now.wall, last.saturating_add(1));
+        let sequence = match self.reserve {
+            None => wall.0.max(next),
+            Some(until) if next <= until => next,
+            Some(_) => {
+                // The disk is behind, or full: the record that there is does a while longer.
+                self.renew_at = self.now.instant + SEQUENCE_RETRY_AFTER;
+                return;
+            }
+        };
         let said = (&self.endpoints[..], self.past.chain());
-        self.own = Contact::sign_with(&self.identity, &self.network, stamp, said);
+        self.own = Contact::sign_with(&self.identity, &self.network, (sequence, wall), said);
         self.published = None;
         self.voice.on_news();
     }
@@ -121,13 +163,24 @@ impl Hub {
         judged
     }
 
+    /// What a key became lasts longer than this start.
+    fn keep_chain(&mut self, key: &NodeId) {
+        let row = self.chains.row_of(key);
+        self.notices.extend(row.map(|(first, row)| Notice::KeyChain { first, row }));
+    }
+
     pub(super) fn work_key_news(&mut self) {
         let mut is_news = false;
         while let Some(news) = self.chains.poll_news() {
             is_news = true;
-            if let News::Followed { old, new } = news {
-                self.follow(old, new);
-            }
+            let key = match news {
+                News::Followed { old, new } => {
+                    self.follow(old, new);
+                    old
+                }
+                News::Frozen(key) => key,
+            };
+            self.keep_chain(&key);
             self.notices.push_back(Notice::Key(news));
         }
         if is_news {
@@ -160,14 +213,13 @@ mod tests {
 
     use crate::event::Ticket;
     use crate::gossip::Rumour;
-    use crate::identity::Identity;
     use crate::identity::inception;
     use crate::limits::{KEY_CHANGE_LIFE, NODE_RECORD_RENEW_AFTER};
     use crate::messages::conversation::{Constants, Terms};
     use crate::neighbours::{HUB, Seat};
     use crate::placement::{Placement, PlacementSeeds};
     use crate::rng::Rng;
-    use crate::time::{Instant, Now};
+    use crate::time::{Instant, Now, WallMillis};
     use dunlin_codec::label::Network;
     use dunlin_codec::message::{EVERYBODY, Freshness, SignedHeader};
 
@@ -211,6 +263,24 @@ mod tests {
 
     fn notes(hub: &mut Hub) -> Vec<Note> {
         core::iter::from_fn(|| hub.poll_note()).map(|(_, note)| note).collect()
+    }
+
+    /// What was followed lies in a row, by which another start follows it.
+    /// spec: p2p/key-chain-rows
+    #[test]
+    fn what_others_became_is_known_after_a_restart() {
+        let mut hub = hub();
+        let (old, new) = (key(1).id(), key(2).id());
+        up(&mut hub, old);
+        assert!(tell(&mut hub, old, &change([1, 2, 3])));
+        let row = core::iter::from_fn(|| hub.poll_notice()).find_map(|notice| match notice {
+            Notice::KeyChain { first, row } if first == old => Some(row),
+            _ => None,
+        });
+        let mut again = self::hub();
+        assert!(again.restore_chain(&row.unwrap()));
+        up(&mut again, new);
+        assert_eq!(asked(&mut again, old), Some(SESSION));
     }
 
     fn news(hub: &mut Hub) -> Vec<News> {
@@ -326,18 +396,61 @@ mod tests {
         assert_eq!([said(2, false), said(4, true), said(6, false)], [0, 1, 0]);
     }
 
+    /// Its peers are asked to follow on the sessions that they have, its record is the new key's, and whom it knew it knows.
+    /// spec: p2p/own-key-change
+    #[test]
+    fn a_running_node_goes_on_under_its_new_key() {
+        let mut hub = hub();
+        let peer = key(1).id();
+        let said = (&[remote()][..], dunlin_codec::record::Chain::Unknown);
+        let contact = Contact::sign_with(&key(1), &NETWORK, (1, WALL), said);
+        hub.table.on_told(Instant::ZERO, contact, peer);
+        hub.table.on_answer(Instant::ZERO, &peer, remote());
+        up(&mut hub, peer);
+        notes(&mut hub);
+        let (before, signed) = (hub.own.sequence(), change([100, 101, 102]));
+        hub.on_new_key(key(101), Past::Changed(Box::new(signed)));
+        assert_eq!(hub.own.id(), key(101).id());
+        assert!(hub.own.sequence() > before && hub.table.is_member(&peer));
+        let notes = notes(&mut hub);
+        let is_told = |note: &Note| matches!(note, Note::AskOn { session: SESSION, question, .. } if question.payload == signed.payload());
+        assert!(notes.iter().any(is_told), "{notes:?}");
+        let is_known = |note: &Note| matches!(note, Note::Known(known) if known.iter().any(|contact| contact.id() == key(101).id()));
+        assert!(notes.iter().any(is_known), "{notes:?}");
+        // An hour later the next one follows.
+        let later = WallMillis(WALL.0 + 3_600_000);
+        hub.begin(Now { instant: Instant::ZERO + core::time::Duration::from_secs(3600), wall: later });
+        let next = SignedChange::sign((&key(101), &key(102)), &key(103).id(), (2, later.0));
+        hub.on_new_key(key(102), Past::Changed(Box::new(next)));
+        let kin = hub.chains.kin();
+        assert_eq!([100, 101, 102].map(|old| kin.present(&key(old).id())), [key(102).id(); 3]);
+    }
+
     /// spec: p2p/own-sequence
     #[test]
     fn our_records_sequence_never_goes_back() {
         let mut hub = hub();
-        assert_eq!(hub.own.sequence(), WALL.0);
-        hub.on_note(Note::OwnSequence(WALL.0 - 5));
-        assert_eq!(hub.own.sequence(), WALL.0, "the clock is ahead of it");
-        hub.on_note(Note::OwnSequence(WALL.0 + 5_000));
-        assert_eq!(hub.own.sequence(), WALL.0 + 5_001, "the clock was set back");
-        let instant = Instant::ZERO + NODE_RECORD_RENEW_AFTER;
-        hub.begin(Now { instant, wall: WallMillis(WALL.0 - 1) });
+        assert_eq!(hub.own.sequence(), WALL.0, "without a disk the clock is all there is");
+        // The clock was set back since the sequences before these were reserved.
+        hub.on_sequences(WALL.0 + 5_001, WALL.0 + 5_003);
+        assert_eq!(hub.own.sequence(), WALL.0 + 5_001);
+        let after = |hub: &mut Hub, count: u32| {
+            let instant = Instant::ZERO + count * NODE_RECORD_RENEW_AFTER;
+            hub.begin(Now { instant, wall: WallMillis(WALL.0 + 50_000) });
+            hub.on_time();
+            hub.own.sequence() - WALL.0
+        };
+        assert_eq!(
+            [1, 2, 3].map(|count| after(&mut hub, count)),
+            [5_002, 5_003, 5_003],
+            "no more are reserved"
+        );
+        hub.on_note(Note::OwnReserved(WALL.0 + 5_010));
+        hub.begin(Now {
+            instant: Instant::ZERO + 3 * NODE_RECORD_RENEW_AFTER + SEQUENCE_RETRY_AFTER,
+            wall: WALL,
+        });
         hub.on_time();
-        assert_eq!(hub.own.sequence(), WALL.0 + 5_002);
+        assert_eq!(hub.own.sequence(), WALL.0 + 5_004, "soon after there are more");
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Hub {
     chains: KeyChains,
     traces: Traces,
     renew_at: Instant,
+    /// The last sequence of our record that the disk has as used; none: there is no disk.
+    reserve: Option<u64>,
     plan: Plan,
     table: Table,
     rng: Rng,
@@ -111,6 +113,7 @@ impl Hub {
             chains: KeyChains::default(),
             traces: Traces::default(),
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
+            reserve: None,
             identity: identity.clone(),
             endpoints: seat.endpoints.clone(),
             network: terms.network,
@@ -201,8 +204,9 @@ impl Hub {
             Note::KeyChangeTold { session, peer, request, payload } => {
                 self.on_key_change_told((session, peer), request, &payload);
             }
-            Note::OwnSequence(last) => self.on_own_sequence(last),
+            Note::OwnReserved(until) => self.on_reserved(until),
             Note::Kin(_)
+            | Note::NewKey(_)
             | Note::KeyChangeJudged { .. }
             | Note::AskOn { .. }
             | Note::Judge(_)

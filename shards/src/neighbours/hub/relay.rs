@@ -61,6 +61,8 @@ pub(super) struct Letter {
 #[derive(Debug)]
 struct Open {
     ticket: Ticket,
+    /// Which key of ours says it: it may have changed since.
+    from: NodeId,
     to: NodeId,
     until: Instant,
 }
@@ -156,7 +158,7 @@ impl Hub {
         let signed = Signed::parse(&mut Reader::new(&message)).expect("we wrote it");
         let id = message_id(&self.network, &signed);
         let until = self.now.instant + question.wait;
-        self.relay.open.insert(id, Open { ticket, to: peer, until });
+        self.relay.open.insert(id, Open { ticket, from: header.from, to: peer, until });
         self.pass(&peer, Letter { hops: 0, message: Arc::clone(&message) }, None);
         Ok(())
     }
@@ -260,7 +262,7 @@ impl Hub {
     fn on_letter_acknowledged(&mut self, brought: &Brought) {
         let Ok(signed) = Signed::parse(&mut Reader::new(&brought.message)) else { return };
         let Some(id) = acknowledged(&signed) else { return };
-        let is_for_us = |open: &&Open| open.to == signed.from() && signed.to() == self.own.id();
+        let is_for_us = |open: &&Open| open.to == signed.from() && open.from == signed.to();
         if self.relay.open.get(&id).filter(is_for_us).is_some() {
             let mut message = brought.message.clone();
             if check_signature(&self.network, &mut message).is_err() {

@@ -62,6 +62,11 @@ impl Enrolment {
         }
     }
 
+    /// We have another key: its entry is another.
+    pub(super) fn on_new_key(&mut self) {
+        self.enter_at = None;
+    }
+
     /// A link that we had opened is gone.
     pub(super) fn on_link_lost(&mut self) {
         self.pause = ROLL_CALL_INTERVAL;

@@ -11,7 +11,7 @@ use crate::dht::contact::Heard;
 use crate::dht::lookup::{Lookup, Plan};
 use crate::dht::table::Audience;
 use crate::event::Ticket;
-use crate::limits::SEARCHES_MAX;
+use crate::limits::{LOOKUP_BEGIN_FACTOR, SEARCHES_MAX};
 
 /// What a place is looked up for.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ impl Hub {
         }
         let number = self.number();
         let mut begin = Vec::new();
-        self.table.closest(&place, (self.plan.replication, Audience::Own), &mut begin);
+        let count = LOOKUP_BEGIN_FACTOR * self.plan.replication;
+        self.table.closest(&place, (count, Audience::Own), &mut begin);
         let lookup = Lookup::new(Plan { paths, ..self.plan }, self.own.id(), place, begin);
         self.table.on_looked_up(self.now.instant, &place);
         self.searches.insert(number, Search { lookup, goal });

@@ -40,6 +40,13 @@ pub(super) struct Traces {
     store_at: Option<Instant>,
 }
 
+impl Traces {
+    /// There is a change of ours to be stored.
+    pub(super) fn on_new_key(&mut self) {
+        self.store_at = None;
+    }
+}
+
 /// Under which key the change of a key lies.
 fn place_of(old: &NodeId) -> Vec<u8> {
     let mut room = [0; 64];

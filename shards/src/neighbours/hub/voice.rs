@@ -68,6 +68,11 @@ impl Voice {
         }
     }
 
+    /// The node's key is a new one.
+    pub(super) fn on_new_key(&mut self) {
+        self.is_changed_key_said = false;
+    }
+
     /// The node's record is a new one.
     pub(super) fn on_news(&mut self) {
         self.is_news = true;

@@ -228,6 +228,11 @@ impl Holder {
         self.kin = kin;
     }
 
+    /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
+    pub fn on_new_key(&mut self, own: NodeId) {
+        self.setup.own = own;
+    }
+
     const fn rules(&self) -> Rules<'_> {
         Rules { network: &self.setup.network, kin: &self.kin }
     }
