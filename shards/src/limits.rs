@@ -368,6 +368,8 @@ pub const REGISTER_LEN_MAX: usize = 256 << 10;
 pub const BALLOT_LEAP_MAX: u64 = 1 << 16;
 /// How long a promise keeps plain stores away from a key that was never decided.
 pub const PROMISE_KEEPS_AWAY: Duration = Duration::from_secs(10);
+/// How long nobody has decided about a register when a member that may not write it may bring it to others.
+pub const REFRESH_QUIET: Duration = Duration::from_secs(600);
 /// How long a register of which nothing is left is remembered.
 pub const REGISTER_LINGER: Duration = Duration::from_secs(2 * 3600);
 /// How long a holder waits for a decision to settle it before it reads the others itself, and before it does so again.

@@ -7,17 +7,18 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
-use dunlin_codec::args::Ballot;
 use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
 use crate::dht::known::Known;
-use crate::dht::values::{DecideWish, Finding, GetWish, PutWish, State};
+use crate::dht::values::survey::Surveyed;
+use crate::dht::values::{DecideWish, Finding, GetWish, PutWish};
 use crate::event::{CloseReason, Ticket};
 use crate::gossip::{Brought, Rumour};
 use crate::identity::chain::Kin;
 use crate::identity::change::NewKey;
 use crate::outcome::{AskError, Farewell, Outcome};
+use crate::time::Instant;
 
 /// What a node is asked: an operation and its payload, of which it is known that it is one.
 #[derive(Clone, Debug)]
@@ -169,6 +170,11 @@ pub enum Note {
         /// The arguments of STORE.
         store: Vec<u8>,
     },
+    /// Shard: what was decided is to be brought to the holders that are closest by now.
+    Refresh {
+        /// A key of the register.
+        key: Vec<u8>,
+    },
     /// Shard: its holder has to know what others have decided of a register.
     Settle {
         /// The shard.
@@ -182,10 +188,17 @@ pub enum Note {
     Settled {
         /// The register.
         scope: Vec<u8>,
-        /// Under which ballot; none: nothing.
-        accepted: Option<Ballot>,
-        /// What.
-        state: State,
+        /// What, and under whom.
+        surveyed: Box<Surveyed>,
+    },
+    /// Any shard: what an identity has leased of another, which counts for all of them together.
+    Leased {
+        /// That shard.
+        shard: u8,
+        /// Who.
+        holder: NodeId,
+        /// When each ends.
+        ends: Box<[Instant]>,
     },
     /// Any shard: decide about what a link of mine brought, its origin is yours.
     Judge(Box<Brought>),

@@ -1,7 +1,7 @@
 //! Inputs made by hand for the parsers of messages: compressed bodies, bodies of several messages, diffs with their bases.
 
 use dunlin_codec::args::{
-    Ballot, Diff, DiffOperation, LeaseRow, Path, Promise, Request, Roll, RollKey, Row, Rows, Store,
+    Ballot, Diff, DiffOperation, LeaseRow, Members, Path, Promise, Request, Roll, RollKey, Row, Rows, Store,
     StoreOptions,
 };
 use dunlin_codec::bytes::Writer;
@@ -81,7 +81,8 @@ fn stores() -> Vec<(&'static str, String, Vec<u8>)> {
         let none = StoreOptions::default();
         let plain = StoreOptions { ttl_s: Some(60), ..none };
         let prepare = StoreOptions { prepare: ballot(9), ..none };
-        let accept = StoreOptions { accept: ballot(9), rows, ..none };
+        let members = Members::new(&[1; 32], &[1; 32]).ok();
+        let accept = StoreOptions { accept: ballot(9), rows, members, ..none };
         for (how, options) in [("plain", plain), ("prepare", prepare), ("accept", accept)] {
             let store = Store { address: address(&key), key, value: Encoded::NIL, options };
             let bytes = bytes_of(|out| Request::Store(store).write(out));
@@ -98,10 +99,11 @@ fn stores() -> Vec<(&'static str, String, Vec<u8>)> {
             accepted: ballot(8),
             is_settled: true,
             rows: rows.expect("they are rows"),
+            members,
         };
         let scope = key.group().map_or(key.bytes().to_vec(), |group| [&[0x91][..], group.bytes()].concat());
         let promise = bytes_of(|out| promise.write(out));
-        let register = [&[1 + scope.len() as u8, b'r'][..], &scope, &[1], &promise];
+        let register = [&[1 + scope.len() as u8, b'r'][..], &scope, &[2], &promise];
         inputs.push(("disk_row", format!("the-register-of-{what}"), register.concat()));
     }
     inputs.extend(rolls());

@@ -5,7 +5,9 @@ use dunlin_codec::bytes::Writer;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_shards::dht::values::decision::{Decided, Edit, Expectation, What};
 use dunlin_shards::dht::values::{DecideWish, State, value_hash};
+use dunlin_shards::limits::LEASES_IDENTITY_MAX;
 use dunlin_tests::node::NodeSettings;
+use dunlin_tests::world::{Scope, Trouble};
 use dunlin_tests::{NodeIndex, World};
 
 use crate::network::crowd;
@@ -308,5 +310,106 @@ fn a_full_disk_refuses_stores_alone() {
     assert!(matches!(done, Decided::Done { .. }), "five of eight are a majority: {done:?}");
     for key in [text("before"), text("after"), key] {
         assert_eq!(read_all(&mut world, &nodes, &get_wish(&key), 3), vec![Some(text("kept")); 8]);
+    }
+}
+
+/// Where a network is in two, one half at most takes a lock that was there before; whoever waits in the other gets it when they are one
+/// again, and the first knows that it is lost.
+/// spec: p2p/members
+#[test]
+fn no_half_of_a_network_takes_a_lock_for_itself() {
+    for round in 0..4 {
+        let mut world = World::from_seed(10 * seed() + round);
+        let nodes = crowd(&mut world, 9, &of_shards(1 + round as usize % 2));
+        world.run_for(seconds(30));
+        let key = text("lock");
+        let lease = |action, token| {
+            let what = What::Lease { action, lasts: seconds(10), token };
+            decide_wish(&key, vec![Edit { key: key.clone(), expected: None, what }])
+        };
+        let first = decided(&mut world, nodes[8], lease(LeaseAction::Acquire, 0));
+        assert!(matches!(first, Decided::Done { .. }), "{first:?}");
+        // It runs out while the network is in two, which lasts until both halves have forgotten each other.
+        let few = nodes[..4].to_vec();
+        world.trouble(Scope::Border(few), Trouble::Cut, seconds(900));
+        world.run_for(seconds(600));
+        world.decide(nodes[0], 1, lease(LeaseAction::Acquire, 0));
+        world.decide(nodes[4], 1, lease(LeaseAction::Acquire, 0));
+        world.run_for(seconds(90));
+        let mut told = Told::default();
+        told.take(&mut world, &nodes);
+        let of = |node: NodeIndex| told.decided.get(&(node.0, 1)).expect("it has an end");
+        let is_done = |node| matches!(of(node), Ok(Decided::Done { .. }));
+        assert!(!is_done(nodes[0]), "round {round}: four of nine are no majority: {:?}", of(nodes[0]));
+        assert!(is_done(nodes[4]), "round {round}: five are: {:?}", of(nodes[4]));
+        world.run_for(seconds(300));
+        for node in &nodes[..4] {
+            world.join_network(*node, nodes[4]);
+        }
+        world.run_for(seconds(60));
+        let later = decided(&mut world, nodes[0], lease(LeaseAction::Acquire, 0));
+        assert!(matches!(later, Decided::Done { .. }), "round {round}: {later:?}");
+    }
+}
+
+/// One identity has sixteen leases of a node, however many shards that has.
+/// spec: p2p/leases-of-a-node
+#[test]
+fn leases_are_counted_over_all_shards() {
+    let mut world = World::from_seed(seed());
+    let nodes = crowd(&mut world, 6, &of_shards(3));
+    world.run_for(seconds(30));
+    let acquire = |number: usize| {
+        let key = text(&format!("lock {number}"));
+        let what = What::Lease { action: LeaseAction::Acquire, lasts: seconds(60), token: 0 };
+        decide_wish(&key, vec![Edit { key: key.clone(), expected: None, what }])
+    };
+    for number in 0..LEASES_IDENTITY_MAX + 2 {
+        world.decide(nodes[1], number as u64, acquire(number));
+        world.run_for(seconds(2));
+    }
+    let mut told = Told::default();
+    told.take(&mut world, &nodes);
+    for number in 0..LEASES_IDENTITY_MAX {
+        let decided = told.decided(nodes[1], number as u64);
+        assert!(matches!(decided, Decided::Done { .. }), "lease {number}: {decided:?}");
+    }
+    for number in LEASES_IDENTITY_MAX..LEASES_IDENTITY_MAX + 2 {
+        let decided = told.decided(nodes[1], number as u64);
+        let is_refused = matches!(decided, Decided::Refused { reason: Reason::OverQuota, .. });
+        assert!(is_refused, "lease {number}: {decided:?}");
+    }
+    assert!(
+        matches!(decided(&mut world, nodes[2], acquire(99)), Decided::Done { .. }),
+        "another has its own"
+    );
+}
+
+/// After a decision that was refused or only read, plain puts of its key go on at once.
+/// spec: p2p/promise-given-back
+#[test]
+fn a_refused_decision_keeps_no_put_away() {
+    let mut world = World::from_seed(seed());
+    let nodes = crowd(&mut world, 8, &of_shards(2));
+    world.run_for(seconds(30));
+    let key = text("plain");
+    world.put(nodes[1], 1, put_wish(&key, &text("first")));
+    world.run_for(seconds(5));
+    let nothing = Some(Expectation { sequence: 0, value_hash: nil_hash() });
+    let mut told = Told::default();
+    for (ticket, edits) in [(2, vec![set(&key, &text("none"), nothing)]), (3, Vec::new())] {
+        world.decide(nodes[2], ticket, decide_wish(&key, edits));
+        world.run_for(seconds(8));
+        told.take(&mut world, &nodes);
+        assert!(told.decided.contains_key(&(nodes[2].0, ticket)), "it has an end");
+        world.put(nodes[3], ticket, put_wish(&key, &text("next")));
+        world.run_for(seconds(1));
+    }
+    told.take(&mut world, &nodes);
+    let refused = told.decided(nodes[2], 2);
+    assert!(matches!(refused, Decided::Refused { reason: Reason::Mismatch, .. }), "{refused:?}");
+    for ticket in [2, 3] {
+        let stored = told.stored(nodes[3], ticket);
+        assert_eq!((stored.kept, &stored.refusals[..]), (8, &[][..]));
     }
 }

@@ -14,12 +14,12 @@ use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::{GetWish, PutWish, State, value_hash};
 use dunlin_shards::rng::Rng;
 use dunlin_tests::node::NodeSettings;
+use dunlin_tests::world::{Scope, Trouble};
 use dunlin_tests::{NodeIndex, World};
 
 use crate::values::{Told, decide_wish, get_wish, put_wish, text};
 use crate::{millis, seconds, seed};
 
-/// An odd number: of any two majorities, of nine or of eight, one holder is in both.
 const NODES: usize = 9;
 const CLIENTS: usize = 3;
 const STEPS: usize = 600;
@@ -95,11 +95,13 @@ struct Storm {
     key: Vec<u8>,
     down: Option<(NodeIndex, usize)>,
     crashes: usize,
+    /// How often some could not reach the others; none: they always can.
+    cuts: Option<usize>,
     own_reads: usize,
 }
 
 impl Storm {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, is_cut_up: bool) -> Self {
         let mut world = World::from_seed(seed);
         world.keeps_received = false;
         let mut nodes: Vec<NodeIndex> = Vec::new();
@@ -132,7 +134,8 @@ impl Storm {
         let clients = nodes[..CLIENTS].iter().copied().map(client).collect();
         let chance = world.split_chance();
         let (history, key) = (History::default(), text("register"));
-        Self { world, nodes, clients, history, chance, key, down: None, crashes: 0, own_reads: 0 }
+        let cuts = is_cut_up.then_some(0);
+        Self { world, nodes, clients, history, chance, key, down: None, crashes: 0, cuts, own_reads: 0 }
     }
 
     fn now(&self) -> u64 {
@@ -155,6 +158,27 @@ impl Storm {
                 self.down = Some((node, step + 20 + self.chance.below(60) as usize));
             }
             _ => {}
+        }
+    }
+
+    /// For some seconds a part of the nodes cannot reach the others, or one cannot reach two.
+    fn cut(&mut self) {
+        let Some(cuts) = &mut self.cuts else { return };
+        if self.chance.below(20) > 0 {
+            return;
+        }
+        *cuts += 1;
+        let time = millis(1_000 + self.chance.below(9_000));
+        if self.chance.below(2) == 0 {
+            let inside: Vec<NodeIndex> =
+                self.nodes.iter().copied().filter(|_| self.chance.below(5) < 2).collect();
+            return self.world.trouble(Scope::Border(inside), Trouble::Cut, time);
+        }
+        let one = self.nodes[self.chance.below(NODES as u64) as usize];
+        for _ in 0..2 {
+            let other = self.nodes[self.chance.below(NODES as u64) as usize];
+            self.world.trouble(Scope::OneWay(one, other), Trouble::Cut, time);
+            self.world.trouble(Scope::OneWay(other, one), Trouble::Cut, time);
         }
     }
 
@@ -278,6 +302,7 @@ impl Storm {
     fn play(mut self) {
         for step in 0..STEPS {
             self.trouble(step);
+            self.cut();
             for at in 0..CLIENTS {
                 self.begin(at);
                 self.work_own(at);
@@ -290,13 +315,16 @@ impl Storm {
         }
         let History { writes, refused, unknown, values, .. } = &self.history;
         println!(
-            "seed {}: {writes} writes, {refused} refused, {unknown} unknown, {} versions, {} crashes, {} own values read",
+            "seed {}: {writes} writes, {refused} refused, {unknown} unknown, {} versions, {} crashes, {:?} cuts, {} own values read",
             self.world.seed(),
             values.len(),
             self.crashes,
+            self.cuts,
             self.own_reads,
         );
-        assert!(*writes >= 40 && self.crashes >= 3 && self.own_reads >= 20, "the storm was one");
+        // Whoever is cut off waits for a minute, and others with him.
+        let (least, is_cut) = self.cuts.map_or((40, true), |cuts| (10, cuts >= 10));
+        assert!(is_cut && *writes >= least && self.crashes >= 3 && self.own_reads >= 20, "the storm was one");
     }
 }
 
@@ -305,7 +333,16 @@ impl Storm {
 #[test]
 fn histories_are_linearizable() {
     for round in 0..3 {
-        Storm::new(1_000 * seed() + round).play();
+        Storm::new(1_000 * seed() + round, false).play();
+    }
+}
+
+/// The same while parts of the network cannot reach each other, and no two find the same holders.
+/// spec: p2p/members
+#[test]
+fn histories_are_linearizable_in_a_network_that_is_cut_up() {
+    for round in 0..3 {
+        Storm::new(2_000 * seed() + round, true).play();
     }
 }
 
@@ -315,6 +352,6 @@ fn histories_are_linearizable() {
 #[ignore = "minutes: run it by its name with --ignored --nocapture"]
 fn many_histories_are_linearizable() {
     for round in 0..100 {
-        Storm::new(1_000_000 * seed() + round).play();
+        Storm::new(1_000_000 * seed() + round, round % 2 == 1).play();
     }
 }

@@ -12,7 +12,7 @@
 //! | FIND_NODE, and FIND_VALUE of a value that is not there | [9, node record, …], at most 16, bin each |
 //! | FIND_VALUE | [10, key, value, metadata] |
 //! | STORE | [11, key, value, metadata], after `prepare` [11, key, nil, [nil, nil], promise] |
-//! | promise | [promised ballot, accepted ballot or nil, whether the holder is settled, rows (`register`)] |
+//! | promise | [promised ballot, accepted ballot or nil, whether the holder is settled, rows (`register`), members (`members`) or nil] |
 //! | CUSTOM | [15, answer] |
 //!
 //! | NACK of | list |
@@ -31,8 +31,8 @@
 use core::fmt;
 
 use super::{
-    ArgumentError, Ballot, Metadata, Result, Rows, SetOption, bin, bytes, key, list, optional, or_nil,
-    unsigned,
+    ArgumentError, Ballot, Members, Metadata, Result, Rows, SetOption, bin, bytes, key, list, optional,
+    or_nil, unsigned,
 };
 use crate::bytes::Writer;
 use crate::error::NoRoom;
@@ -156,6 +156,8 @@ pub struct Promise<'a> {
     pub is_settled: bool,
     /// Its state.
     pub rows: Rows<'a>,
+    /// Under whom that was accepted; none: nothing was, or before members were told.
+    pub members: Option<Members<'a>>,
 }
 
 impl<'a> Promise<'a> {
@@ -164,12 +166,29 @@ impl<'a> Promise<'a> {
     /// # Errors
     /// [`ArgumentError`]: another shape.
     pub fn parse(value: Encoded<'a>) -> Result<Self> {
-        let [promised, accepted, is_settled, rows] = list(value)?;
+        let [promised, accepted, is_settled, rows, members] = list(value)?;
+        let members = optional(members, Members::parse)?;
+        Self::from_elements([promised, accepted, is_settled, rows], members)
+    }
+
+    /// The promise that a value is that was written before members were told.
+    ///
+    /// # Errors
+    /// [`ArgumentError`]: another shape.
+    pub fn parse_memberless(value: Encoded<'a>) -> Result<Self> {
+        Self::from_elements(list(value)?, None)
+    }
+
+    fn from_elements(
+        [promised, accepted, is_settled, rows]: [Encoded<'a>; 4],
+        members: Option<Members<'a>>,
+    ) -> Result<Self> {
         Ok(Self {
             promised: Ballot::parse(promised)?,
             accepted: optional(accepted, Ballot::parse)?,
             is_settled: is_settled.as_bool().ok_or(ArgumentError::Shape)?,
             rows: Rows::parse(rows)?,
+            members,
         })
     }
 
@@ -178,11 +197,12 @@ impl<'a> Promise<'a> {
     /// # Errors
     /// [`NoRoom`]: a part may have been written.
     pub fn write(&self, out: &mut Writer<'_>) -> core::result::Result<(), NoRoom> {
-        write::array(out, 4)?;
+        write::array(out, 5)?;
         self.promised.write(out)?;
         or_nil(out, self.accepted, |out, ballot| ballot.write(out))?;
         write::bool(out, self.is_settled)?;
-        self.rows.write(out)
+        self.rows.write(out)?;
+        or_nil(out, self.members, |out, members| members.write(out))
     }
 }
 
@@ -425,9 +445,12 @@ impl fmt::Display for Ack<'_> {
             Self::Value(found) => write!(f, " {found}"),
             Self::Stored(found, promise) => {
                 write!(f, " {found}")?;
-                let Some(Promise { promised, accepted, is_settled, rows }) = promise else { return Ok(()) };
+                let Some(Promise { promised, accepted, is_settled, rows, members }) = promise else {
+                    return Ok(());
+                };
                 write!(f, " promised {promised}")?;
                 accepted.map_or(Ok(()), |accepted| write!(f, " accepted {accepted}"))?;
+                members.map_or(Ok(()), |members| write!(f, " under {members}"))?;
                 write!(f, "{} {rows}", if *is_settled { "" } else { " unsettled" })
             }
             Self::Custom(answer) => write!(f, " {answer}"),

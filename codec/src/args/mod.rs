@@ -22,6 +22,7 @@
 
 mod answer;
 mod diff;
+mod members;
 mod option;
 mod register;
 mod roll;
@@ -39,6 +40,7 @@ use crate::record::{KEY_CHANGE_LEN, Key, KeyChange, NodeRecord, SIGNATURE_LEN};
 
 pub use answer::{Ack, Found, NODES_MAX, Nack, NodeRecords, Promise, Reason, StoreNack, write_nodes};
 pub use diff::{Diff, DiffOperation, OPERATIONS_MAX, Path};
+pub use members::{MEMBERS_LEN_MAX, MEMBERS_MAX, Members};
 pub use option::{RECENT_MAX, Recent, SetOption, Setting, Subnet};
 pub use register::{Keys, Leave, ROWS_MAX, Row, Rows};
 pub use roll::{ROLL_KEY_LEN_MAX, Roll, RollKey};

@@ -20,6 +20,8 @@
 //! | `accept` | ballot: take this state, unless a higher one was promised |
 //! | `base` | ballot of the state that it was made of; none: nothing had been accepted |
 //! | `rows` | the register's whole state (`register`) |
+//! | `members` | under whom it is to be accepted (`members`) |
+//! | `over` | true, with `prepare`: whoever prepared this ballot does not go on with it |
 //!
 //! We carry the record as an option, since the source's three arguments have no place for it, and the two rounds of a
 //! decision (CASPaxos) as options as well: the proposer prepares, applies its condition to the newest promise, and sends
@@ -32,8 +34,8 @@
 use core::fmt;
 
 use super::{
-    ArgumentError, Ballot, Diff, Expected, Keys, Leave, Result, Rows, bin, bytes, key, list, optional,
-    or_nil, unsigned,
+    ArgumentError, Ballot, Diff, Expected, Keys, Leave, Members, Result, Rows, bin, bytes, key, list,
+    optional, or_nil, unsigned,
 };
 use crate::bytes::Writer;
 use crate::error::NoRoom;
@@ -189,6 +191,8 @@ pub struct StoreOptions<'a> {
     pub prepare: Option<Ballot>,
     /// First round: the other keys that the decision will be about.
     pub keys: Option<Keys<'a>>,
+    /// First round: whoever prepared this ballot does not go on with it.
+    pub is_over: bool,
     /// First round: the owner's leave for whoever prepares.
     pub grant: Option<Leave<'a>>,
     /// Second round: accept the rows under this ballot.
@@ -197,6 +201,8 @@ pub struct StoreOptions<'a> {
     pub base: Option<Ballot>,
     /// Second round: the register's whole state.
     pub rows: Option<Rows<'a>>,
+    /// Second round: under whom it is to be accepted.
+    pub members: Option<Members<'a>>,
     /// A copy for a short time.
     pub is_cache: bool,
 }
@@ -219,9 +225,11 @@ impl<'a> StoreOptions<'a> {
                 "grant" => options.grant = Some(Leave::parse(value)?),
                 "base" => options.base = Some(Ballot::parse(value)?),
                 "rows" => options.rows = Some(Rows::parse(value)?),
+                "members" => options.members = Some(Members::parse(value)?),
                 // Whoever wants none says nothing.
                 "cache" if value.as_bool() == Some(true) => options.is_cache = true,
-                "cache" => return Err(ArgumentError::OutOfRange),
+                "over" if value.as_bool() == Some(true) => options.is_over = true,
+                "cache" | "over" => return Err(ArgumentError::OutOfRange),
                 _ => return Err(ArgumentError::UnknownOption),
             }
         }
@@ -235,8 +243,9 @@ impl<'a> StoreOptions<'a> {
         let conditions = [self.expected.is_some(), self.diff.is_some(), self.lease.is_some()];
         let decisions = [self.atomic.is_some(), self.prepare.is_some(), self.accept.is_some()];
         let registers = [self.base.is_some(), self.rows.is_some(), self.keys.is_some()];
-        let others = [self.grant.is_some(), self.is_cache, false];
-        [plain, conditions, decisions, registers, others]
+        let others = [self.grant.is_some(), self.is_cache, self.members.is_some()];
+        let rest = [self.is_over, false, false];
+        [plain, conditions, decisions, registers, others, rest]
             .as_flattened()
             .iter()
             .map(|is_there| u32::from(*is_there))
@@ -277,6 +286,12 @@ impl<'a> StoreOptions<'a> {
         }
         if let Some(lease) = &self.lease {
             write::str(out, "lease").and_then(|()| lease.write(out))?;
+        }
+        if let Some(members) = &self.members {
+            write::str(out, "members").and_then(|()| members.write(out))?;
+        }
+        if self.is_over {
+            write::str(out, "over").and_then(|()| write::bool(out, true))?;
         }
         if let Some(ballot) = &self.prepare {
             write::str(out, "prepare").and_then(|()| ballot.write(out))?;
@@ -354,7 +369,7 @@ fn is_in_group(key: Key<'_>, changes: Changes<'_>) -> bool {
 impl fmt::Display for Store<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StoreOptions { record, sequence, expected, diff, lease, atomic, ttl_s, .. } = &self.options;
-        let StoreOptions { prepare, keys, grant, accept, base, rows, is_cache, .. } = &self.options;
+        let StoreOptions { prepare, keys, grant, accept, base, rows, members, .. } = &self.options;
         write!(f, "{} key {} value {}", self.address, self.key, self.value)?;
         record.map_or(Ok(()), |record| write!(f, " record ({record})"))?;
         sequence.map_or(Ok(()), |sequence| write!(f, " seq {sequence}"))?;
@@ -375,6 +390,10 @@ impl fmt::Display for Store<'_> {
         accept.map_or(Ok(()), |ballot| write!(f, " accept {ballot}"))?;
         base.map_or(Ok(()), |ballot| write!(f, " base {ballot}"))?;
         rows.map_or(Ok(()), |rows| write!(f, " {rows}"))?;
-        if *is_cache { f.write_str(" cache") } else { Ok(()) }
+        members.map_or(Ok(()), |members| write!(f, " under {members}"))?;
+        for (is_said, word) in [(self.options.is_over, " over"), (self.options.is_cache, " cache")] {
+            f.write_str(if is_said { word } else { "" })?;
+        }
+        Ok(())
     }
 }

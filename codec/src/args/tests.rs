@@ -154,6 +154,8 @@ struct Parts {
     value: Vec<u8>,
     rows: Vec<u8>,
     keys: Vec<u8>,
+    /// Three identities.
+    members: Vec<u8>,
 }
 
 fn parts() -> Parts {
@@ -182,7 +184,8 @@ fn parts() -> Parts {
     assert!(read.iter().eq([first, second]) && read.count() == 2);
     let keys = written(|out| Keys::write_new(out, &[first.key]));
     assert!(Keys::parse(Encoded::parse(&keys).unwrap()).unwrap().iter().eq([first.key]));
-    Parts { key, record, other_record, changes, diff, value, rows, keys }
+    let members = [[1; 32], [2; 32], [3; 32]].concat();
+    Parts { key, record, other_record, changes, diff, value, rows, keys, members }
 }
 
 /// One with a lease, one without.
@@ -204,7 +207,7 @@ fn stores_come_back_with_any_options() {
     let parts = parts();
     let key = Key::parse(&parts.key).unwrap().unwrap();
     let ballot = Ballot { counter: 7, proposer: NodeId([3; 32]) };
-    for bits in 0..1_u32 << 14 {
+    for bits in 0..1_u32 << 16 {
         let is = |bit: u32| bits >> bit & 1 == 1;
         let options = StoreOptions {
             record: is(0).then(|| ValueRecord::parse(&parts.record).unwrap()),
@@ -225,6 +228,8 @@ fn stores_come_back_with_any_options() {
             base: is(11).then_some(ballot),
             rows: is(12).then(|| Rows::parse(Encoded::parse(&parts.rows).unwrap()).unwrap()),
             is_cache: is(13),
+            members: is(14).then(|| Members::new(&parts.members[..64], &parts.members[32..]).unwrap()),
+            is_over: is(15),
         };
         assert_eq!(options.count(), bits.count_ones());
         let value = if is(3) { Encoded::NIL } else { Encoded::parse(&parts.value).unwrap() };
@@ -315,6 +320,30 @@ fn rows_that_are_no_register_are_refused() {
     }
 }
 
+/// Lists of members are in order, name nobody twice, and have somebody in them.
+/// spec: p2p/members
+#[test]
+fn members_that_are_no_lists_are_refused() {
+    let ids = |bytes: &[u8]| bytes.iter().flat_map(|byte| [*byte; 32]).collect::<Vec<u8>>();
+    let (one, two) = (ids(&[1]), ids(&[1, 2]));
+    let members = Members::new(&one, &two).unwrap();
+    assert!(
+        members.before().eq([NodeId([1; 32])]) && members.now().eq([1, 2].map(|byte| NodeId([byte; 32])))
+    );
+    assert_eq!(members.to_string(), "2 members after 1");
+    let most: Vec<u8> = (1..=16).collect();
+    let most = Members::new(&ids(&most), &ids(&most)).map(|members| encode(|out| members.write(out)).len());
+    assert_eq!(most, Ok(MEMBERS_LEN_MAX));
+    assert!(Members::new(&[], &two).is_ok(), "it came from nowhere");
+    let out_of_range = Err(ArgumentError::OutOfRange);
+    assert_eq!(Members::new(&one, &[]), out_of_range, "nobody now");
+    assert_eq!(Members::new(&one, &ids(&[2, 1])), out_of_range, "another order");
+    assert_eq!(Members::new(&ids(&[1, 1]), &two), out_of_range, "one twice");
+    let many: Vec<u8> = (0..17).collect();
+    assert_eq!(Members::new(&one, &ids(&many)), out_of_range, "too many");
+    assert_eq!(Members::new(&one, &two[1..]), Err(ArgumentError::Shape), "bytes are left over");
+}
+
 /// spec: p2p/store
 #[test]
 fn an_option_that_nobody_knows_is_an_error() {
@@ -372,8 +401,9 @@ fn answers_come_back() {
     let high = Ballot { counter: 7, proposer: NodeId([3; 32]) };
     assert!(low < high && high < Ballot { proposer: NodeId([4; 32]), ..high });
     let rows = Rows::parse(Encoded::parse(&parts.rows).unwrap()).unwrap();
-    for (accepted, is_settled) in [(None, false), (Some(low), true)] {
-        let promise = Promise { promised: high, accepted, is_settled, rows };
+    let members = Members::new(&parts.members, &parts.members[..32]).ok();
+    for (accepted, is_settled, members) in [(None, false, None), (Some(low), true, members)] {
+        let promise = Promise { promised: high, accepted, is_settled, rows, members };
         let found = Found { key, value: Encoded::NIL, metadata: Metadata::default() };
         assert_ack(&Ack::Stored(found, Some(promise)));
     }

@@ -88,7 +88,9 @@ impl Neighbours {
         let (shard, placement, space) = (self.shard, self.placement, self.keeping.space);
         // What is no row of ours is counted once.
         let of = |key| place_of_row(key).map_or(HUB, |place| shard_of(&placement, space, &place));
-        self.keeping.holder.restore(now, rows.into_iter().filter(|(key, _)| of(key) == shard))
+        let restored = self.keeping.holder.restore(now, rows.into_iter().filter(|(key, _)| of(key) == shard));
+        self.work_holder();
+        restored
     }
 
     /// What the holder beside this shard keeps.
@@ -148,8 +150,8 @@ impl Neighbours {
     }
 
     pub(super) fn on_settled(&mut self, note: Note) {
-        if let Note::Settled { scope, accepted, state } = note {
-            self.keeping.holder.on_settled(self.now, &scope, (accepted, &state));
+        if let Note::Settled { scope, surveyed } = note {
+            self.keeping.holder.on_settled(self.now, &scope, &surveyed);
             self.work_holder();
         }
     }
@@ -172,11 +174,25 @@ impl Neighbours {
                     }
                 }
                 Action::Republish { key, store } => self.tell(Note::Republish { key, store }),
+                Action::Refresh { key } => self.tell(Note::Refresh { key }),
                 Action::Settle { scope, key } => self.tell(Note::Settle { shard: self.shard, scope, key }),
+                Action::Leased { holder, ends } => self.tell_shards(holder, &ends),
                 Action::Changed { .. } if self.notices.len() >= NOTICES_WAITING_MAX => self.unread += 1,
                 Action::Changed { key, event } => self.notices.push_back(Notice::Changed { key, event }),
             }
         }
+    }
+
+    /// What an identity has leased of this shard.
+    fn tell_shards(&mut self, holder: NodeId, ends: &[Instant]) {
+        let shard = self.shard;
+        for other in (0..self.placement.shard_count() as u8).filter(|other| *other != shard) {
+            self.post_note(other, Note::Leased { shard, holder, ends: ends.into() });
+        }
+    }
+
+    pub(super) fn on_leased(&mut self, shard: u8, holder: NodeId, ends: Box<[Instant]>) {
+        self.keeping.holder.on_leased_elsewhere(shard, holder, ends);
     }
 
     /// To whoever asked, wherever its session is.

@@ -236,6 +236,7 @@ impl Neighbours {
                 self.on_kept((session, request), &finding);
             }
             Note::Settled { .. } => self.on_settled(note),
+            Note::Leased { shard, holder, ends } => self.on_leased(shard, holder, ends),
             Note::Written { ticket, is_durable } => self.on_written(ticket, is_durable),
             Note::Judge(brought) => self.judge(*brought),
             Note::Forged(session) => self.on_forged(session),

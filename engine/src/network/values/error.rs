@@ -65,8 +65,11 @@ pub enum ValueError {
     /// It may have happened, now or a little later.
     #[error("nobody can tell whether it has happened: read the value before you try again")]
     Unknown,
-    /// Too few holders could be asked.
-    #[error("too few of the nodes that hold this key could be asked; nothing has changed")]
+    /// Too few holders could be asked, or too few of those that decided about it last.
+    #[error(
+        "too few of the nodes that hold this key could be asked, and more than half of those that decided about it last must be; nothing has changed: \
+         try again when they are back"
+    )]
     Unreached,
     /// The lease is held no more.
     #[error("the lease was lost")]

@@ -244,7 +244,7 @@ fn a_spurious_loss_is_undone_and_learnt_from() {
     assert_eq!((summary.spurious_packets, bench.acked.clone()), (2, vec![5, 4, 3, 2, 1]));
     assert!(bench.recovery.congestion().window >= before);
     bench.ack(&[9..=9, 1..=5]).unwrap();
-    assert_eq!(bench.take_lost(), [], "four packets later are not enough any more"); // 6 is three packets below 9
+    assert_eq!(bench.take_lost(), Vec::<u64>::new(), "four packets later are not enough any more"); // 6 is three packets below 9
     assert_eq!(bench.recovery.stats().spurious_packets, 2);
     assert_eq!(bench.recovery.bytes_in_flight(), 4 * 1_200);
 }

@@ -294,7 +294,14 @@ impl Lookup {
         answered.find(|(at, _)| !results.contains(at)).map(|(_, result)| &result.heard)
     }
 
-    /// The same nodes, each with the number of the path that asked it: whoever is to be believed by agreement is found over
+    /// Nodes that did not answer, of whom two paths were told at least: one liar cannot make them up. In no order.
+    pub fn silent(&self) -> impl Iterator<Item = &Heard> {
+        let failed = self.paths.iter().flat_map(Path::failed);
+        let is_known = |distance| self.paths.iter().filter(|path| path.has_heard(distance)).count() >= 2;
+        failed.filter(move |(distance, _)| is_known(*distance)).map(|(_, heard)| heard)
+    }
+
+    /// The closest nodes that answered, each with the number of the path that asked it: whoever is to be believed by agreement is found over
     /// several.
     pub fn closest_by_path(&self) -> impl Iterator<Item = (NodeId, usize)> {
         self.closest().filter_map(|heard| {

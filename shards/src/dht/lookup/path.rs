@@ -140,6 +140,17 @@ impl Path {
         self.entries.iter().any(|entry| entry.standing == Standing::Answered && entry.heard.id() == *id)
     }
 
+    /// The nodes that this path asked and that did not answer.
+    pub(super) fn failed(&self) -> impl Iterator<Item = (Distance, &Heard)> {
+        let failed = self.entries.iter().filter(|entry| entry.standing == Standing::Failed);
+        failed.map(|entry| (entry.distance, &entry.heard))
+    }
+
+    /// Whether this path was told of a node.
+    pub(super) fn has_heard(&self, distance: Distance) -> bool {
+        self.entries.binary_search_by_key(&distance, |entry| entry.distance).is_ok()
+    }
+
     pub(super) const fn asked(&self) -> usize {
         self.asked
     }

@@ -7,11 +7,11 @@
 //! | row | key | value |
 //! |---|---|---|
 //! | value | `v`, the key's bytes | version 1, kept until in unix ms 8, length of the record 2, record, value |
-//! | register | `r`, the bytes of the key, or of an array with the group alone | version 1, the promise that it would make (codec/src/args) |
+//! | register | `r`, the bytes of the key, or of an array with the group alone | version 2, the promise that it would make (codec/src/args); version 1, the same without members |
 //!
 //! spec: p2p/value-rows
 
-use dunlin_codec::args::Promise;
+use dunlin_codec::args::{ArgumentError, Promise};
 use dunlin_codec::bytes::{Reader, Writer};
 use dunlin_codec::error::WireError;
 use dunlin_codec::ids::Address;
@@ -23,6 +23,7 @@ use super::{SMALL_LEN_MAX, address, encode};
 use crate::time::WallMillis;
 
 const VERSION: u8 = 1;
+const REGISTER_VERSION: u8 = 2;
 const VALUE: u8 = b'v';
 const REGISTER: u8 = b'r';
 
@@ -95,7 +96,7 @@ pub(super) fn without_register(scope: &[u8]) -> DiskRow {
 /// A register's row; `len_max` covers its rows.
 pub(super) fn register_row(scope: &[u8], promise: &Promise<'_>, len_max: usize) -> DiskRow {
     let value = encode(SMALL_LEN_MAX + len_max, |out| {
-        out.u8(VERSION)?;
+        out.u8(REGISTER_VERSION)?;
         promise.write(out)
     });
     DiskRow { key: prefixed(REGISTER, scope), value: Some(value) }
@@ -128,12 +129,15 @@ impl ValueRow<'_> {
 pub fn read_row<'a>(key: &'a [u8], value: &'a [u8]) -> Result<ReadRow<'a>, WireError> {
     let (kind, key) = key.split_first().ok_or(WireError::Truncated)?;
     let mut reader = Reader::new(value);
-    if reader.u8()? != VERSION {
-        return Err(WireError::Unknown);
-    }
+    let version = reader.u8()?;
     match *kind {
-        VALUE => read_value(key, reader).map(ReadRow::Value),
-        REGISTER => read_register(key, reader).map(ReadRow::Register),
+        VALUE if version == VERSION => read_value(key, reader).map(ReadRow::Value),
+        REGISTER if version == VERSION => {
+            read_register(key, reader, Promise::parse_memberless).map(ReadRow::Register)
+        }
+        REGISTER if version == REGISTER_VERSION => {
+            read_register(key, reader, Promise::parse).map(ReadRow::Register)
+        }
         _ => Err(WireError::Unknown),
     }
 }
@@ -151,9 +155,13 @@ fn read_value<'a>(key: &'a [u8], mut reader: Reader<'a>) -> Result<ValueRow<'a>,
     Ok(ValueRow { key, keep_until, record, value })
 }
 
-fn read_register<'a>(scope: &'a [u8], mut reader: Reader<'a>) -> Result<RegisterRow<'a>, WireError> {
+fn read_register<'a>(
+    scope: &'a [u8],
+    mut reader: Reader<'a>,
+    parse: impl FnOnce(Encoded<'a>) -> Result<Promise<'a>, ArgumentError>,
+) -> Result<RegisterRow<'a>, WireError> {
     let written = Encoded::parse(reader.rest()).map_err(|_| WireError::OutOfRange)?;
-    let promise = Promise::parse(written).map_err(|_| WireError::OutOfRange)?;
+    let promise = parse(written).map_err(|_| WireError::OutOfRange)?;
     if promise.rows.iter().any(|row| scope_of(&row.key) != scope) {
         return Err(WireError::OutOfRange);
     }

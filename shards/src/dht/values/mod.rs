@@ -32,8 +32,8 @@
 //! | [`roll::Call`] | which nodes of the network can be reached, as the holders of its roll tell |
 //! | [`survey::Survey`] | what a majority decided last: for readers, and for a holder that had just come ([`Action::Settle`]) |
 //!
-//! A decision's holders are the closest nodes as its lookup found them. Two decisions agree as long as the majorities of what
-//! they were given overlap: with an even number of holders one of them may differ.
+//! A decision's holders are the closest nodes as its lookup found them, which differ from lookup to lookup. So a register says under
+//! whom its state was accepted, and whoever goes on from that needs a majority of those as well (`members`).
 //!
 //! spec: p2p/values
 
@@ -43,6 +43,7 @@ pub mod decision;
 mod durable;
 pub mod get;
 pub mod holder;
+mod members;
 mod plain;
 pub mod put;
 mod quota;
@@ -55,17 +56,19 @@ mod wish;
 
 use core::net::IpAddr;
 
-use dunlin_codec::args::{Ack, Nack};
+use dunlin_codec::args::{Ack, MEMBERS_LEN_MAX, Nack};
 use dunlin_codec::bytes::Writer;
 use dunlin_codec::error::NoRoom;
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::Operation;
+use dunlin_codec::record::{KEY_LEN_MAX, VALUE_RECORD_LEN_MAX};
 
 use crate::limits::VALUE_LEN_MAX;
 
 pub use check::{BadRecord, address, value_hash};
 pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, place_of_row, read_row};
 pub use holder::{Action, Event, Finding, Holder, Inventory, Restored, Setup};
+pub use members::{Holders, Members};
 pub use quota::Quotas;
 pub use sign::{GivenLeave, sign_grant, sign_record};
 pub use state::{Cell, State};
@@ -122,12 +125,10 @@ const fn majority(count: usize) -> usize {
 /// Bytes of a question or an answer without a value at most: a key, a record with its key, a lease, ballots, a grant.
 const SMALL_LEN_MAX: usize = 4_096;
 
-const _: () = assert!(
-    dunlin_codec::record::KEY_LEN_MAX + dunlin_codec::record::VALUE_RECORD_LEN_MAX + 512 <= SMALL_LEN_MAX
-);
+const _: () = assert!(KEY_LEN_MAX + VALUE_RECORD_LEN_MAX + MEMBERS_LEN_MAX + 512 <= SMALL_LEN_MAX);
 
 /// Bytes of an answer with a value at most.
-const VALUED_LEN_MAX: usize = SMALL_LEN_MAX + dunlin_codec::record::KEY_LEN_MAX + VALUE_LEN_MAX;
+const VALUED_LEN_MAX: usize = SMALL_LEN_MAX + KEY_LEN_MAX + VALUE_LEN_MAX;
 
 /// What is written, at most so many bytes.
 fn encode(len_max: usize, write: impl FnOnce(&mut Writer<'_>) -> Result<(), NoRoom>) -> Vec<u8> {

@@ -11,6 +11,7 @@
 //! | of a lease | it is for the proposer, who may write, and the one before is over, or its own |
 //! | of several | they are at most 16 |
 //! | of any | the register is its owner's or nobody's: all that is live in it has one owner |
+//! | of members | less than half of them go, and those before are those that were now, unless nobody changes |
 //!
 //! A token fits when it is the lease's own, which nobody has taken since; without one, when nobody holds a lease. A lease ends
 //! by the holder's own clock, so many milliseconds after it was granted here.
@@ -26,6 +27,7 @@ use dunlin_codec::label::Network;
 use dunlin_codec::record::{Grant, Key, NOBODY};
 
 use super::check::{Rules, check_grant, check_signed, check_time};
+use super::members::Members;
 use super::plain::reason_of;
 use super::state::{Cell, State, has_room};
 use crate::limits::{BALLOT_LEAP_MAX, LEASE_MAX, VALUE_LEN_MAX, VALUE_RECORD_SKEW};
@@ -47,6 +49,8 @@ pub(super) struct Register {
     pub(super) promised: Ballot,
     pub(super) accepted: Option<Ballot>,
     pub(super) is_settled: bool,
+    /// Under whom the state was accepted.
+    pub(super) members: Members,
     pub(super) cells: BTreeMap<Vec<u8>, Held>,
 }
 
@@ -57,6 +61,8 @@ pub(super) struct Proposal<'a> {
     /// What it was made of.
     pub(super) base: Option<Ballot>,
     pub(super) state: State,
+    /// Under whom it is to be accepted.
+    pub(super) members: Members,
     /// The key that it is said to be about, and the owner's leave for it.
     pub(super) key: Key<'a>,
     pub(super) leave: Option<Leave<'a>>,
@@ -72,7 +78,7 @@ pub(super) enum BadBallot {
 
 impl Default for Register {
     fn default() -> Self {
-        Self { promised: NO_BALLOT, accepted: None, is_settled: false, cells: BTreeMap::new() }
+        Self::restored(NO_BALLOT, None, (false, Members::default()))
     }
 }
 
@@ -125,12 +131,16 @@ impl Register {
 
     /// Bytes that it is charged with.
     pub(super) fn len(&self) -> usize {
-        self.cells.iter().map(|(key, held)| key.len() + held.cell.len()).sum()
+        self.members.len() + self.cells.iter().map(|(key, held)| key.len() + held.cell.len()).sum::<usize>()
     }
 
     /// What is on disk, taken back: every lease that was not given back lasts as long as any may.
-    pub(super) fn restored(promised: Ballot, accepted: Option<Ballot>, is_settled: bool) -> Self {
-        Self { promised, accepted, is_settled, cells: BTreeMap::new() }
+    pub(super) fn restored(
+        promised: Ballot,
+        accepted: Option<Ballot>,
+        (is_settled, members): (bool, Members),
+    ) -> Self {
+        Self { promised, accepted, is_settled, members, cells: BTreeMap::new() }
     }
 
     /// Puts a state in the place of its own, whatever that was.
@@ -202,12 +212,16 @@ impl Register {
             return Err(Reason::OverQuota);
         }
         let by = (&proposal.key, proposal.leave);
-        if !self.admits(proposal.ballot.proposer, by, (rules, now.wall)) {
+        let is_admitted = self.admits(proposal.ballot.proposer, by, (rules, now.wall));
+        let is_base = self.accepted == proposal.base && (self.is_settled || self.accepted.is_none());
+        if !self.may_follow(&proposal.members, is_base) || !is_admitted && !self.is_refresh(&proposal) {
             return Err(Reason::NotAllowed);
         }
-        let is_base = self.accepted == proposal.base && (self.is_settled || self.accepted.is_none());
         if is_base {
-            self.check_changes(&proposal, plain, (rules, now))?;
+            let changed = self.check_changes(&proposal, plain, (rules, now))?;
+            if changed > 0 && !is_admitted {
+                return Err(Reason::NotAllowed);
+            }
         } else {
             self.check_signatures(&proposal.state, rules.network)?;
         }
@@ -215,6 +229,7 @@ impl Register {
             promised: proposal.ballot.max(self.promised),
             accepted: Some(proposal.ballot),
             is_settled: true,
+            members: proposal.members,
             cells: BTreeMap::new(),
         };
         for (key, cell) in proposal.state {
@@ -226,6 +241,22 @@ impl Register {
             next.cells.insert(key, held);
         }
         Ok(next)
+    }
+
+    /// Whether a state may be accepted under these members.
+    fn may_follow(&self, members: &Members, is_base: bool) -> bool {
+        let is_from_here = match self.accepted {
+            _ if !is_base => true,
+            None => members.are_first(),
+            Some(_) => members.can_follow(&self.members),
+        };
+        members.is_small_step() && is_from_here
+    }
+
+    /// Whether a member brings on what was accepted, though it may not write it: it was promised that (`holder/decide`).
+    fn is_refresh(&self, proposal: &Proposal<'_>) -> bool {
+        let by = proposal.ballot.proposer;
+        self.members.contains(&by) && self.promised == proposal.ballot && self.accepted <= proposal.base
     }
 
     /// What others have accepted must at least be what its writers signed.
@@ -248,7 +279,7 @@ impl Register {
         proposal: &Proposal<'_>,
         plain: &State,
         (rules, now): (Rules<'_>, Now),
-    ) -> Result<(), Reason> {
+    ) -> Result<usize, Reason> {
         let is_there = |key: &Vec<u8>| proposal.state.contains_key(key);
         let is_lost = |(key, held): (&Vec<u8>, &Held)| !is_there(key) && !is_dead(held, now);
         if self.cells.iter().any(is_lost) {
@@ -271,7 +302,7 @@ impl Register {
                 return Err(Reason::NotAllowed);
             }
         }
-        if changed > CHANGES_MAX { Err(Reason::OverQuota) } else { Ok(()) }
+        if changed > CHANGES_MAX { Err(Reason::OverQuota) } else { Ok(changed) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A survey: what the holders of a register have accepted, without promising anything.
 //!
 //! In:    the holders, what they tell.
-//! Out:   questions; the newest state, and whether a majority has accepted it.
-//! Holds: what nobody signed is not counted. A state that a majority accepted under one ballot is decided: a survey that ends with it is a read that no later
+//! Out:   questions, to the members that they name as well; the newest state, and whether a majority has accepted it.
+//! Holds: what nobody signed is not counted. A state that a majority of its members accepted is decided: a survey that ends with it is a read that no later
 //!        read contradicts. A holder that is not settled takes the newest state that a majority of the others tell.
 //!
 //! spec: p2p/survey
@@ -18,9 +18,10 @@ use dunlin_codec::record::Key;
 
 use super::asking::Asking;
 use super::check::check_signed;
+use super::members::{Camp, Holders, Members, Standing, is_majority};
 use super::register::NO_BALLOT;
-use super::state::{Cell, State, read_state};
-use super::{Answer, Question, SMALL_LEN_MAX, address, encode, majority};
+use super::state::{State, read_state};
+use super::{Answer, Question, SMALL_LEN_MAX, address, encode};
 
 /// What a holder told of a register.
 #[derive(Clone, Debug)]
@@ -29,13 +30,15 @@ pub(super) struct Told {
     pub(super) accepted: Option<Ballot>,
     pub(super) is_settled: bool,
     pub(super) state: State,
+    pub(super) members: Members,
 }
 
 /// What a promise says.
 pub(super) fn read_promise(answer: &Answer) -> Option<Told> {
     match Ack::parse(&answer.payload).ok().filter(|_| answer.is_ack)? {
-        Ack::Stored(_, Some(Promise { promised, accepted, is_settled, rows })) => {
-            Some(Told { promised, accepted, is_settled, state: read_state(&rows) })
+        Ack::Stored(_, Some(Promise { promised, accepted, is_settled, rows, members })) => {
+            let (state, members) = (read_state(&rows), Members::read(members));
+            Some(Told { promised, accepted, is_settled, state, members })
         }
         _ => None,
     }
@@ -56,21 +59,6 @@ impl Told {
     }
 }
 
-/// The newest accepted ballot of those told, its state, and how many have accepted it. What is left of a lease is the most
-/// that any of them says.
-pub(super) fn newest<'a>(told: impl Iterator<Item = &'a Told> + Clone) -> (Option<Ballot>, State, usize) {
-    let accepted = told.clone().filter_map(|told| told.accepted).max();
-    let (mut state, mut count) = (State::new(), 0);
-    for one in told.filter(|told| accepted.is_some() && told.accepted == accepted) {
-        count += 1;
-        for (key, cell) in &one.state {
-            let known: &mut Cell = state.entry(key.clone()).or_insert_with(|| cell.clone());
-            known.left_ms = known.left_ms.max(cell.left_ms);
-        }
-    }
-    (accepted, state, count)
-}
-
 /// What a survey found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Surveyed {
@@ -78,6 +66,8 @@ pub struct Surveyed {
     pub accepted: Option<Ballot>,
     /// Its state.
     pub state: State,
+    /// Under whom it was accepted.
+    pub members: Members,
     /// A majority has accepted it, or has never accepted anything.
     pub is_decided: bool,
 }
@@ -89,8 +79,9 @@ pub struct Survey {
     network: Network,
     asking: Asking,
     told: BTreeMap<NodeId, Told>,
-    quorum: usize,
-    majority: usize,
+    holders: Holders,
+    /// Who is not asked, since it wants to know.
+    own: Option<NodeId>,
 }
 
 impl Survey {
@@ -99,31 +90,23 @@ impl Survey {
     /// # Panics
     /// When `key` is none.
     #[must_use]
-    pub fn new((key, network): (&[u8], Network), holders: impl IntoIterator<Item = NodeId>) -> Self {
-        let asking = Asking::new(holders);
-        let quorum = majority(asking.left());
-        Self::with_quorum((key, network), asking, (quorum, quorum))
+    pub fn new(key: (&[u8], Network), holders: Holders) -> Self {
+        Self::by(key, (holders, None))
     }
 
     /// Asks all holders but `own`, which is not settled, for [`super::Holder::on_settled`]; `key` as `Action::Settle` says.
     #[must_use]
-    pub fn to_settle((key, network): (&[u8], Network), own: &NodeId, holders: &[NodeId]) -> Self {
-        let asking = Asking::new(holders.iter().filter(|holder| *holder != own).copied());
-        let majority = majority(asking.left() + 1);
-        let quorum = majority.min(asking.left());
-        Self::with_quorum((key, network), asking, (quorum, majority))
+    pub fn to_settle(key: (&[u8], Network), own: &NodeId, holders: Holders) -> Self {
+        Self::by(key, (holders, Some(*own)))
     }
 
-    fn with_quorum(
-        (key, network): (&[u8], Network),
-        asking: Asking,
-        (quorum, majority): (usize, usize),
-    ) -> Self {
+    fn by((key, network): (&[u8], Network), (holders, own): (Holders, Option<NodeId>)) -> Self {
+        let asking = Asking::new(holders.found.iter().filter(|holder| Some(**holder) != own).copied());
         let key = Key::parse(key).ok().flatten().expect("the caller has a key");
         let options = StoreOptions { prepare: Some(NO_BALLOT), ..StoreOptions::default() };
         let store = Store { address: address(&key), key, value: Encoded::NIL, options };
         let arguments = encode(SMALL_LEN_MAX, |out| Request::Store(store).write(out));
-        Self { arguments, network, asking, told: BTreeMap::new(), quorum, majority }
+        Self { arguments, network, asking, told: BTreeMap::new(), holders, own }
     }
 
     /// The next holder to be asked.
@@ -139,6 +122,10 @@ impl Survey {
             && told.is_signed(&self.network, self.told.values())
         {
             self.told.insert(from, told);
+            let own = self.own;
+            let needed = self.standing().needed;
+            let members = needed.iter().flat_map(Members::iter).filter(|member| Some(*member) != own);
+            self.asking.also(members);
         }
     }
 
@@ -153,14 +140,28 @@ impl Survey {
         self.asking.is_over()
     }
 
+    fn standing(&self) -> Standing {
+        Standing::of(self.told.iter().map(|(from, told)| (*from, told)), &self.holders.found)
+    }
+
     /// What was found, once a majority has told; none at the end: too few did.
     #[must_use]
     pub fn outcome(&self) -> Option<Surveyed> {
-        let (accepted, state, count) = newest(self.told.values());
-        let never = self.told.values().filter(|told| told.accepted.is_none()).count();
-        let count = if accepted.is_none() { never } else { count };
-        let is_decided = count >= self.majority;
-        let is_enough = self.told.len() >= self.quorum && (is_decided || self.is_over());
-        is_enough.then_some(Surveyed { accepted, state, is_decided })
+        let has_told = |id: &NodeId| self.told.contains_key(id);
+        let is_own = |id: &NodeId| Some(*id) == self.own;
+        let found = &self.holders.found;
+        // Of two holders one can be asked by the other, and that is all that can be.
+        let is_enough = is_majority(found, has_told)
+            || self.is_over() && found.iter().all(|id| has_told(id) || is_own(id));
+        let Standing { base, is_decided, .. } = self.standing();
+        let Some(base) = base else {
+            let is_decided = self.is_over() && is_majority(&self.holders.known, has_told);
+            let nothing =
+                Surveyed { accepted: None, state: State::new(), members: Members::default(), is_decided };
+            return (is_enough && self.is_over()).then_some(nothing);
+        };
+        let Camp { accepted, state, members, .. } = base;
+        let surveyed = Surveyed { accepted: Some(accepted), state, members, is_decided };
+        (is_enough && (is_decided || self.is_over())).then_some(surveyed)
     }
 }

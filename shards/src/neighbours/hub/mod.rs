@@ -186,6 +186,7 @@ impl Hub {
                 self.give_leave(ticket, &key, (writer, until_ms));
             }
             Note::Republish { key, store } => self.begin_chore(Aim::Again { key, store }),
+            Note::Refresh { key } => self.begin_chore(Aim::Refresh { key }),
             Note::Settle { shard, scope, key } => self.begin_chore(Aim::Settle { shard, scope, key }),
             Note::Kept { origin: Origin::Hub(ticket), finding } => self.on_own_kept(ticket, finding),
             Note::Up { session, peer, remote, ticket } => self.on_up(session, (peer, remote), ticket),
@@ -224,6 +225,7 @@ impl Hub {
             | Note::Keep { .. }
             | Note::Kept { .. }
             | Note::Settled { .. }
+            | Note::Leased { .. }
             | Note::Reply { .. } => {}
         }
         self.work_values();

@@ -91,7 +91,7 @@ impl Hub {
     }
 
     /// What the table has was checked when it came.
-    fn is_signed(&self, heard: &Heard) -> bool {
+    pub(super) fn is_signed(&self, heard: &Heard) -> bool {
         self.table.has_bytes(heard) || heard.check(&self.network, self.now.wall).is_ok()
     }
 

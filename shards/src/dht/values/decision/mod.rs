@@ -29,8 +29,9 @@ use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::Key;
 
+use super::members::{Camp, Holders, Members, Standing, is_majority};
 use super::state::{Cell, State, has_room, write_state, written_len_max};
-use super::survey::{Told, newest, read_promise};
+use super::survey::{Told, read_promise};
 use super::{Answer, GivenLeave, Question, SMALL_LEN_MAX, address, encode, majority};
 use crate::identity::Identity;
 use crate::identity::chain::Kin;
@@ -129,10 +130,12 @@ enum Phase {
 #[derive(Debug)]
 pub struct Decision {
     proposer: Proposer,
-    holders: Vec<NodeId>,
+    holders: Holders,
     /// The key that names the register.
     key: Vec<u8>,
     edits: Vec<Edit>,
+    /// The state is brought to whoever was found, unless they have it.
+    is_refresh: bool,
     rng: Rng,
     now: Now,
     phase: Phase,
@@ -146,6 +149,8 @@ pub struct Decision {
     /// What is being accepted, and what it was made of.
     state: State,
     base: Option<Ballot>,
+    /// Under whom.
+    members: Members,
     goal: Goal,
     accept_at: Instant,
     /// What we proposed and may have been accepted somewhere.
@@ -163,7 +168,7 @@ impl Decision {
     #[must_use]
     pub fn new(
         proposer: Proposer,
-        holders: Vec<NodeId>,
+        holders: Holders,
         (key, edits): (Vec<u8>, Vec<Edit>),
         (now, rng): (Now, Rng),
     ) -> Self {
@@ -174,6 +179,7 @@ impl Decision {
             holders,
             key,
             edits,
+            is_refresh: false,
             rng,
             now,
             phase: Phase::Preparing,
@@ -184,6 +190,7 @@ impl Decision {
             attempts: 0,
             state: State::new(),
             base: None,
+            members: Members::default(),
             goal: Goal::Done,
             accept_at: now.instant,
             proposed: Vec::new(),
@@ -194,8 +201,13 @@ impl Decision {
         this
     }
 
-    fn majority(&self) -> usize {
-        majority(self.holders.len())
+    /// Brings what was decided to these holders, as it is: for a member that notices that others are closest by now.
+    ///
+    /// # Panics
+    /// When `key` is none.
+    #[must_use]
+    pub fn refresh(proposer: Proposer, holders: Holders, key: Vec<u8>, chance: (Now, Rng)) -> Self {
+        Self { is_refresh: true, ..Self::new(proposer, holders, (key, Vec::new()), chance) }
     }
 
     /// The first round, with a ballot above all that were seen. The clock keeps counters, and so tokens, from going back
@@ -206,19 +218,27 @@ impl Decision {
         self.ballot.counter = self.highest;
         self.phase = Phase::Preparing;
         self.arguments = self.write_arguments();
-        self.round.restart(self.holders.iter().copied());
-        if self.holders.is_empty() {
+        self.round.restart(self.holders.found.iter().copied());
+        if self.holders.found.is_empty() {
             self.end(Decided::Unreached);
         }
     }
 
-    /// Whoever was not asked to accept yet still is: it would lag.
+    /// Whoever was not asked to accept yet still is: it would lag. Where nobody was, and nobody is to be, those who have promised are told
+    /// so: a promise keeps plain stores away.
+    // spec: p2p/promise-given-back
     fn end(&mut self, outcome: Decided) {
-        if self.phase != Phase::Accepting {
-            self.round.restart([]);
-        }
-        self.phase = Phase::Over;
+        let was_accepting = core::mem::replace(&mut self.phase, Phase::Over) == Phase::Accepting;
         self.outcome = Some(outcome);
+        if was_accepting {
+            return;
+        }
+        let promised: Vec<NodeId> = self.round.told().map(|(from, _)| from).collect();
+        self.round.restart([]);
+        if self.proposed.is_empty() {
+            self.arguments = self.write_arguments();
+            self.round.restart(promised);
+        }
     }
 
     fn write_arguments(&self) -> Vec<u8> {
@@ -233,7 +253,12 @@ impl Decision {
             let rows = Encoded::parse(&rows).map(Rows::parse).expect("what was written reads back").ok();
             let (accept, base) = (Some(self.ballot), self.base);
             let options = StoreOptions { accept, base, rows, grant, ..StoreOptions::default() };
-            return write(options, written_len_max(&self.state));
+            let len_max = written_len_max(&self.state);
+            return self.members.with_row(|members| write(StoreOptions { members, ..options }, len_max));
+        }
+        if self.phase == Phase::Over {
+            let prepare = Some(self.ballot);
+            return write(StoreOptions { prepare, is_over: true, ..StoreOptions::default() }, 0);
         }
         let others = edit::other_keys(&self.key, &self.edits);
         edit::with_keys(&others, |keys, len| {
@@ -257,7 +282,7 @@ impl Decision {
                 Some(told) => self.round.on_promise(from, told),
                 None => self.round.on_refusal(answer),
             },
-            Phase::Accepting if answer.is_ack => self.round.on_accepted(),
+            Phase::Accepting if answer.is_ack => self.round.on_accepted(from),
             Phase::Accepting => self.round.on_refusal(answer),
             Phase::Pausing(_) | Phase::Over => return,
         }
@@ -289,13 +314,32 @@ impl Decision {
         }
     }
 
+    /// Goes on once those have promised whose word is needed: a majority of whoever was found, and of the members of what they tell,
+    /// whom we ask as well. Where nobody tells of anything, everybody is waited for, and all that were heard of are counted.
     fn conclude_prepare(&mut self) {
-        let settled = self.round.promises().filter(|told| told.is_settled).count();
-        let promised = self.round.promises().count();
-        if settled >= self.majority() || self.round.is_over() && promised >= self.majority() {
-            return self.choose();
+        let standing = Standing::of(self.round.told(), &self.holders.found);
+        self.round.also(standing.needed.iter().flat_map(Members::iter));
+        let has_promised = |id: &NodeId| self.round.has_promised(id);
+        let found = &self.holders.found;
+        let standing = if self.round.is_over() && !standing.has_heard(has_promised) {
+            Standing::of_plausible(self.round.told(), &self.holders, has_promised)
+        } else {
+            standing
+        };
+        let settled =
+            self.round.told().filter(|(from, told)| told.is_settled && found.contains(from)).count();
+        let is_known = match &standing.base {
+            Some(_) => standing.has_heard(has_promised),
+            None => is_majority(&self.holders.known, has_promised),
+        };
+        let is_enough = is_known && is_majority(found, has_promised);
+        let is_clear = standing.base.as_ref().is_some_and(|base| !base.members.is_empty())
+            || standing.base.is_some() && settled >= majority(found.len());
+        if is_enough && (is_clear || self.round.is_over()) {
+            return self.choose(standing);
         }
-        if promised + self.round.left() >= self.majority() {
+        let may_promise = |id: &NodeId| has_promised(id) || self.round.awaits(id);
+        if is_majority(found, may_promise) && !self.round.is_over() {
             return;
         }
         match self.round.reason() {
@@ -320,9 +364,10 @@ impl Decision {
     }
 
     /// A majority has promised: what to have accepted.
-    fn choose(&mut self) {
-        let (base, mut state, count) = newest(self.round.promises());
-        let is_decided = base.is_none() || count >= self.majority();
+    fn choose(&mut self, Standing { base, is_decided, .. }: Standing) {
+        let is_decided = is_decided || base.is_none();
+        let is_at_all = self.choose_members(base.as_ref(), is_decided);
+        let (base, mut state) = base.map_or_else(Default::default, |base| (Some(base.accepted), base.state));
         edit::add_plain(&mut state, base, self.round.promises());
         let before = edit::cells_of(&state, &self.edits);
         let ours = self.proposed.iter().find(|proposed| edit::is_same(&proposed.after, &before));
@@ -337,7 +382,7 @@ impl Decision {
             return self.end(Decided::Unknown);
         }
         if self.edits.is_empty() {
-            return match is_decided {
+            return match is_decided && (is_at_all || !self.is_refresh) {
                 true => self.end_done(state),
                 false => self.accept(state, Goal::Done),
             };
@@ -364,13 +409,27 @@ impl Decision {
         }
     }
 
+    /// Under whom the next state is to be accepted; whether the one that is there has got to them all.
+    fn choose_members(&mut self, base: Option<&Camp>, is_decided: bool) -> bool {
+        let found = &self.holders.found;
+        let has_promised = |id: &NodeId| self.round.has_promised(id);
+        self.members = match base {
+            None => Members::first(&self.holders.known),
+            Some(camp) if is_decided || camp.members.is_empty() => camp.members.next(found, has_promised),
+            Some(camp) => camp.members.clone(),
+        };
+        base.is_none_or(|camp| {
+            camp.members == self.members && self.members.iter().all(|id| camp.is_told_by(&id))
+        })
+    }
+
     fn accept(&mut self, state: State, goal: Goal) {
         self.state = state;
         self.goal = goal;
         self.accept_at = self.now.instant;
         self.phase = Phase::Accepting;
         self.arguments = self.write_arguments();
-        self.round.restart(self.holders.iter().copied());
+        self.round.restart(self.members.iter());
     }
 
     fn end_done(&mut self, state: State) {
@@ -380,18 +439,19 @@ impl Decision {
     }
 
     fn conclude_accept(&mut self) {
-        if self.round.accepted() >= self.majority() {
+        let has_accepted = |id: &NodeId| self.round.has_accepted(id);
+        if self.members.are_enough(has_accepted) {
             let state = core::mem::take(&mut self.state);
             return match self.goal.clone() {
                 Goal::Done => self.end_done(state),
                 Goal::Refused(reason) => self.end(Decided::Refused { reason, state }),
             };
         }
-        if self.round.accepted() + self.round.left() >= self.majority() {
+        if self.members.are_enough(|id| has_accepted(id) || self.round.awaits(id)) {
             return;
         }
         let reason = self.round.reason().filter(|reason| is_final(*reason));
-        if reason.is_some() && self.round.accepted() == 0 && !self.round.is_over() {
+        if reason.is_some() && !self.round.is_begun() && !self.round.is_over() {
             // Perhaps it is everybody's reason.
             return;
         }

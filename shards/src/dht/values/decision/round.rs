@@ -4,7 +4,7 @@
 //! Out:   whom to ask; what they said.
 //! Holds: each holder is counted once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_codec::args::{Nack, Reason};
 use dunlin_codec::ids::NodeId;
@@ -18,7 +18,7 @@ use super::super::survey::Told;
 pub(super) struct Round {
     asking: Asking,
     promises: BTreeMap<NodeId, Told>,
-    accepted: usize,
+    accepted: BTreeSet<NodeId>,
     reasons: Vec<Reason>,
     highest: u64,
 }
@@ -44,8 +44,8 @@ impl Round {
         self.promises.insert(from, told);
     }
 
-    pub(super) const fn on_accepted(&mut self) {
-        self.accepted += 1;
+    pub(super) fn on_accepted(&mut self, from: NodeId) {
+        self.accepted.insert(from);
     }
 
     /// An answer that is none is none: nobody knows what became of the question.
@@ -64,8 +64,32 @@ impl Round {
         self.promises.values()
     }
 
-    pub(super) const fn accepted(&self) -> usize {
-        self.accepted
+    /// Whoever has promised, and what it told.
+    pub(super) fn told(&self) -> impl Iterator<Item = (NodeId, &Told)> + Clone {
+        self.promises.iter().map(|(from, told)| (*from, told))
+    }
+
+    pub(super) fn has_promised(&self, holder: &NodeId) -> bool {
+        self.promises.contains_key(holder)
+    }
+
+    pub(super) fn has_accepted(&self, holder: &NodeId) -> bool {
+        self.accepted.contains(holder)
+    }
+
+    /// Somebody has accepted.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.accepted.is_empty()
+    }
+
+    /// Asks these as well.
+    pub(super) fn also(&mut self, holders: impl IntoIterator<Item = NodeId>) {
+        self.asking.also(holders);
+    }
+
+    /// Whether it may still answer.
+    pub(super) fn awaits(&self, holder: &NodeId) -> bool {
+        self.asking.awaits(holder)
     }
 
     /// Holders that may still answer.

@@ -10,6 +10,8 @@
 //!
 //! spec: p2p/decisions
 
+use std::collections::BTreeSet;
+
 use dunlin_codec::args::{Ack, Ballot, Found, Metadata, Nack, Promise, Reason, Row, Store, StoreNack};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
@@ -17,12 +19,14 @@ use dunlin_codec::record::{Key, NOBODY};
 
 use super::super::check::Rules;
 use super::super::durable::{RegisterRow, register_row, without_value};
+use super::super::members::Members;
 use super::super::quota::Charge;
 use super::super::register::{BadBallot, NO_BALLOT, Proposal, Register, grant_of, is_dead, may_write};
 use super::super::state::{Cell, State, has_room, read_state, scope_of, with_rows, written_len_max};
+use super::super::survey::Surveyed;
 use super::super::{Answer, Asker, SMALL_LEN_MAX};
 use super::{Entry, Event, Holder, Open, Staged, Step, kept_answer, refusal};
-use crate::limits::{LEASE_MAX, PROMISE_KEEPS_AWAY};
+use crate::limits::{LEASE_MAX, PROMISE_KEEPS_AWAY, REFRESH_QUIET};
 use crate::time::{Instant, Now};
 
 /// Bytes that a register is charged with besides its cells.
@@ -37,6 +41,8 @@ pub(super) struct KeptRegister {
     pub(super) register: Register,
     /// When it was promised or accepted last.
     pub(super) touched_at: Instant,
+    /// Whoever was promised something may go on with it.
+    is_open: bool,
     /// When its values were stored elsewhere last.
     pub(super) told_at: Instant,
     /// When it may read the others because nothing has settled it.
@@ -68,10 +74,16 @@ fn refuse_ballot(bad: &BadBallot, promised: Ballot) -> Step {
 fn promise_answer(key: Key<'_>, register: &Register, state: &State) -> Answer {
     let metadata = Metadata::default();
     let found = Found { key, value: Encoded::NIL, metadata };
-    with_rows(state, |rows| {
-        let Register { promised, accepted, is_settled, .. } = *register;
-        let promise = Promise { promised, accepted, is_settled, rows };
+    with_promise((state, register), |promise| {
         Answer::ack(&Ack::Stored(found, Some(promise)), SMALL_LEN_MAX + written_len_max(state))
+    })
+}
+
+/// Runs `then` with what is promised and told of a register.
+fn with_promise<R>((state, register): (&State, &Register), then: impl FnOnce(Promise<'_>) -> R) -> R {
+    let Register { promised, accepted, is_settled, .. } = *register;
+    register.members.with_row(|members| {
+        with_rows(state, |rows| then(Promise { promised, accepted, is_settled, rows, members }))
     })
 }
 
@@ -108,7 +120,7 @@ impl Holder {
         }
         let is_alone = store.key.group().is_none();
         let is_fresh = now.instant.since(kept.touched_at) < PROMISE_KEEPS_AWAY;
-        (is_alone && is_fresh).then(|| refusal(Reason::Busy, None))
+        (is_alone && is_fresh && kept.is_open).then(|| refusal(Reason::Busy, None))
     }
 
     /// What is kept of keys that were never decided, where it was signed.
@@ -126,6 +138,10 @@ impl Holder {
     /// First round.
     pub(super) fn prepare(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
         let scope = &scope_of(&store.key);
+        if store.options.is_over {
+            return Step::Answer(self.give_back(scope, asker, (store, ballot)));
+        }
+        let may_refresh = self.may_refresh(now, scope, asker.peer);
         let register = self.registers.get(scope).map(|kept| &kept.register);
         let others = store.options.keys.iter().flat_map(|keys| keys.iter().map(|key| key.bytes()));
         let keys: Vec<&[u8]> = core::iter::once(store.key.bytes()).chain(others).collect();
@@ -147,7 +163,8 @@ impl Holder {
             may_write(asker.peer, state.get(*key), leave, rules)
         };
         let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
-        if ballot.proposer != asker.peer || !is_admitted || !all.all(may) {
+        let may_prepare = may_refresh || is_admitted && all.all(may);
+        if ballot.proposer != asker.peer || !may_prepare {
             return Step::Answer(refusal(Reason::NotAllowed, None));
         }
         if asker.peer != self.setup.own && !self.pace.take(now.instant, asker.peer) {
@@ -162,12 +179,35 @@ impl Holder {
         }
     }
 
+    /// Whether a member may bring on what was accepted to others, though it may not write it: not before the register has been quiet for
+    /// a while, and not twice in a row.
+    // spec: p2p/refresh
+    fn may_refresh(&self, now: Now, scope: &[u8], by: NodeId) -> bool {
+        let Some(kept) = self.registers.get(scope) else { return false };
+        let is_anothers = kept.register.accepted.is_some_and(|accepted| accepted.proposer != by);
+        let is_quiet = now.instant.since(kept.touched_at) >= REFRESH_QUIET;
+        is_anothers && is_quiet && kept.register.members.contains(&by)
+    }
+
+    /// Whoever prepared does not go on. Only memory knows: what was promised stays promised.
+    // spec: p2p/promise-given-back
+    fn give_back(&mut self, scope: &[u8], asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Answer {
+        if let Some(kept) = self.registers.get_mut(scope)
+            && kept.register.promised == ballot
+            && ballot.proposer == asker.peer
+        {
+            kept.is_open = false;
+        }
+        kept_answer(store.key, Metadata::default())
+    }
+
     /// Second round.
     pub(super) fn accept(&mut self, now: Now, asker: Asker, (store, ballot): (&Store<'_>, Ballot)) -> Step {
         let scope = &scope_of(&store.key);
-        let Some(rows) = store.options.rows else {
+        let (Some(rows), Some(_)) = (store.options.rows, store.options.members) else {
             return Step::Answer(refusal(Reason::Malformed, None));
         };
+        let members = Members::read(store.options.members);
         if ballot.proposer != asker.peer || ballot.counter == 0 {
             return Step::Answer(refusal(Reason::NotAllowed, None));
         }
@@ -183,6 +223,7 @@ impl Holder {
             let is_same = state
                 .iter()
                 .all(|(key, cell)| register.cells.get(key).is_some_and(|held| held.cell.is_same(cell)));
+            let is_same = is_same && register.members == members;
             let answer = if is_same && state.len() == register.cells.len() {
                 kept_answer(store.key, told.metadata())
             } else {
@@ -191,7 +232,7 @@ impl Holder {
             return Step::Answer(answer);
         }
         let (key, leave) = (store.key, store.options.grant);
-        let proposal = Proposal { ballot, base: store.options.base, state, key, leave };
+        let proposal = Proposal { ballot, base: store.options.base, state, members, key, leave };
         let checked = register.accept(proposal, &plain, (self.rules(), now));
         let checked = checked.and_then(|next| {
             self.leases.check(asker.peer, &next, now.instant)?;
@@ -231,7 +272,12 @@ impl Holder {
         rows.extend(was_plain.map(|key| without_value(key)));
         let told_at = before.map_or(now.instant, |before| before.told_at);
         let settle_at = before.and_then(|before| before.settle_at);
-        let kept = KeptRegister { register, touched_at: now.instant, told_at, settle_at, charge };
+        // What it reads of others promises nobody anything.
+        let (touched_at, is_open) = match (asker, before) {
+            (None, Some(before)) => (before.touched_at, before.is_open),
+            _ => (now.instant, true),
+        };
+        let kept = KeptRegister { register, touched_at, is_open, told_at, settle_at, charge };
         let staged = StagedRegister { scope: scope.to_vec(), kept, events };
         Step::Write(Staged::Register(Box::new(staged)), rows, answer)
     }
@@ -246,24 +292,52 @@ impl Holder {
         let after = now.instant + crate::limits::SETTLE_AFTER;
         let is_settled = kept.register.is_settled;
         kept.settle_at = (!is_settled).then(|| kept.settle_at.unwrap_or(after));
-        if let Some(before) = self.registers.remove(&scope) {
+        let before = self.registers.remove(&scope);
+        if let Some(before) = &before {
             self.ledger.give_back(before.charge);
             self.leases.remove(&before.register);
         }
         self.leases.add(&kept.register);
+        self.tell_leases(before.iter().map(|before| &before.register).chain([&kept.register]));
         self.registers.insert(scope, kept);
         let changed = events.into_iter().map(|(key, event)| super::Action::Changed { key, event });
         self.actions.extend(changed);
     }
 
+    /// Whoever has or had a lease in one of these: the other shards count it as well.
+    pub(super) fn tell_leases<'r>(&mut self, registers: impl Iterator<Item = &'r Register>) {
+        let cells = registers.flat_map(|register| register.cells.values());
+        let holders: BTreeSet<NodeId> = cells.filter_map(|held| Some(held.cell.lease?.holder)).collect();
+        self.tell_leases_of(holders);
+    }
+
+    pub(super) fn tell_leases_of(&mut self, holders: BTreeSet<NodeId>) {
+        let told = holders.into_iter().map(|holder| {
+            let ends = self.leases.ends_of(&holder);
+            super::Action::Leased { holder, ends }
+        });
+        self.actions.extend(told);
+    }
+
+    /// What an identity has leased of another shard of ours.
+    pub fn on_leased_elsewhere(&mut self, shard: u8, holder: NodeId, ends: Box<[Instant]>) {
+        self.leases.on_elsewhere(shard, holder, ends);
+    }
+
     /// What a majority of the other holders told a holder that was not settled: the newest accepted ballot and its state.
-    pub fn on_settled(&mut self, now: Now, scope: &[u8], (accepted, state): (Option<Ballot>, &State)) {
+    ///
+    /// What is older than a ballot that it has promised it must not accept any more: then only a decision settles it.
+    pub fn on_settled(&mut self, now: Now, scope: &[u8], surveyed: &Surveyed) {
+        let Surveyed { accepted, ref state, ref members, .. } = *surveyed;
         let before = self.registers.get(scope).map(|kept| kept.register.clone()).unwrap_or_default();
         if before.is_settled || self.lines.is_held(scope) || self.is_behind() || !has_room(state) {
             return;
         }
         let mut next = before.clone();
         next.is_settled = true;
+        if accepted.is_some_and(|accepted| accepted < before.promised) {
+            return;
+        }
         let is_of_scope =
             |key: &Vec<u8>| Key::parse(key).ok().flatten().is_some_and(|key| scope_of(&key) == scope);
         if accepted > next.accepted && state.keys().all(is_of_scope) {
@@ -271,6 +345,7 @@ impl Holder {
                 return;
             }
             next.accepted = accepted;
+            next.members = members.clone();
             next.promised = next.promised.max(accepted.unwrap_or(NO_BALLOT));
             next.adopt(state.clone(), now.instant);
         }
@@ -285,8 +360,8 @@ impl Holder {
 
     /// What is on disk of a register. Leases last as long as any may: nobody knows how long we were away.
     pub(super) fn restore_register(&mut self, now: Now, row: &RegisterRow<'_>) {
-        let Promise { promised, accepted, is_settled, rows } = row.promise;
-        let mut register = Register::restored(promised, accepted, is_settled);
+        let Promise { promised, accepted, is_settled, rows, members } = row.promise;
+        let mut register = Register::restored(promised, accepted, (is_settled, Members::read(members)));
         let left = |row: &Row<'_>| {
             let lasts = row.lease.is_some_and(|lease| lease.until_ms != 0);
             if lasts { LEASE_MAX.as_millis() as u64 } else { 0 }
@@ -300,7 +375,7 @@ impl Holder {
         self.leases.add(&register);
         let (touched_at, told_at) = (now.instant, now.instant);
         let settle_at = (!is_settled).then(|| now.instant + crate::limits::SETTLE_AFTER);
-        let kept = KeptRegister { register, touched_at, told_at, settle_at, charge };
+        let kept = KeptRegister { register, touched_at, is_open: true, told_at, settle_at, charge };
         self.registers.insert(row.scope.to_vec(), kept);
     }
 }
@@ -308,11 +383,7 @@ impl Holder {
 /// A register's row.
 fn row_of(scope: &[u8], register: &Register, now: Instant) -> super::DiskRow {
     let state = register.state(now);
-    with_rows(&state, |rows| {
-        let Register { promised, accepted, is_settled, .. } = *register;
-        let promise = Promise { promised, accepted, is_settled, rows };
-        register_row(scope, &promise, written_len_max(&state))
-    })
+    with_promise((&state, register), |promise| register_row(scope, &promise, written_len_max(&state)))
 }
 
 /// What values changed.

@@ -1,8 +1,13 @@
-//! Leases by those who hold them: how many each has, and all together (T12).
+//! Leases by those who hold them: how many each has in the whole node, and all together in this shard (T12).
 //!
-//! In:    registers that come and go, what somebody would lease.
+//! In:    registers that come and go, what somebody would lease, what the other shards have.
 //! Out:   whether it may.
 //! Holds: a lease that was given back or has ended does not count.
+//!
+//! A key's shard decides about its lease alone; what the others have it was told a moment ago. Whoever asks several shards at the same
+//! moment may get one too many of each.
+//!
+//! spec: p2p/leases-of-a-node
 
 use std::collections::BTreeMap;
 
@@ -18,6 +23,8 @@ use crate::time::Instant;
 pub(super) struct Leases {
     by_holder: BTreeMap<NodeId, BTreeMap<Vec<u8>, Instant>>,
     count: usize,
+    /// When those in other shards end, shard by shard: as many as these may have.
+    elsewhere: BTreeMap<NodeId, BTreeMap<u8, Box<[Instant]>>>,
 }
 
 impl Leases {
@@ -48,6 +55,41 @@ impl Leases {
         }
     }
 
+    /// When the leases of `holder` end here.
+    pub(super) fn ends_of(&self, holder: &NodeId) -> Box<[Instant]> {
+        self.by_holder.get(holder).map(|of| of.values().copied().collect()).unwrap_or_default()
+    }
+
+    /// Those that hold a lease here.
+    pub(super) fn holders(&self) -> impl Iterator<Item = NodeId> {
+        self.by_holder.keys().copied()
+    }
+
+    /// What `holder` has in another shard.
+    pub(super) fn on_elsewhere(&mut self, shard: u8, holder: NodeId, ends: Box<[Instant]>) {
+        let of = self.elsewhere.entry(holder).or_default();
+        if ends.is_empty() {
+            of.remove(&shard);
+        } else {
+            of.insert(shard, ends);
+        }
+        if of.is_empty() {
+            self.elsewhere.remove(&holder);
+        }
+    }
+
+    /// What has ended elsewhere is forgotten.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.elsewhere.retain(|_, of| {
+            of.retain(|_, ends| ends.iter().any(|ends| *ends > now));
+            !of.is_empty()
+        });
+    }
+
+    pub(super) fn knows_elsewhere(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
+
     /// Whether all leases of `holder` in a register may be had, whatever that held before.
     pub(super) fn check(&self, holder: NodeId, register: &Register, now: Instant) -> Result<(), Reason> {
         let is_its = |key: &Vec<u8>| {
@@ -61,6 +103,8 @@ impl Leases {
         let elsewhere = of.map_or(0, |of| {
             of.iter().filter(|(key, ends)| **ends > now && !register.cells.contains_key(*key)).count()
         });
+        let shards = self.elsewhere.get(&holder).into_iter().flat_map(BTreeMap::values);
+        let elsewhere = elsewhere + shards.flatten().filter(|ends| **ends > now).count();
         let is_too_many = wanted > renewed && self.count + wanted - renewed > LEASES_MAX;
         if wanted > renewed && wanted + elsewhere > LEASES_IDENTITY_MAX || is_too_many {
             Err(Reason::OverQuota)

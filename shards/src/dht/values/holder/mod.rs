@@ -101,6 +101,18 @@ pub enum Action {
         /// A key of the register.
         key: Vec<u8>,
     },
+    /// Have [`super::decision::Decision::refresh`] bring what was decided to those closest to the key's address by now.
+    Refresh {
+        /// A key of the register.
+        key: Vec<u8>,
+    },
+    /// An identity has these leases here: tell the other shards' holders, [`Holder::on_leased_elsewhere`].
+    Leased {
+        /// Who.
+        holder: NodeId,
+        /// When each ends.
+        ends: Box<[Instant]>,
+    },
     /// A value changed here.
     Changed {
         /// The key's bytes.
@@ -249,6 +261,8 @@ impl Holder {
                 Err(_) => restored.bad += 1,
             }
         }
+        let holders = self.leases.holders().collect();
+        self.tell_leases_of(holders);
         restored
     }
 
@@ -518,7 +532,8 @@ impl Holder {
     /// When `handle_timeout` is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.is_empty() || !self.pace.is_empty()).then_some(self.sweep_at)
+        let is_idle = self.is_empty() && self.pace.is_empty() && !self.leases.knows_elsewhere();
+        (!is_idle).then_some(self.sweep_at)
     }
 }
 

@@ -21,8 +21,8 @@ use super::super::state::{key_of_scope, scope_of};
 use super::super::{VALUED_LEN_MAX, encode};
 use super::{Action, Holder, Open, Staged, address, is_over};
 use crate::limits::{
-    REGISTER_LINGER, REPUBLISH_INTERVAL, REPUBLISH_SPREAD, SETTLE_AFTER, SWEEP_COUNT_MAX, SWEEP_INTERVAL,
-    WRITES_OPEN_MAX,
+    REFRESH_QUIET, REGISTER_LINGER, REPUBLISH_INTERVAL, REPUBLISH_SPREAD, SETTLE_AFTER, SWEEP_COUNT_MAX,
+    SWEEP_INTERVAL, WRITES_OPEN_MAX,
 };
 use crate::time::Now;
 
@@ -34,6 +34,7 @@ impl Holder {
         }
         self.sweep_at = now.instant + SWEEP_INTERVAL;
         self.pace.expire(now.instant);
+        self.leases.expire(now.instant);
         let from = (Bound::Excluded(core::mem::take(&mut self.swept)), Bound::Unbounded);
         let keys: Vec<Vec<u8>> =
             self.plain.range(from).take(SWEEP_COUNT_MAX).map(|(key, _)| key.clone()).collect();
@@ -70,6 +71,7 @@ impl Holder {
             if let Some(kept) = self.registers.remove(scope) {
                 self.ledger.give_back(kept.charge);
                 self.leases.remove(&kept.register);
+                self.tell_leases([&kept.register].into_iter());
             }
             return self.write(vec![without_register(scope)], removal);
         }
@@ -79,12 +81,17 @@ impl Holder {
         }
         if now.instant.since(kept.told_at) >= republish_after(&self.setup.own) {
             kept.told_at = now.instant;
+            let is_live = kept.register.cells.values().any(|held| !is_dead(held, now));
+            let is_quiet = now.instant.since(kept.touched_at) >= REFRESH_QUIET;
+            let may_refresh = is_live && is_quiet && kept.register.members.contains(&self.setup.own);
+            let refresh = may_refresh.then(|| Action::Refresh { key: key_of_scope(scope) });
             let again = kept.register.cells.iter().filter_map(|(key, held)| {
                 let record = held.cell.live_record(now.wall)?;
                 let store = store_again(key, record, held.cell.value())?;
                 Some(Action::Republish { key: key.clone(), store })
             });
             self.actions.extend(again);
+            self.actions.extend(refresh);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Holders and proposers in memory: a wire that loses, repeats and delays, disks that are slow, holders that crash with writes
 //! undone or torn and come back with what is on disk, holders that leave for new ones. The same seed, the same run.
 
-use std::collections::{BTreeMap, VecDeque};
+mod churn;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::record::NOBODY;
@@ -13,6 +15,7 @@ use super::kit::*;
 use crate::identity::Identity;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, WallMillis};
+use churn::{elsewhere, memberless};
 
 /// What may go wrong, and what is built wrongly on purpose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +28,14 @@ pub(super) struct Weather {
     pub(super) is_hasty: bool,
     /// Comes back from a crash with an empty disk, as the same holder.
     pub(super) forgets: bool,
-    /// Proposers count two of four holders as all of them.
+    /// Proposers count two of four holders as all of them, and ask nobody else.
     pub(super) is_split: bool,
+    /// How many holders there are; 0: four.
+    pub(super) holders: usize,
+    /// Some holders cannot be reached by some clients, and for a while the one half cannot reach the other.
+    pub(super) is_cut_up: bool,
+    /// Members are told to nobody, and only who was found is known: majorities that need not overlap.
+    pub(super) is_loose: bool,
     /// The write, counted over all disks, at which all holders lose their power at once; 0: none.
     pub(super) power_cut_at: u64,
 }
@@ -37,6 +46,7 @@ pub(super) struct Node {
     pub(super) disk: BTreeMap<Vec<u8>, Vec<u8>>,
     queue: VecDeque<(u64, Vec<DiskRow>)>,
     is_up: bool,
+    is_gone: bool,
     epoch: u32,
     /// How fast its clock is, in thousandths.
     rate: u64,
@@ -46,9 +56,10 @@ pub(super) struct Node {
 /// What runs for a client, or for a holder that settles.
 enum Task {
     Decision(Box<Decision>),
-    Survey(Survey),
+    Survey(Box<Survey>),
 }
 
+#[derive(Debug)]
 pub(super) enum Ended {
     Decided(Decided),
     Surveyed(Option<Surveyed>),
@@ -58,7 +69,6 @@ struct Running {
     task: Task,
     who: NodeId,
     rate: u64,
-    began: u64,
     /// The holder that it settles, and its register.
     settles: Option<(usize, Vec<u8>)>,
     wake_at: Option<u64>,
@@ -82,7 +92,6 @@ pub(super) struct Cluster {
     pub(super) weather: Weather,
     pub(super) nodes: Vec<Node>,
     pub(super) members: Vec<usize>,
-    changed_at: u64,
     happenings: BTreeMap<(u64, u64), Happening>,
     numbers: u64,
     tasks: BTreeMap<u64, Running>,
@@ -95,14 +104,40 @@ pub(super) struct Cluster {
     pub(super) crashes: usize,
     /// Keys whose registers a new holder settles before the next one comes.
     pub(super) keys: Vec<Vec<u8>>,
+    /// Who is on the one side while the network is in two.
+    side: Option<BTreeSet<NodeId>>,
+    /// Who cannot reach whom.
+    blind: BTreeSet<(NodeId, NodeId)>,
+    pub(super) partitions: usize,
+    /// Who asks.
+    clients: BTreeSet<NodeId>,
+    /// Nobody is cut off any more.
+    is_calm: bool,
 }
 
-pub(super) const HOLDERS: usize = 4;
+impl Weather {
+    const fn count(self) -> usize {
+        if self.holders == 0 { 4 } else { self.holders }
+    }
+}
+
 const LIFE: core::time::Duration = core::time::Duration::from_secs(24 * 3600);
 
 /// How fast a client's clock is, in thousandths.
 pub(super) fn rate_of(client: &Identity) -> u64 {
     960 + u64::from(client.id().0[0]) % 81
+}
+
+fn proposer(client: &Identity, token: u64) -> Proposer {
+    Proposer {
+        kin: crate::identity::chain::Kin::default(),
+        identity: client.clone(),
+        network: NETWORK,
+        owner: NOBODY,
+        leave: None,
+        token,
+        life: LIFE,
+    }
 }
 
 impl Cluster {
@@ -113,7 +148,6 @@ impl Cluster {
             weather,
             nodes: Vec::new(),
             members: Vec::new(),
-            changed_at: 0,
             happenings: BTreeMap::new(),
             numbers: 0,
             tasks: BTreeMap::new(),
@@ -124,8 +158,13 @@ impl Cluster {
             changes: 0,
             crashes: 0,
             keys: keys.to_vec(),
+            side: None,
+            blind: BTreeSet::new(),
+            partitions: 0,
+            clients: BTreeSet::new(),
+            is_calm: false,
         };
-        this.members = (0..HOLDERS).map(|_| this.add_node()).collect();
+        this.members = (0..weather.count()).map(|_| this.add_node()).collect();
         this.happen(100_000, Happening::Trouble);
         this.happen(150_000, Happening::Change);
         this.happen(500_000, Happening::Tick);
@@ -143,6 +182,7 @@ impl Cluster {
             disk: BTreeMap::new(),
             queue: VecDeque::new(),
             is_up: true,
+            is_gone: false,
             epoch: 0,
             rate,
             disk_free_at: 0,
@@ -171,52 +211,50 @@ impl Cluster {
         }
     }
 
-    pub(super) fn holders(&mut self) -> Vec<NodeId> {
-        let mut ids: Vec<NodeId> =
-            self.members.iter().map(|member| self.nodes[*member].identity.id()).collect();
-        if self.weather.is_split {
-            ids.swap(0, self.rng.below(4) as usize);
-            ids.truncate(1);
-        }
-        ids
+    fn id(&self, node: usize) -> NodeId {
+        self.nodes[node].identity.id()
     }
 
     /// A client's clock may be 4 % off as well.
     fn begin(&mut self, task: Task, (who, settles): (NodeId, Option<(usize, Vec<u8>)>), rate: u64) -> u64 {
         self.numbers += 1;
         let number = self.numbers;
-        self.tasks.insert(number, Running { task, who, rate, began: self.micros, settles, wake_at: None });
+        self.tasks.insert(number, Running { task, who, rate, settles, wake_at: None });
         self.pump(number);
         number
     }
 
     pub(super) fn decide(&mut self, client: &Identity, (key, edits): (&[u8], Vec<Edit>), token: u64) -> u64 {
         let rate = rate_of(client);
-        let proposer = Proposer {
-            kin: crate::identity::chain::Kin::default(),
-            identity: client.clone(),
-            network: NETWORK,
-            owner: NOBODY,
-            leave: None,
-            token,
-            life: LIFE,
-        };
+        let proposer = proposer(client, token);
         let rng = Rng::from_number(self.rng.next_u64());
-        let (holders, now) = (self.holders(), self.now(rate));
+        self.clients.insert(client.id());
+        let (holders, now) = (self.holders(&client.id()), self.now(rate));
         let decision = Decision::new(proposer, holders, (key.to_vec(), edits), (now, rng));
         self.begin(Task::Decision(Box::new(decision)), (client.id(), None), rate)
     }
 
     pub(super) fn survey(&mut self, client: &Identity, key: &[u8]) -> u64 {
-        let holders = self.holders();
-        self.begin(Task::Survey(Survey::new((key, NETWORK), holders)), (client.id(), None), 1_000)
+        self.clients.insert(client.id());
+        let holders = self.holders(&client.id());
+        self.begin(Task::Survey(Box::new(Survey::new((key, NETWORK), holders))), (client.id(), None), 1_000)
     }
 
     fn settle(&mut self, node: usize, (scope, key): (Vec<u8>, &[u8])) {
-        let ids: Vec<NodeId> = self.members.iter().map(|member| self.nodes[*member].identity.id()).collect();
-        let own = self.nodes[node].identity.id();
-        let survey = Survey::to_settle((key, NETWORK), &own, &ids);
-        self.begin(Task::Survey(survey), (own, Some((node, scope))), 1_000);
+        let own = self.id(node);
+        let holders = self.holders(&own);
+        let survey = Survey::to_settle((key, NETWORK), &own, holders);
+        self.begin(Task::Survey(Box::new(survey)), (own, Some((node, scope))), 1_000);
+    }
+
+    /// A member brings what was decided to the members that there are.
+    fn refresh(&mut self, node: usize, key: &[u8]) {
+        let identity = self.nodes[node].identity.clone();
+        let (own, rate) = (identity.id(), self.nodes[node].rate);
+        let (holders, now) = (self.holders(&own), self.now(rate));
+        let rng = Rng::from_number(self.rng.next_u64());
+        let decision = Decision::refresh(proposer(&identity, 0), holders, key.to_vec(), (now, rng));
+        self.begin(Task::Decision(Box::new(decision)), (own, Some((node, Vec::new()))), rate);
     }
 
     /// Asks what a task wants asked, and notes its end.
@@ -257,12 +295,13 @@ impl Cluster {
         let Some((node, scope)) = running.settles else {
             return self.ended.push_back((number, ended));
         };
-        if let Ended::Surveyed(Some(Surveyed { accepted, state, .. })) = ended
-            && self.nodes[node].is_up
-        {
-            let now = self.now(self.nodes[node].rate);
-            self.nodes[node].holder.on_settled(now, &scope, (accepted, &state));
-            self.drain(node);
+        match ended {
+            Ended::Surveyed(Some(surveyed)) if self.nodes[node].is_up => {
+                let now = self.now(self.nodes[node].rate);
+                self.nodes[node].holder.on_settled(now, &scope, &surveyed);
+                self.drain(node);
+            }
+            _ => {}
         }
     }
 
@@ -271,12 +310,16 @@ impl Cluster {
             match action {
                 Action::Write { ticket, rows } => self.write(node, ticket, rows),
                 Action::Answer { to, answer } => {
-                    if let Some((task, number)) = self.asked.remove(&to.request) {
+                    if let Some((task, number)) = self.asked.remove(&to.request)
+                        && self.tasks.get(&task).is_some_and(|it| !self.is_cut_off(&it.who, &self.id(node)))
+                    {
+                        let answer = if self.weather.is_loose { memberless(answer) } else { answer };
                         self.carry(|| Happening::Reply { task, number, answer: answer.clone() });
                     }
                 }
                 Action::Settle { scope, key } => self.settle(node, (scope, &key)),
-                Action::Republish { .. } | Action::Changed { .. } => {}
+                Action::Refresh { key } => self.refresh(node, &key),
+                Action::Republish { .. } | Action::Changed { .. } | Action::Leased { .. } => {}
             }
         }
     }
@@ -355,38 +398,6 @@ impl Cluster {
         self.drain(node);
     }
 
-    fn is_settled(&self, node: usize, key: &[u8]) -> bool {
-        let scope = super::super::state::scope_of(&super::kit::key(key));
-        let place = [&b"r"[..], &scope].concat();
-        let row = self.nodes[node].disk.get(&place).map(|row| read_row(&place, row).unwrap());
-        matches!(row, Some(ReadRow::Register(row)) if row.promise.is_settled)
-    }
-
-    /// A new holder takes the place of another, when the last one that came has settled and nobody counts on those before.
-    fn change(&mut self) {
-        let newest = self.members.iter().copied().max().unwrap();
-        let is_first = newest < HOLDERS;
-        let keys = self.keys.clone();
-        let is_settled = is_first || keys.iter().all(|key| self.is_settled(newest, key));
-        let is_known = self.tasks.values().all(|running| running.began > self.changed_at);
-        if self.nodes.len() > 60 || !is_known {
-            return;
-        }
-        if !is_settled {
-            for key in keys {
-                let scope = super::super::state::scope_of(&super::kit::key(&key));
-                if self.nodes[newest].is_up && !self.is_settled(newest, &key) {
-                    self.settle(newest, (scope, &key));
-                }
-            }
-            return;
-        }
-        let place = self.rng.below(self.members.len() as u64) as usize;
-        self.members[place] = self.add_node();
-        self.changed_at = self.micros;
-        self.changes += 1;
-    }
-
     fn on(&mut self, happening: Happening) {
         match happening {
             Happening::Ask { task, question } => self.on_ask(task, &question),
@@ -420,11 +431,15 @@ impl Cluster {
             }
             Happening::Disk { node, epoch } if self.nodes[node].epoch == epoch => self.on_disk(node),
             Happening::Disk { .. } => {}
+            Happening::Restart { node } if self.nodes[node].is_gone => {}
             Happening::Restart { node } => self.restart(node),
             Happening::Trouble => {
+                if self.weather.is_cut_up && !self.is_calm {
+                    self.cut_up();
+                }
                 let is_calm = self.members.iter().all(|member| self.nodes[*member].is_up);
                 if self.weather.crashes && (is_calm || self.weather.forgets) {
-                    let member = self.members[self.rng.below(HOLDERS as u64) as usize];
+                    let member = self.members[self.rng.below(self.members.len() as u64) as usize];
                     self.crash(member);
                 }
                 let after = 20_000 + self.rng.below(150_000);
@@ -453,14 +468,16 @@ impl Cluster {
     fn on_ask(&mut self, task: u64, question: &Question) {
         let Some(node) = self.nodes.iter().position(|node| node.identity.id() == question.to) else { return };
         let Some(peer) = self.tasks.get(&task).map(|running| running.who) else { return };
-        if !self.nodes[node].is_up {
+        if !self.nodes[node].is_up || self.is_cut_off(&peer, &question.to) {
             return;
         }
         self.numbers += 1;
         let asker = Asker { peer, from: [10, 0, 0, 1].into(), request: self.numbers };
         self.asked.insert(self.numbers, (task, question.number));
         let now = self.now(self.nodes[node].rate);
-        self.nodes[node].holder.on_store(now, asker, &question.arguments);
+        let loose = self.weather.is_loose.then(|| elsewhere(&question.arguments));
+        let arguments = loose.as_ref().unwrap_or(&question.arguments);
+        self.nodes[node].holder.on_store(now, asker, arguments);
         self.drain(node);
     }
 
@@ -482,7 +499,11 @@ impl Cluster {
 
     /// From now on nothing goes wrong; everybody is back.
     pub(super) fn calm(&mut self) {
-        self.weather = Weather { is_split: self.weather.is_split, ..Weather::default() };
+        let Weather { is_split, is_cut_up, is_loose, holders, .. } = self.weather;
+        (self.side, self.blind) = (None, BTreeSet::new());
+        // Lookups still find whoever answers.
+        self.weather = Weather { is_split, is_cut_up, is_loose, holders, ..Weather::default() };
+        self.is_calm = true;
         self.pass(1_000_000);
     }
 

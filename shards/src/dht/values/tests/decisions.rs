@@ -3,117 +3,21 @@
 use core::time::Duration;
 
 use dunlin_codec::args::{
-    Ack, Ballot, CHANGES_MAX, Diff, DiffOperation, Found, LeaseAction, Leave, Metadata, Nack, Path, Promise,
-    Reason, Row, Rows, StoreOptions,
+    Ack, Ballot, CHANGES_MAX, Diff, DiffOperation, Found, LeaseAction, Leave, Members, Metadata, Nack, Path,
+    Promise, Reason, Row, Rows, StoreOptions,
 };
-use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::{Encoded, write};
 use dunlin_codec::record::{KEY_LEN_MAX, NOBODY, ValueRecord};
 
 use super::super::decision::{Decided, Decision, Edit, Expectation, Proposer, What};
 use super::super::survey::{Survey, Surveyed};
-use super::super::*;
+use super::super::{Answer, Holders, read_row, sign_grant, value_hash};
 use super::kit::*;
+use super::trio::*;
 use crate::identity::Identity;
 use crate::limits::{BALLOT_LEAP_MAX, LEASES_IDENTITY_MAX, LEASES_MAX, VALUE_LEN_MAX};
 use crate::rng::Rng;
-use crate::time::Now;
-
-/// Three holders that answer at once.
-struct Trio {
-    homes: Vec<Home>,
-    /// What a proposer is and wants, but for who it is.
-    owner: NodeId,
-    leave: Option<GivenLeave>,
-    token: u64,
-    /// Time that proposers have waited.
-    waited: Duration,
-}
-
-impl Trio {
-    fn new() -> Self {
-        let homes = (101..104).map(|number| Home::new(setup(number), at(0))).collect();
-        Self { homes, owner: NOBODY, leave: None, token: 0, waited: Duration::ZERO }
-    }
-
-    fn ids(&self) -> Vec<NodeId> {
-        (101..104).map(|number| identity(number).id()).collect()
-    }
-
-    fn ask(&mut self, now: Now, (by, question): (NodeId, &Question)) -> Answer {
-        let place = self.ids().iter().position(|id| *id == question.to).unwrap();
-        let asker = Asker { peer: by, from: [10, 0, 0, 1].into(), request: 0 };
-        self.homes[place].told(now, asker, &question.arguments)
-    }
-
-    fn decide(&mut self, now: Now, by: &Identity, edits: Vec<Edit>) -> Decided {
-        let key = edits[0].key.clone();
-        let now = Now { instant: now.instant + self.waited, ..now };
-        let proposer = Proposer {
-            kin: crate::identity::chain::Kin::default(),
-            identity: by.clone(),
-            network: NETWORK,
-            owner: self.owner,
-            leave: self.leave,
-            token: self.token,
-            life: Duration::from_secs(7_200),
-        };
-        let (holders, rng) = (self.ids(), Rng::from_number(7));
-        let mut decision = Decision::new(proposer, holders, (key, edits), (now, rng));
-        let began = now.instant;
-        let mut now = now;
-        loop {
-            while let Some(question) = decision.poll_question() {
-                let answer = self.ask(now, (by.id(), &question));
-                decision.on_answer(now, question.number, &answer);
-            }
-            if let Some(outcome) = decision.outcome() {
-                self.waited += now.instant.since(began);
-                return outcome.clone();
-            }
-            now.instant = decision.poll_timeout().expect("it waits for time");
-            decision.handle_timeout(now);
-        }
-    }
-
-    fn set(&mut self, now: Now, by: &Identity, (key, value): (&[u8], &[u8])) -> Decided {
-        self.decide(now, by, vec![edit(key, What::Set(value.to_vec()))])
-    }
-
-    fn lease(&mut self, now: Now, by: &Identity, (key, action, token): (&[u8], LeaseAction, u64)) -> Decided {
-        let what = What::Lease { action, lasts: Duration::from_secs(10), token };
-        self.decide(now, by, vec![edit(key, what)])
-    }
-
-    fn values(&mut self, now: Now, key: &[u8]) -> Vec<Option<Vec<u8>>> {
-        self.homes.iter_mut().map(|home| home.value(now, key)).collect()
-    }
-
-    fn restart(&mut self, now: Now) {
-        for (home, number) in self.homes.iter_mut().zip(101..) {
-            assert_eq!(home.restart(setup(number), now).bad, 0);
-        }
-    }
-}
-
-fn edit(key: &[u8], what: What) -> Edit {
-    Edit { key: key.to_vec(), expected: None, what }
-}
-
-fn refused(decided: &Decided) -> Option<Reason> {
-    match decided {
-        Decided::Refused { reason, .. } => Some(*reason),
-        Decided::Done { .. } => None,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn token(decided: &Decided) -> u64 {
-    match decided {
-        Decided::Done { token, .. } => *token,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::time::Instant;
 
 /// A condition holds or is refused with what is there; all holders have what was decided, and have it after a restart.
 /// spec: p2p/decisions
@@ -333,8 +237,10 @@ fn a_holder_checks_what_changes() {
     let accept = |counter, base: Option<u64>, rows: &[Row<'_>]| {
         let rows = encoded(|out| Rows::write_new(out, rows));
         let rows = Rows::parse(Encoded::parse(&rows).unwrap()).ok();
-        let options =
-            StoreOptions { accept: Some(by(counter)), base: base.map(by), rows, ..StoreOptions::default() };
+        let own = setup(101).own.0;
+        let members = Members::new(&own, &own).ok();
+        let (accept, base) = (Some(by(counter)), base.map(by));
+        let options = StoreOptions { accept, base, rows, members, ..StoreOptions::default() };
         store(&key, &[0xc0], options)
     };
     let row = |value_bytes: &'static [u8], record| Row {
@@ -404,6 +310,38 @@ fn leases_are_counted() {
     assert_eq!(refused(&trio.lease(at(3), &near, next)), None);
 }
 
+/// Leases in the other shards of a node count as well, until they end there.
+/// spec: p2p/leases-of-a-node
+#[test]
+fn leases_of_other_shards_are_counted() {
+    let mut trio = Trio::new();
+    let near = identity(1);
+    let ends: Box<[Instant]> =
+        (1..LEASES_IDENTITY_MAX as u64).map(|second| at(1_000 * second).instant).collect();
+    for home in &mut trio.homes {
+        home.holder.on_leased_elsewhere(1, near.id(), ends.clone());
+    }
+    let acquire = |key: &str| (name(key), LeaseAction::Acquire);
+    let (one, other) = (acquire("one"), acquire("other"));
+    assert_eq!(refused(&trio.lease(at(0), &near, (&one.0, one.1, 0))), None, "the sixteenth");
+    let told = trio.homes[0].leased.last().expect("the other shards are told");
+    assert_eq!((told.0, told.1.len()), (near.id(), 1));
+    assert_eq!(refused(&trio.lease(at(1), &near, (&other.0, other.1, 0))), Some(Reason::OverQuota));
+    assert_eq!(refused(&trio.lease(at(2), &identity(2), (&other.0, other.1, 0))), None, "another's");
+    let third = acquire("third");
+    assert_eq!(
+        refused(&trio.lease(at(1_001), &near, (&third.0, third.1, 0))),
+        None,
+        "one has ended elsewhere"
+    );
+    for home in &mut trio.homes {
+        home.holder.on_leased_elsewhere(1, near.id(), Box::default());
+        home.tick(at(20_000));
+    }
+    let fourth = acquire("fourth");
+    assert_eq!(refused(&trio.lease(at(20_000), &near, (&fourth.0, fourth.1, 0))), None);
+}
+
 /// A shard has 4,096 leases.
 /// spec: p2p/holder
 #[test]
@@ -464,16 +402,16 @@ fn a_new_holder_reads_the_others() {
     assert_eq!(newcomer.settles, [(key.clone(), key.clone())]);
     trio.homes.insert(0, newcomer);
     let ids = trio.ids();
-    let mut survey = Survey::to_settle((&key, NETWORK), &ids[0], &ids);
+    let mut survey = Survey::to_settle((&key, NETWORK), &ids[0], Holders::all(ids.clone()));
     assert_eq!(survey.outcome(), None);
     while let Some(question) = survey.poll_question() {
         let answer = trio.ask(at(5_000), (ids[0], &question));
         survey.on_answer(question.number, &answer);
     }
-    let Some(Surveyed { accepted, state, is_decided }) = survey.outcome() else { panic!() };
-    assert!(is_decided && accepted.is_some());
+    let Some(surveyed) = survey.outcome() else { panic!() };
+    assert!(surveyed.is_decided && surveyed.accepted.is_some());
     let newcomer = &mut trio.homes[0];
-    newcomer.holder.on_settled(at(5_000), &key, (accepted, &state));
+    newcomer.holder.on_settled(at(5_000), &key, &surveyed);
     newcomer.drain();
     assert_eq!(newcomer.value(at(5_000), &key), None, "not before the disk's word");
     assert!(newcomer.write_one(at(5_000)));
@@ -499,7 +437,7 @@ fn too_few_holders_decide_nothing() {
     let ids = Trio::new().ids();
     let edits = vec![edit(&key, What::Set(number(1)))];
     let mut now = at(0);
-    let mut decision = Decision::new(proposer, ids, (key, edits), (now, Rng::from_number(1)));
+    let mut decision = Decision::new(proposer, Holders::all(ids), (key, edits), (now, Rng::from_number(1)));
     while decision.outcome().is_none() {
         while let Some(question) = decision.poll_question() {
             decision.on_failure(now, question.number);
@@ -552,7 +490,7 @@ fn a_lying_holder_is_not_counted() {
     let (key, near) = (name("k"), identity(1));
     let mut trio = Trio::new();
     assert_eq!(refused(&trio.set(at(0), &near, (&key, &number(1)))), None);
-    let mut survey = Survey::new((&key, NETWORK), trio.ids());
+    let mut survey = Survey::new((&key, NETWORK), Holders::all(trio.ids()));
     let forged = Says::nobodys(&key, 99).granted(&identity(9), &number(9), None);
     let mut forged = forged;
     dunlin_codec::record::set_signature(&mut forged, &[3; 64]).unwrap();
@@ -570,7 +508,7 @@ fn a_lying_holder_is_not_counted() {
         let rows = encoded(|out| Rows::write_new(out, &[row]));
         let rows = Rows::parse(Encoded::parse(&rows).unwrap()).unwrap();
         let high = Ballot { counter: u64::MAX, proposer: near.id() };
-        let promise = Promise { promised: high, accepted: Some(high), is_settled: true, rows };
+        let promise = Promise { promised: high, accepted: Some(high), is_settled: true, rows, members: None };
         let found = Found { key: row.key, value: Encoded::NIL, metadata: Metadata::default() };
         let lie = encoded(|out| Ack::Stored(found, Some(promise)).write(out));
         let lie = Answer { is_ack: true, payload: lie };

@@ -139,6 +139,10 @@ pub(super) struct Home {
     pub(super) again: Vec<Vec<u8>>,
     /// Registers that it would settle: their scopes, a key of each.
     pub(super) settles: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Registers that it would bring to others: a key of each.
+    pub(super) refreshes: Vec<Vec<u8>>,
+    /// What other shards are to know.
+    pub(super) leased: Vec<(NodeId, Box<[Instant]>)>,
 }
 
 pub(super) fn setup(number: u8) -> Setup {
@@ -156,6 +160,8 @@ impl Home {
             events: Vec::new(),
             again: Vec::new(),
             settles: Vec::new(),
+            refreshes: Vec::new(),
+            leased: Vec::new(),
         }
     }
 
@@ -167,6 +173,8 @@ impl Home {
                 Action::Answer { to, answer } => self.answers.push((to, answer)),
                 Action::Republish { store, .. } => self.again.push(store),
                 Action::Changed { key, event } => self.events.push((key, event)),
+                Action::Leased { holder, ends } => self.leased.push((holder, ends)),
+                Action::Refresh { key } => self.refreshes.push(key),
                 Action::Settle { scope, key } => self.settles.push((scope, key)),
             }
         }

@@ -6,6 +6,8 @@ mod decisions;
 mod holder;
 mod kit;
 mod limits;
+mod overlap;
 mod reading;
 mod roll;
 mod stories;
+mod trio;

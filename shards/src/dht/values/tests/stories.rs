@@ -23,6 +23,9 @@ pub(super) const STORM: Weather = Weather {
     is_hasty: false,
     forgets: false,
     is_split: false,
+    holders: 0,
+    is_cut_up: false,
+    is_loose: false,
     power_cut_at: 0,
 };
 
@@ -203,7 +206,8 @@ impl Story {
         let (identity, invoked) = (self.clients[0].identity.clone(), self.cluster.micros);
         let task = self.cluster.decide(&identity, (&key, Vec::new()), 0);
         let ended = self.cluster.wait(task);
-        assert!(matches!(ended, Ended::Decided(Decided::Done { .. })), "when it is calm, reading works");
+        let is_read = matches!(ended, Ended::Decided(Decided::Done { .. }));
+        assert!(is_read, "when it is calm, reading works: {ended:?}");
         self.end(0, (invoked, Wish::Read), ended);
         self
     }
@@ -258,19 +262,57 @@ fn compare_and_set_is_linearizable() {
     assert!(counts[2] * 3 < counts[0], "few outcomes are unknown");
 }
 
+/// Nine holders, of which each client reaches others, a network that falls into two now and then, holders that go for good while others
+/// come: whoever decides, the majorities overlap.
+const TORN: Weather = Weather { holders: 9, is_cut_up: true, ..STORM };
+
+/// Compare-and-set is linearizable though no two lookups find the same holders, and through partitions.
+/// spec: p2p/members
+/// spec: p2p/refresh
+#[test]
+fn majorities_overlap_whoever_is_found() {
+    let (mut counts, mut partitions, mut changes) = ([0; 2], 0, 0);
+    for seed in 200..230 {
+        let story = Story::new(seed, TORN, Shape::One).play();
+        assert!(story.is_right(), "seed {seed}: {:#?}", story.history);
+        for operation in &story.history {
+            counts[usize::from(operation.returned.is_none())] += 1;
+        }
+        partitions += story.cluster.partitions;
+        changes += story.cluster.changes;
+    }
+    println!("{counts:?} known, unknown; {partitions} partitions, {changes} holders replaced");
+    assert!(counts[0] > 300 && partitions > 40 && changes > 20, "the runs are worth something");
+    let lease = |seed: &u64| lease_story(*seed, Weather { crashes: false, ..TORN }, 100).is_right();
+    assert_eq!((300..306).filter(lease).count(), 6, "nor do two hold a lease");
+}
+
+/// Where holders do not tell of members, and proposers count only whom they found, that goes wrong.
+/// spec: p2p/members
+#[test]
+fn majorities_that_need_not_overlap_are_found() {
+    let right = right(200..212, Weather { is_loose: true, ..TORN }, Shape::One);
+    println!("of 12 runs right without members: {right}");
+    assert!(right < 12);
+}
+
 /// The same for many more seeds: `cargo test -p dunlin-shards --lib -- --ignored many_storms --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn many_storms() {
     let is_wrong = |shape| move |seed: &u64| !Story::new(*seed, STORM, shape).play().is_right();
     let one: Vec<u64> = (1_000..1_600).filter(is_wrong(Shape::One)).collect();
+    let torn = |seed: &u64| !Story::new(*seed, TORN, Shape::One).play().is_right();
+    let torn: Vec<u64> = (4_000..4_600).filter(torn).collect();
     let pair: Vec<u64> = (2_000..2_200).filter(is_wrong(Shape::Pair)).collect();
     let lease = |seed: &u64| {
         !lease_story(*seed, Weather { crashes: seed.is_multiple_of(4), ..STORM }, 100).is_right()
     };
     let leases: Vec<u64> = (3_000..3_200).filter(lease).collect();
-    println!("600 storms over a key, 200 over a pair, 200 over a lease; wrong: {one:?} {pair:?} {leases:?}");
-    assert!(one.is_empty() && pair.is_empty() && leases.is_empty());
+    println!(
+        "600 storms over a key, 600 torn apart, 200 over a pair, 200 over a lease; wrong: {one:?} {torn:?} {pair:?} {leases:?}"
+    );
+    assert!(one.is_empty() && torn.is_empty() && pair.is_empty() && leases.is_empty());
 }
 
 /// Two names of a group change together or not at all, whatever happens to their holders.

@@ -45,6 +45,11 @@ pub(in super::super) enum Aim {
         /// The bytes of its key.
         key: Vec<u8>,
     },
+    /// A holder of ours: that what was decided be brought to those that are closest by now.
+    Refresh {
+        /// A key of the register.
+        key: Vec<u8>,
+    },
     /// The holder of a shard of ours: what the others have.
     Settle {
         /// The shard.
@@ -63,6 +68,7 @@ impl Aim {
             Self::Get(_, wish) => &wish.key,
             Self::Decide(_, wish) => &wish.key,
             Self::Again { key, .. }
+            | Self::Refresh { key }
             | Self::Settle { key, .. }
             | Self::Trace { key, .. }
             | Self::Enter { key, .. }
@@ -80,12 +86,13 @@ impl Aim {
     }
 
     pub(super) const fn is_chore(&self) -> bool {
-        matches!(self, Self::Again { .. } | Self::Settle { .. })
+        matches!(self, Self::Again { .. } | Self::Refresh { .. } | Self::Settle { .. })
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Again { key, store } => key.len() + store.len(),
+            Self::Refresh { key } => key.len(),
             Self::Settle { scope, key, .. } => scope.len() + key.len(),
             _ => 0,
         }

@@ -44,6 +44,8 @@ pub(super) struct Job {
     pub(super) aim: Aim,
     pub(super) work: Work,
     pub(super) near: Vec<Near>,
+    /// The closest that were heard of, whether or not they answered.
+    pub(super) known: Vec<NodeId>,
     /// A node close to them that keeps a copy of what is read.
     pub(super) behind: Option<Near>,
     pub(super) until: Instant,
@@ -92,9 +94,9 @@ impl Work {
 
 impl Job {
     pub(super) fn new(aim: Aim, until: Instant) -> Self {
-        let (near, behind) = (Vec::new(), None);
+        let (near, known, behind) = (Vec::new(), Vec::new(), None);
         let (open, is_told, sequence, tries) = (0, false, 0, 0);
-        Self { aim, work: Work::Looking, near, behind, until, open, is_told, sequence, tries }
+        Self { aim, work: Work::Looking, near, known, behind, until, open, is_told, sequence, tries }
     }
 
     pub(super) fn due_at(&self) -> Instant {

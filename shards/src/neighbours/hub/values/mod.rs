@@ -23,6 +23,7 @@ mod aim;
 mod job;
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use dunlin_codec::args::{Request, Store, StoreOptions, write_nodes};
@@ -32,6 +33,7 @@ use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY, ValueFields, ValueRecord};
 
 use super::{Goal, Hub, Notice, Purpose};
+use crate::dht::contact::Heard;
 use crate::dht::lookup::Lookup;
 use crate::dht::space::Space;
 use crate::dht::values::decision::{Decision, Proposer};
@@ -40,7 +42,7 @@ use crate::dht::values::put::{Put, Stored};
 use crate::dht::values::roll::Call;
 use crate::dht::values::survey::Survey;
 use crate::dht::values::{
-    Answer, DecideWish, Finding, PutWish, Question as Asking, address, sign_record, value_hash,
+    Answer, Finding, GivenLeave, Holders, PutWish, Question as Asking, address, sign_record, value_hash,
 };
 use crate::event::Ticket;
 use crate::limits::{
@@ -136,6 +138,7 @@ impl Hub {
         }
         job.behind =
             lookup.behind().map(|heard| Near { id: heard.id(), endpoint: heard.endpoint(), path: 0 });
+        job.known = self.known(lookup, &near);
         job.near = near;
         job.work = self.first_work(&job);
         self.values.jobs.insert(number, job);
@@ -165,8 +168,18 @@ impl Hub {
         near
     }
 
+    /// The closest nodes, whether they answered or are only known to others: a decision that knows of no earlier one counts them all.
+    fn known(&self, lookup: &Lookup, near: &[Near]) -> Vec<NodeId> {
+        let silent = lookup.silent().filter(|heard| self.is_signed(heard)).map(Heard::id);
+        let mut known: Vec<NodeId> = near.iter().map(|near| near.id).chain(silent).collect();
+        known.sort_by_cached_key(|id| self.plan.space.distance(&lookup.place(), &Space::place(id)));
+        known.truncate(self.plan.replication);
+        known
+    }
+
     fn first_work(&mut self, job: &Job) -> Work {
         let ids = || job.near.iter().map(|near| near.id);
+        let holders = || Holders { found: ids().collect(), known: job.known.clone() };
         match &job.aim {
             Aim::Put(_, wish) => {
                 let owner = Some(wish.owner()).filter(|owner| *owner != NOBODY);
@@ -186,8 +199,14 @@ impl Hub {
             Aim::Decide(_, wish) => {
                 let terms = (wish.key.clone(), wish.edits.clone());
                 let chance = Rng::from_number(self.rng.next_u64());
-                let proposer = self.proposer(wish);
-                Work::Deciding(Box::new(Decision::new(proposer, ids().collect(), terms, (self.now, chance))))
+                let proposer = self.proposer((wish.owner(), wish.leave, wish.token), wish.life);
+                Work::Deciding(Box::new(Decision::new(proposer, holders(), terms, (self.now, chance))))
+            }
+            Aim::Refresh { key } => {
+                let chance = Rng::from_number(self.rng.next_u64());
+                let proposer = self.proposer((NOBODY, None, 0), Duration::ZERO);
+                let decision = Decision::refresh(proposer, holders(), key.clone(), (self.now, chance));
+                Work::Deciding(Box::new(decision))
             }
             Aim::Again { store, .. } => {
                 let own = self.own.id();
@@ -196,8 +215,7 @@ impl Hub {
             Aim::Enter { store, .. } => Work::Storing(Put::new(ids(), store.clone())),
             Aim::CallRoll { .. } => Work::Calling(Call::new(self.roll_plan(), ids())),
             Aim::Settle { key, .. } => {
-                let near: Vec<NodeId> = ids().collect();
-                Work::Surveying(Survey::to_settle((key, self.network), &self.own.id(), &near))
+                Work::Surveying(Survey::to_settle((key, self.network), &self.own.id(), holders()))
             }
         }
     }
@@ -211,15 +229,15 @@ impl Hub {
         Work::Reading(Box::new(Get::new(plan, job.near.iter().map(|near| (near.id, near.path)))))
     }
 
-    fn proposer(&self, wish: &DecideWish) -> Proposer {
-        let life = wish.life.min(VALUE_RECORD_LIFE_MAX);
+    fn proposer(&self, (owner, leave, token): (NodeId, Option<GivenLeave>, u64), life: Duration) -> Proposer {
+        let life = life.min(VALUE_RECORD_LIFE_MAX);
         Proposer {
             identity: self.identity.clone(),
             network: self.network,
             kin: self.chains.kin(),
-            owner: wish.owner(),
-            leave: wish.leave,
-            token: wish.token,
+            owner,
+            leave,
+            token,
             life,
         }
     }
@@ -432,8 +450,7 @@ impl Hub {
             let surveyed = survey.outcome();
             job.is_told = surveyed.is_some() || survey.is_over();
             let note = surveyed.map(|surveyed| {
-                let (accepted, state) = (surveyed.accepted, surveyed.state);
-                (*shard, Note::Settled { scope: scope.clone(), accepted, state })
+                (*shard, Note::Settled { scope: scope.clone(), surveyed: Box::new(surveyed) })
             });
             return self.outbox.extend(note);
         }
@@ -471,6 +488,10 @@ impl Hub {
                 job.is_told = put.outcome().is_some();
                 let kept = put.outcome().map(|stored| stored.kept);
                 return self.on_entered(job.near.len(), kept);
+            }
+            (Aim::Refresh { .. }, Work::Deciding(decision)) => {
+                job.is_told = decision.outcome().is_some();
+                return;
             }
             (Aim::Again { .. }, Work::Storing(put)) => {
                 job.is_told = put.outcome().is_some();
