@@ -23,7 +23,9 @@
 //!
 //! What remains. The first decision of a register knows no members: it counts all that its lookup heard of, answered or not, as long as
 //! two paths tell of them, and waits for all that answered; after a partition that has lasted for so long that each side has forgotten
-//! the other, both may decide about a key that nobody decided about before. When a majority of the members is gone at once nothing is
+//! the other, both may decide about a key that nobody decided about before.
+//! The same goes for a key that was decided where a lookup finds none of its members: a node that has just started or is cut off and
+//! knows a few newcomers alone begins the register anew. When a majority of the members is gone at once nothing is
 //! decided until they are back or the register's time is over; as long as fewer go in an hour, members that notice bring the
 //! state to whoever is closest by then. Whoever may write a register may also name members that do not exist, as it may lock or delete.
 //!
