@@ -9,7 +9,7 @@
 //! | who | does |
 //! |---|---|
 //! | a node that can be reached | stores its record at the k nodes closest to the roll's place, every 15 minutes |
-//! | a holder | keeps it for 40 minutes in a [`List`]: of a bounded number of nodes, two of a /24 or /48 (T9) |
+//! | a holder | keeps it for 40 minutes in a list: of a bounded number of nodes, two of a /24 or /48 (T9) |
 //! | a newcomer | looks the place up over 8 disjoint paths, asks each holder for entries, opens its links to some ([`Call`]) |
 //! | a node that lost a link and has nobody left to ask | does that again |
 //!
