@@ -276,7 +276,9 @@ fn rumours_are_carried_on_beside_verifying() {
         json_of("shout --self --bringers 2 --links 3 --origins 50 --duplicates --seconds 0.3 --json --quiet");
     let rumours = |name: &str| value(&json, "rumours", name);
     assert!(rumours("taken") > 0.0 && rumours("rate") > 0.0 && rumours("far_cpu_rumour") > 0.0);
-    assert_eq!(rumours("copies") + rumours("crowded_out"), rumours("taken") * 4.0);
+    // What a link that has just opened lacked, and what is on its way when a round ends, makes a small difference.
+    let (carried, wanted) = (rumours("copies") + rumours("crowded_out"), rumours("taken") * 4.0);
+    assert!((carried - wanted).abs() <= wanted / 20.0, "{carried} copies where {wanted} were to go out");
     assert!(value(&json, "verify", "rate") > 0.0 && value(&json, "ratios", "rumours_of_verify") > 0.0);
     assert_eq!(value(&json, "duplicates", "refused"), value(&json, "duplicates", "brought"));
     assert_eq!(value(&json, "duplicates", "copies"), 0.0);

@@ -10,7 +10,7 @@ use dunlin_shards::dht::contact::Contact;
 use dunlin_shards::dht::lookup::Effort;
 use dunlin_shards::dht::space::Space;
 use dunlin_shards::event::Ticket;
-use dunlin_shards::limits::REQUEST_TIMEOUT;
+use dunlin_shards::limits::{Limits, REQUEST_TIMEOUT};
 use dunlin_shards::messages::conversation::Fact;
 use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_shards::note::Note;
@@ -299,6 +299,13 @@ fn a_node_that_restarts_remembers() {
     assert!(anchors.iter().all(is_linked), "{anchors:?} {links:?}");
 }
 
+/// A node of a network of many: it has as many places for sessions as the newcomers of a minute need who look for the same holders,
+/// those of the roll.
+pub(crate) fn of_many() -> NodeSettings {
+    let settings = NodeSettings::default();
+    NodeSettings { limits: Limits { sessions: 4_096, ..settings.limits }, ..settings }
+}
+
 /// What a network of so many nodes comes to, told by lookups of honest nodes by honest nodes.
 struct Outcome {
     lookups: usize,
@@ -311,7 +318,7 @@ struct Outcome {
 /// So many nodes, each of which joins by one that was drawn of those before it; until they know each other.
 pub(crate) fn grown(world: &mut World, count: usize) -> (Vec<NodeIndex>, Rng) {
     world.keeps_received = false;
-    let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node()).collect();
+    let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node_with(of_many())).collect();
     nodes.iter().for_each(|node| world.talk(*node, |_| {}));
     let mut chance = world.split_chance();
     for (at, node) in nodes.iter().enumerate().skip(1) {

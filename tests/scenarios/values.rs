@@ -21,7 +21,7 @@ use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
-use crate::network::crowd;
+use crate::network::{crowd, of_many};
 use crate::{millis, seconds, seed};
 
 /// A str in msgpack, shorter than 32 bytes.
@@ -451,7 +451,7 @@ fn replace_half((count, values): (usize, u64), time: Duration) -> (u64, u64) {
     let mut draw = |below: usize| chance.below(below as u64) as usize;
     let mut nodes: Vec<NodeIndex> = Vec::new();
     for at in 0..count {
-        let node = world.add_node();
+        let node = world.add_node_with(of_many());
         world.talk(node, |_| {});
         if at > 0 {
             world.join_network(node, nodes[draw(at)]);
@@ -473,7 +473,7 @@ fn replace_half((count, values): (usize, u64), time: Duration) -> (u64, u64) {
     // The first half goes, in an order that has nothing to do with who keeps what.
     for at in 0..count / 2 {
         world.retire(nodes[at]);
-        let fresh = world.add_node();
+        let fresh = world.add_node_with(of_many());
         world.talk(fresh, |_| {});
         world.join_network(fresh, nodes[count / 2 + draw(count / 2)]);
         nodes[at] = fresh;

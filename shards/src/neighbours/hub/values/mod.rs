@@ -159,9 +159,7 @@ impl Hub {
         let distance = |id: &NodeId| space.distance(&place, &Space::place(id));
         let own = Near { id: self.own.id(), endpoint: None, path: OWN_PATH };
         let at = near.partition_point(|near| distance(&near.id) < distance(&own.id));
-        // When nobody of those that we know answers, we are cut off: what we have ourselves then says nothing.
-        let is_cut_off = lookup.effort().asked > 0 && near.is_empty();
-        if self.own.endpoint().is_some() && at < self.plan.replication && !is_cut_off {
+        if self.own.endpoint().is_some() && at < self.plan.replication {
             near.insert(at, own);
             near.truncate(self.plan.replication);
         }
