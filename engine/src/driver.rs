@@ -479,6 +479,7 @@ impl<H: Handler> Driver<H> {
             }
             ShardEvent::Closed { session, reason, .. } => self.on_closed(session, reason),
             ShardEvent::Settled { from } => self.on_settled(from),
+            ShardEvent::Ceased { from } => drop(self.peers.get_mut(from.slot()).and_then(Option::take)),
             other => self.on_succession(other),
         }
     }
@@ -547,7 +548,10 @@ impl<H: Handler> Driver<H> {
         };
         let Some(peer) = self.peer(from).cloned() else { return };
         if from != to {
-            self.peers[from.slot()] = None;
+            // What the peer still had on its way to one that moved comes to the same handle, until that session ceased.
+            if resent.is_some() {
+                self.peers[from.slot()] = None;
+            }
             // Its shard may not have told its application yet, and a handle without sessions is closed.
             match peer.succeed(from, to) {
                 Succession::Closed(reason) => {

@@ -173,12 +173,17 @@ pub enum Event {
         /// Reliable messages sent again, which may arrive twice.
         resent: usize,
     },
-    /// Two sessions with the same peer became one: `to` carries on for `from`.
+    /// Two sessions with the same peer became one: `to` carries on for `from`, where messages of the peer may come until `Ceased`.
     Moved {
-        /// The session that ended.
+        /// The session that is written to no more.
         from: SessionId,
         /// The session that carries on.
         to: SessionId,
+    },
+    /// A session for which another carries on is gone as well: until now the peer's messages could still come there.
+    Ceased {
+        /// The session that had moved.
+        from: SessionId,
     },
     /// The answer to `Mail::Fence`: everything that was written to `from` has reached the session that carries on.
     Settled {

@@ -495,3 +495,29 @@ fn a_slow_reader_does_not_end_the_session() {
     }
     sending.join().unwrap();
 }
+
+/// Two that call each other at the same moment have two sessions, which become one while messages are on their way on both.
+/// spec: atp/succession
+#[test]
+fn two_that_call_each_other_at_once_hear_all_in_order() {
+    const WORDS: u32 = 300;
+    for round in 0..12 {
+        let engines = [1 + round % 3, 1].map(|shards| start(config("mmsg", shards)));
+        let uris = [uri_of(&engines[1]), uri_of(&engines[0])];
+        thread::scope(|scope| {
+            for (engine, uri) in engines.iter().zip(&uris) {
+                scope.spawn(move || {
+                    let peer = engine.connect(uri).unwrap();
+                    scope.spawn({
+                        let peer = peer.clone();
+                        move || (0..WORDS).for_each(|number| peer.send(&number.to_be_bytes()).unwrap())
+                    });
+                    for number in 0..WORDS {
+                        let heard = peer.recv_timeout(DEADLINE).unwrap();
+                        assert_eq!(heard[..], number.to_be_bytes(), "every message comes, in its order");
+                    }
+                });
+            }
+        });
+    }
+}

@@ -292,7 +292,7 @@ fn a_node_that_stands_still_is_not_waited_for() {
         Process::start(&scratch, &["node", "--listen", "127.0.0.1:0", "--network", "live", "--key", "still"]);
     let near = start(network("mmsg", 1, &[]));
     let id = of(&near).join(&still.uri).unwrap();
-    still.process.signal(rustix::process::Signal::STOP);
+    still.process.suspend();
     let silent = of(&near).ask(id, &Request::Ping, Duration::from_secs(2)).unwrap_err();
     assert!(matches!(silent, NetworkError::TimedOut), "{silent}");
     still.process.signal(rustix::process::Signal::CONT);

@@ -119,6 +119,18 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Stops it until `Signal::CONT`, and waits until each of its threads stands still.
+    pub(crate) fn suspend(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            // The name may hold anything but is in parentheses, and the state is behind it.
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        };
+        wait_until("all its threads stand still", || std::fs::read_dir(&tasks).unwrap().all(is_stopped));
+    }
+
     /// Kills it, and waits until its port is free again.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -495,6 +495,9 @@ impl Application {
             Event::PeerRestarted { from, to, .. } => self.on_moved(from, to, true),
             Event::Moved { from, to } => self.on_moved(from, to, false),
             Event::Settled { from } => self.on_settled(from),
+            Event::Ceased { from } => {
+                self.moved.remove(&from).expect("only what moved ceases");
+            }
             Event::Closed { session, .. } => self.on_closed(session),
             _ => {}
         }

@@ -10,7 +10,8 @@ use dunlin_codec::message::{DIRECT_CHANNEL, SIGNED_CHANNEL};
 
 use super::{Letter, Neighbours, Received, is_ours};
 use crate::arq::sender::Outgoing;
-use crate::event::Event;
+use super::talk::Place;
+use crate::event::{CloseReason, Event};
 use crate::mail::{self, Mail};
 use crate::note::Note;
 use crate::rng::Entropy;
@@ -18,6 +19,24 @@ use crate::session::crypto::Crypto;
 use crate::session::inbound::code;
 use crate::shard::Shard;
 use crate::time::Now;
+
+/// A session of ours for which another carries on: the peer's application may still write on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aside {
+    place: Place,
+    to: SessionId,
+    known: Known,
+}
+
+/// What the application knows of such a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Known {
+    Nothing,
+    /// That it is open: the one that carries on was gone when the first message came.
+    Open,
+    /// Who carries on.
+    Moved,
+}
 
 /// The priority of messages between nodes: that of an application which chose none.
 const PRIORITY: u8 = 128;
@@ -83,10 +102,21 @@ impl Neighbours {
                 Some(event).filter(|_| !is_errand)
             }
             Event::Moved { from, to } => {
-                let is_errand = self.is_errand(from);
+                let errand = self.places.get(&from).copied().filter(|place| place.is_ours);
                 self.on_moved(now, from, to);
-                Some(event).filter(|_| !is_errand)
+                let Some(place) = errand else { return Some(event) };
+                self.aside.insert(from, Aside { place, to, known: Known::Nothing });
+                None
             }
+            Event::Ceased { from } => match self.aside.remove(&from) {
+                None => Some(event),
+                Some(Aside { known: Known::Nothing, .. }) => None,
+                Some(Aside { known: Known::Moved, .. }) => Some(event),
+                Some(Aside { known: Known::Open, place, .. }) => {
+                    let (session, peer) = (from, place.peer);
+                    Some(Event::Closed { session, peer, reason: CloseReason::Local })
+                }
+            },
             Event::PeerRestarted { from, to, .. } => {
                 let is_errand = self.is_errand(from);
                 self.on_succeeded(now, from, to);
@@ -103,7 +133,35 @@ impl Neighbours {
             let (peer, remote, bytes) = (place.peer, place.remote, place.queue_limit);
             self.events.push_back(Event::Accepted { session, peer, remote });
             self.events.push_back(Event::QueueLimit { session, bytes });
+        } else {
+            self.on_late_message(session);
         }
+    }
+
+    /// One that came on a session of ours for which another carries on.
+    fn on_late_message(&mut self, session: SessionId) {
+        let Some(aside) = self.aside.get_mut(&session) else { return };
+        if aside.known != Known::Nothing {
+            return;
+        }
+        let Aside { place: Place { peer, remote, queue_limit, .. }, to, .. } = *aside;
+        let is_here = to.shard() == self.shard;
+        aside.known = if is_here && !self.places.contains_key(&to) { Known::Open } else { Known::Moved };
+        self.events.push_back(Event::Accepted { session, peer, remote });
+        self.events.push_back(Event::QueueLimit { session, bytes: queue_limit });
+        if aside.known == Known::Moved {
+            self.lead_to(to);
+            self.events.push_back(Event::Moved { from: session, to });
+        }
+    }
+
+    /// The application is led to a session that carries on for one which it knows.
+    pub(super) fn lead_to(&mut self, to: SessionId) {
+        if to.shard() == self.shard {
+            return self.adopt(to);
+        }
+        let note = Box::new(Note::CarriesOn(to));
+        self.letters.push_back(Letter::Mail(Mail::Note { to: to.shard(), note }));
     }
 
     /// A session that the application knows goes on as this one.

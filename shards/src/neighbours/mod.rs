@@ -46,6 +46,7 @@ use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, WallMillis};
 use dunlin_codec::msgpack::Encoded;
+use beside::Aside;
 use hub::Hub;
 use keeping::{Bid, Keeping};
 use rumours::Rumours;
@@ -111,6 +112,8 @@ pub struct Neighbours {
     talks: BTreeMap<SessionId, Talk>,
     /// Sessions that became one with another, and with which: the last few. Answers still come there.
     heirs: VecDeque<(SessionId, SessionId)>,
+    /// Sessions of ours that became one with another, until nothing comes there any more.
+    aside: BTreeMap<SessionId, Aside>,
     hub: Option<Box<Hub>>,
     /// Notes of this shard for the hub beside it.
     inward: VecDeque<Note>,
@@ -149,6 +152,7 @@ impl Neighbours {
             places: BTreeMap::new(),
             talks: BTreeMap::new(),
             heirs: VecDeque::new(),
+            aside: BTreeMap::new(),
             hub,
             inward: VecDeque::new(),
             rumours,

@@ -244,11 +244,8 @@ impl Neighbours {
                         self.open_talk(to);
                     }
                 }
-                if !before.is_ours && to.shard() == self.shard {
-                    self.adopt(to);
-                } else if !before.is_ours {
-                    let note = Box::new(Note::CarriesOn(to));
-                    self.letters.push_back(Letter::Mail(Mail::Note { to: to.shard(), note }));
+                if !before.is_ours {
+                    self.lead_to(to);
                 }
                 self.forget(from);
             }

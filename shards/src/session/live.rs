@@ -191,6 +191,8 @@ pub(crate) struct Session<C: Crypto> {
     pub(crate) successor: Option<SessionId>,
     /// Everything was acknowledged: this session takes over.
     pub(crate) drained_into: Option<SessionId>,
+    /// The application knows that.
+    pub(crate) has_moved: bool,
     /// The third message of XX, until the peer has answered to it.
     pub(crate) finish: Option<Finish>,
     /// The code of the CLOSE that ends a drained session.

@@ -76,6 +76,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
             probation: None,
             successor: None,
             drained_into: None,
+            has_moved: false,
             peer_yielded: false,
             peer_yielded_at: now,
             yield_told: None,
@@ -146,6 +147,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         self.check_probation(id);
         let Some(session) = self.table.live(id) else { return };
         if let Some(into) = session.drained_into.take() {
+            session.has_moved = true;
             let waiting = core::mem::take(&mut session.forward);
             self.hand_over(id, into, waiting);
         }
@@ -182,6 +184,9 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         let left = session.take_undelivered();
         for message in left.into_iter().chain(core::mem::take(&mut session.forward)) {
             self.return_message(id, message);
+        }
+        if session.has_moved {
+            self.around.events.push_back(Event::Ceased { from: id });
         }
     }
 

@@ -154,6 +154,7 @@ pub fn name_of(event: &Event) -> &'static str {
         Event::Moved { .. } => "Moved",
         Event::Closed { .. } => "Closed",
         Event::Settled { .. } => "Settled",
+        Event::Ceased { .. } => "Ceased",
     }
 }
 
@@ -189,6 +190,7 @@ pub(super) fn event_number(event: &Event) -> (u64, SessionId) {
         Event::Closed { session, .. } => (12, *session),
         Event::Adopted { session, .. } => (13, *session),
         Event::Settled { from } => (14, *from),
+        Event::Ceased { from } => (15, *from),
     }
 }
 
