@@ -213,6 +213,10 @@ const _: () = assert!(TRANSMISSION_LEN_MAX <= TRANSMISSION_LEN_CEILING);
 const _: () = assert!(VALUE_LEN_MAX < dunlin_codec::message::PAYLOAD_LEN_MAX);
 /// Questions of ours that one peer has not answered at most.
 pub const REQUESTS_OPEN_MAX: usize = 256;
+/// Answers to questions that are not known yet, of all peers of a shard, and their bytes.
+pub const STRAYS_COUNT_MAX: usize = 64;
+/// See [`STRAYS_COUNT_MAX`].
+pub const STRAYS_LEN_MAX: usize = 512 << 10;
 /// Questions of one peer that we have not answered at most.
 pub const REQUESTS_OWED_MAX: usize = 256;
 /// How long a question of a peer's keeps its place among those while nobody answers it: what should have may be lost.

@@ -202,7 +202,7 @@ impl Neighbours {
             }
             self.open_talk(to);
             if let (Some(mut older), Some(talk)) = (self.talks.remove(&from), self.talks.get_mut(&to)) {
-                talk.conversation.on_succeeded(&mut older.conversation);
+                talk.conversation.on_succeeded(&mut self.bench, &mut older.conversation);
                 talk.inbox.append(&mut older.inbox);
                 self.talks.insert(from, older);
             }
@@ -501,6 +501,7 @@ impl Neighbours {
         is_link: bool,
         is_granted: bool,
     ) {
+        let session = self.heir_of(session);
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.conversation.answer_link(&mut self.bench, request, is_link, is_granted);
             self.pump(session);
