@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
 use crate::clock::Clock;
-use crate::config::{Config, Congestion, Keepalive, StorePlace, SuiteChoice};
+use crate::config::{Compression, Config, Congestion, Keepalive, StorePlace, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
@@ -257,7 +257,7 @@ pub(crate) fn circle(
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
     let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
     // spec: p2p/compression-setting
-    let prefers = wanted.compression.method();
+    let prefers = Some(wanted.compression).filter(|method| *method != Compression::None);
     let reads = if prefers.is_some() { Methods::ALL } else { Methods::NONE };
     let terms = Terms { requests_per_second, rumours, reads, prefers, quotas: quotas(config), ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);

@@ -57,6 +57,26 @@ fn assert_led_over(engine: &Engine, (old, new): (NodeId, NodeId)) {
     assert_eq!(network.find(Address(old.0)).unwrap()[0].id, new);
 }
 
+/// One that knew the node follows its change, and one that never heard of it and has only its old URI is led over.
+fn assert_all_follow(friend: &Engine, old_uri: &str, (old, new): (NodeId, NodeId)) -> Engine {
+    assert_eq!(followed(friend), (old, new));
+    assert_led_over(friend, (old, new));
+    let caller = start(network(1, &[]));
+    assert_eq!(caller.network().unwrap().join(old_uri).unwrap(), old);
+    assert_eq!(followed(&caller), (old, new));
+    assert_led_over(&caller, (old, new));
+    caller
+}
+
+/// One with that many shards that calls the node and is in its table.
+fn friend_of(node: &Engine, shards: usize) -> Engine {
+    let friend = start(network(shards, &[node]));
+    wait_until("they know each other", || {
+        friend.network().unwrap().table().iter().any(|known| known.id == node.id())
+    });
+    friend
+}
+
 /// One that knew the node, one that never heard of it and has only its old URI: both are led over, each on its session. A thief
 /// of the old key alone is refused by whoever knows what the key announced.
 /// spec: p2p/key-change, p2p/previous-key
@@ -67,10 +87,7 @@ fn peers_and_callers_of_the_old_key_follow() {
         let key = scratch.at("node/key");
         let node = kept(&key, "127.0.0.1:0".parse().unwrap(), network(shards, &[]));
         let (old, local, uri) = (node.id(), node.local_addr(), uri_of(&node));
-        let friend = start(network(1, &[&node]));
-        wait_until("they know each other", || {
-            friend.network().unwrap().table().iter().any(|known| known.id == old)
-        });
+        let friend = friend_of(&node, 1);
         assert!(node.shutdown(DEADLINE));
 
         let rotate = || run(&scratch, &["key", "rotate", "--key", key.to_str().unwrap()]);
@@ -82,12 +99,7 @@ fn peers_and_callers_of_the_old_key_follow() {
         assert_eq!(rotated.stdout, [new.to_string()]);
         assert_ne!(old, new);
 
-        assert_eq!(followed(&friend), (old, new));
-        assert_led_over(&friend, (old, new));
-        let caller = start(network(1, &[]));
-        assert_eq!(caller.network().unwrap().join(&uri).unwrap(), old);
-        assert_eq!(followed(&caller), (old, new));
-        assert_led_over(&caller, (old, new));
+        assert_all_follow(&friend, &uri, (old, new));
     }
 }
 
@@ -157,10 +169,7 @@ fn a_running_node_changes_its_key() {
         let scratch = Scratch::new("rotate");
         let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(shards, &[]));
         let (old, local, uri) = (node.engine.id(), node.engine.local_addr(), uri_of(&node.engine));
-        let friend = start(network(2, &[&node.engine]));
-        wait_until("they know each other", || {
-            friend.network().unwrap().table().iter().any(|known| known.id == old)
-        });
+        let friend = friend_of(&node.engine, 2);
         let near = friend.connect(&uri).unwrap();
         let far = accepted(&node.engine);
         let speakers = [count_up(near.clone()), count_up(far.clone())];
@@ -176,12 +185,7 @@ fn a_running_node_changes_its_key() {
         let told = status["uris"][0].as_str().unwrap();
         assert!(status["id"] == new.to_string() && told.contains(&new.to_string()), "{status}");
 
-        assert_eq!(followed(&friend), (old, new));
-        assert_led_over(&friend, (old, new));
-        let caller = start(network(1, &[]));
-        assert_eq!(caller.network().unwrap().join(&uri).unwrap(), old);
-        assert_eq!(followed(&caller), (old, new));
-        assert_led_over(&caller, (old, new));
+        let caller = assert_all_follow(&friend, &uri, (old, new));
         let stranger = start(network(1, &[]));
         assert_eq!(stranger.network().unwrap().join(&uri_of(&node.engine)).unwrap(), new);
         speakers.into_iter().chain(listeners).for_each(|thread| thread.join().unwrap());
