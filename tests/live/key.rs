@@ -13,7 +13,7 @@ use dunlin_codec::ids::Address;
 use dunlin_codec::message::Operation;
 
 use crate::api::{accepted, config, start, uri_of};
-use crate::process::{Ended, Process, run, wait_until};
+use crate::process::{Ended, Node, Process, free_port, run, wait_until};
 use crate::scratch::Scratch;
 use crate::{DEADLINE, noise};
 
@@ -250,6 +250,59 @@ fn a_change_of_key_that_was_cut_short_is_made_good() {
         node.stop();
     }
     assert!(taken_late > 0, "the first round is one of these");
+}
+
+/// The node itself is killed at any moment of the change: it starts again under the old key or the new one, its files fit
+/// together, and once the change is made those who knew it have followed, and follow the next start.
+/// spec: p2p/own-key-change
+#[test]
+fn a_node_that_is_killed_while_its_key_changes_has_one_of_them() {
+    let (mut kept, mut changed) = (0, 0);
+    for round in 0..10_u64 {
+        let scratch = Scratch::new("killed-key");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let run_node = |seed: Option<&str>| {
+            let mut arguments =
+                vec!["node", "--state", "node", "--listen", &listen, "--cores", "1", "--io", "mmsg", "--network", "keys"];
+            arguments.extend(seed.iter().flat_map(|seed| ["--seed", seed]));
+            Node::start(&scratch, &arguments)
+        };
+        let rotate = || run(&scratch, &["key", "rotate", "--state", "node"]);
+        let shown = || run(&scratch, &["key", "show", "--state", "node"]).assert_code(0).stdout[0].clone();
+        let mut node = run_node(None);
+        let old: NodeId = shown().parse().unwrap();
+        let friend = start(network(1, &[]));
+        assert_eq!(friend.network().unwrap().join(&node.uri).unwrap(), old);
+        wait_until("it knows what the key announced", || {
+            friend.network().unwrap().table().iter().any(|known| known.id == old)
+        });
+        let rotating = Process::dunlin(&scratch, &["key", "rotate", "--state", "node"]);
+        // The command takes some milliseconds, most of which it needs to start.
+        thread::sleep(Duration::from_micros(u64::from(noise(1, round)[0]) * 100));
+        node.process.kill();
+        let told = rotating.wait();
+        let on_disk: NodeId = shown().parse().unwrap();
+        // What the command said was done was.
+        assert!(told.code != Some(0) || on_disk != old, "{told:?}");
+
+        let node = run_node(Some(&uri_of(&friend)));
+        assert_eq!(shown().parse::<NodeId>().unwrap(), on_disk, "a start changes nothing");
+        assert!(node.uri.contains(&on_disk.to_string()), "{}", node.uri);
+        let new: NodeId = if on_disk == old {
+            kept += 1;
+            rotate().assert_code(0);
+            shown().parse().unwrap()
+        } else {
+            changed += 1;
+            assert!(rotate().assert_code(1).error().contains("less than an hour ago"));
+            on_disk
+        };
+        assert_ne!(new, old);
+        assert_eq!(followed(&friend), (old, new));
+        assert_led_over(&friend, (old, new));
+        node.stop().assert_code(0);
+    }
+    println!("killed under the old key {kept} times, under the new one {changed} times");
 }
 
 /// Whoever followed a change knows after its own restart, from its disk, which key became which: it is not told again as news, and

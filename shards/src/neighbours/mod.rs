@@ -183,6 +183,16 @@ impl Neighbours {
         self
     }
 
+    /// The same for a node that had another key before it started: letters to that are opened until then, as Hellos to it are
+    /// answered.
+    #[must_use]
+    pub fn with_previous(mut self, previous: Identity, until: Instant) -> Self {
+        if let Some(hub) = &mut self.hub {
+            hub.answer_previous(previous, until);
+        }
+        self
+    }
+
     /// The nodes that we know; the shard with the hub has them.
     #[must_use]
     pub fn table(&self) -> Option<&Table> {

@@ -62,6 +62,9 @@ impl<C: Crypto> WorldOf<C> {
             if !matches!(past, Past::Unknown) {
                 neighbours = neighbours.with_past(past);
             }
+            if let Some((previous, until)) = self.nodes[node.0].previous(now) {
+                neighbours = neighbours.with_previous(previous, until);
+            }
             let rows = self.nodes[node.0].disk.rows().iter().map(|(key, value)| (&key[..], &value[..]));
             neighbours.restore(now, rows);
             self.nodes[node.0].cores[shard].neighbours = Some(neighbours);

@@ -9,6 +9,7 @@ mod errand;
 mod key_change;
 mod leave;
 mod links;
+mod previous;
 mod relay;
 mod roll;
 mod search;
@@ -44,6 +45,7 @@ use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
 use links::Links;
+use previous::Previous;
 use relay::Relay;
 use roll::Enrolment;
 use search::{Goal, Search};
@@ -64,6 +66,7 @@ const ACQUAINT_AFTER: [Duration; 4] =
 pub(super) struct Hub {
     now: Now,
     identity: Identity,
+    previous: Previous,
     endpoints: Vec<SocketAddr>,
     network: Network,
     constants: Constants,
@@ -116,6 +119,7 @@ impl Hub {
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
             reserve: None,
             identity: identity.clone(),
+            previous: Previous::default(),
             endpoints: seat.endpoints.clone(),
             network: terms.network,
             constants,
@@ -254,6 +258,7 @@ impl Hub {
         self.work_voice();
         self.work_traces();
         self.work_relay();
+        self.previous.expire(now);
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
@@ -322,3 +327,6 @@ impl Hub {
         self.notices.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,11 +228,13 @@ impl Holder {
 
     /// Keys became others: whoever has one of them now owns what the others own.
     pub fn on_kin(&mut self, kin: Kin) {
+        self.roll.on_kin(&kin);
         self.kin = kin;
     }
 
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
     pub fn on_new_key(&mut self, own: NodeId) {
+        self.roll.on_new_key(own);
         self.setup.own = own;
     }
 
@@ -329,7 +331,7 @@ impl Holder {
     // spec: p2p/roll
     fn on_roll(&mut self, now: Now, asker: Asker, (store, key): (&Store<'_>, RollKey)) {
         let entered = match key {
-            RollKey::Of(node) if store.options.count() == 0 => {
+            RollKey::Of(node) if store.options.count() == 0 && self.kin.present(&node) == node => {
                 self.roll.enter(now, asker, (node, store.value))
             }
             RollKey::Of(_) | RollKey::All => Err(Reason::NotAllowed),
