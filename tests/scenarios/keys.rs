@@ -5,6 +5,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::Operation;
 use dunlin_codec::record::Key;
 use dunlin_shards::dht::values::address;
+use dunlin_shards::dht::values::decision::{Decided, Edit, What};
 use dunlin_shards::dht::values::roll::{key_bytes, subnet_hash};
 use dunlin_shards::event::{CloseReason, Event, Ticket};
 use dunlin_shards::identity::Identity;
@@ -18,6 +19,7 @@ use dunlin_shards::outcome::Outcome;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
+use crate::values::{Told, decide_wish, text};
 use crate::{millis, seconds, seed};
 
 const WORDS: u32 = 400;
@@ -259,6 +261,29 @@ fn askers_of_the_old_key_are_led_over() {
             let is_answer = |notice: &&Notice| matches!(notice, Notice::Answered { ticket: Ticket(7 | 8), result: Ok(outcome) } if outcome.ack().is_some());
             assert_eq!(world.notices(*node).iter().filter(is_answer).count(), 2, "{node:?}");
         }
+    }
+}
+
+/// What a node decides after its change of key is its new key's word, also to holders that it talked to before.
+/// spec: p2p/own-key-asks
+#[test]
+fn a_node_decides_under_its_new_key() {
+    for shards in [1, 3] {
+        let mut world = World::from_seed(seed());
+        let nodes = village(&mut world, shards);
+        let moved = nodes[0];
+        let decide = |world: &mut World, ticket: u64| {
+            let what = What::Set(text(&format!("value {ticket}")));
+            let edit = Edit { key: text("k"), expected: None, what };
+            world.decide(moved, ticket, decide_wish(&text("k"), vec![edit]));
+            world.run_for(seconds(30));
+            let mut told = Told::default();
+            told.take(world, &[moved]);
+            matches!(told.decided.pop_first(), Some((_, Ok(Decided::Done { .. }))))
+        };
+        assert!(decide(&mut world, 1));
+        world.rotate(moved, seconds(0));
+        assert!(decide(&mut world, 2), "under its new key");
     }
 }
 

@@ -46,6 +46,7 @@ impl Hub {
             self.answer_previous(before, signed.answered_until(self.now));
         }
         self.on_past(past);
+        self.on_own_key_changed();
         // Whoever hears of it asks for our record at once.
         self.publish_at = self.now.instant;
         self.voice.on_new_key();
