@@ -262,8 +262,19 @@ fn a_node_that_is_killed_while_its_key_changes_has_one_of_them() {
         let scratch = Scratch::new("killed-key");
         let listen = format!("127.0.0.1:{}", free_port());
         let run_node = |seed: Option<&str>| {
-            let mut arguments =
-                vec!["node", "--state", "node", "--listen", &listen, "--cores", "1", "--io", "mmsg", "--network", "keys"];
+            let mut arguments = vec![
+                "node",
+                "--state",
+                "node",
+                "--listen",
+                &listen,
+                "--cores",
+                "1",
+                "--io",
+                "mmsg",
+                "--network",
+                "keys",
+            ];
             arguments.extend(seed.iter().flat_map(|seed| ["--seed", seed]));
             Node::start(&scratch, &arguments)
         };
