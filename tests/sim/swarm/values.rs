@@ -279,7 +279,7 @@ impl Game {
         let key = text(key);
         let edits =
             what.map(|(what, expected)| Edit { key: key.clone(), expected, what }).into_iter().collect();
-        let wish = DecideWish { key, edits, owner: None, leave: None, token: 0, life: LIFE };
+        let wish = DecideWish { key, edits, owner: None, leaves: Vec::new(), token: 0, life: LIFE };
         self.world.decide(node, ticket, wish);
     }
 

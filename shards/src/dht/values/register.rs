@@ -324,6 +324,8 @@ impl Change<'_> {
         let by = self.proposal.ballot.proposer;
         let leave = self.proposal.leave.filter(|_| self.proposal.key.bytes() == self.key);
         let leave = leave.map(|leave| grant_of(&self.proposal.key, by, leave));
+        // Of the other names each record brings its own.
+        let leave = leave.or_else(|| self.cell.record().and_then(|record| record.grant));
         if !may_write(by, Some(&self.held.cell), leave, (rules, now.wall)) {
             return Err(Reason::NotAllowed);
         }

@@ -54,8 +54,8 @@ pub struct Proposer {
     pub kin: Kin,
     /// Whose a key becomes that is nobody's yet.
     pub owner: NodeId,
-    /// An owner's leave for the first edit's key.
-    pub leave: Option<GivenLeave>,
+    /// An owner's leave for each key that is not ours.
+    pub leaves: Vec<GivenLeave>,
     /// The fencing token of the lease that is written under; 0: none.
     pub token: u64,
     /// How long what is written lasts.
@@ -243,7 +243,8 @@ impl Decision {
 
     fn write_arguments(&self) -> Vec<u8> {
         let key = Key::parse(&self.key).ok().flatten().expect("it was checked before");
-        let grant = self.proposer.leave.as_ref().map(GivenLeave::leave);
+        let leave = self.proposer.leave_for(&key);
+        let grant = leave.as_ref().map(GivenLeave::leave);
         let write = |options: StoreOptions<'_>, len_max| {
             let store = Store { address: address(&key), key, value: Encoded::NIL, options };
             encode(SMALL_LEN_MAX + len_max, |out| Request::Store(store).write(out))

@@ -158,10 +158,8 @@ impl Holder {
         let leave = store.options.grant.map(|leave| grant_of(&store.key, asker.peer, leave));
         let rules = (self.rules(), now.wall);
         let mut all = keys.iter();
-        let may = |key: &&[u8]| {
-            let leave = leave.filter(|leave| leave.key.bytes() == *key);
-            may_write(asker.peer, state.get(*key), leave, rules)
-        };
+        // Whoever has leave for one name of a group may begin; what is written is held against the leave for each name.
+        let may = |key: &&[u8]| may_write(asker.peer, state.get(*key), leave, rules);
         let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
         let may_prepare = may_refresh || is_admitted && all.all(may);
         if ballot.proposer != asker.peer || !may_prepare {

@@ -5,6 +5,7 @@ mod cluster;
 mod decisions;
 mod holder;
 mod kit;
+mod leaves;
 mod limits;
 mod overlap;
 mod reading;

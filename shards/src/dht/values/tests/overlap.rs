@@ -60,7 +60,7 @@ impl Ring {
             identity: by.clone(),
             network: NETWORK,
             owner: self.owner,
-            leave: None,
+            leaves: Vec::new(),
             token: 0,
             life: Duration::from_secs(24 * 3_600),
         }

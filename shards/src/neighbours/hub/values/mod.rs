@@ -197,12 +197,12 @@ impl Hub {
             Aim::Decide(_, wish) => {
                 let terms = (wish.key.clone(), wish.edits.clone());
                 let chance = Rng::from_number(self.rng.next_u64());
-                let proposer = self.proposer((wish.owner(), wish.leave, wish.token), wish.life);
+                let proposer = self.proposer((wish.owner(), wish.leaves.clone(), wish.token), wish.life);
                 Work::Deciding(Box::new(Decision::new(proposer, holders(), terms, (self.now, chance))))
             }
             Aim::Refresh { key } => {
                 let chance = Rng::from_number(self.rng.next_u64());
-                let proposer = self.proposer((NOBODY, None, 0), Duration::ZERO);
+                let proposer = self.proposer((NOBODY, Vec::new(), 0), Duration::ZERO);
                 let decision = Decision::refresh(proposer, holders(), key.clone(), (self.now, chance));
                 Work::Deciding(Box::new(decision))
             }
@@ -227,14 +227,14 @@ impl Hub {
         Work::Reading(Box::new(Get::new(plan, job.near.iter().map(|near| (near.id, near.path)))))
     }
 
-    fn proposer(&self, (owner, leave, token): (NodeId, Option<GivenLeave>, u64), life: Duration) -> Proposer {
+    fn proposer(&self, (owner, leaves, token): (NodeId, Vec<GivenLeave>, u64), life: Duration) -> Proposer {
         let life = life.min(VALUE_RECORD_LIFE_MAX);
         Proposer {
             identity: self.identity.clone(),
             network: self.network,
             kin: self.chains.kin(),
             owner,
-            leave,
+            leaves,
             token,
             life,
         }
