@@ -190,8 +190,7 @@ impl Conversation {
     pub fn on_succeeded(&mut self, bench: &mut Bench, older: &mut Self) {
         older.requests.move_into(&mut self.requests);
         // Or was answered already: the peer moved before us.
-        while let Some(stray) =
-            bench.strays.take(bench.now, &self.peer, |request| self.requests.has(request))
+        while let Some(stray) = bench.strays.take(bench.now, &self.peer, |request| self.requests.has(request))
         {
             self.on_answer(bench, &stray.message());
         }

@@ -58,7 +58,14 @@ impl Strays {
             self.forget(&oldest);
         }
         self.len += payload.len();
-        self.queue.push_back(Stray { peer, came_at: now, operation, is_sealed, request, payload: payload.into() });
+        self.queue.push_back(Stray {
+            peer,
+            came_at: now,
+            operation,
+            is_sealed,
+            request,
+            payload: payload.into(),
+        });
     }
 
     /// An answer of the peer's to one of these questions.

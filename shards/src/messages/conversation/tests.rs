@@ -15,6 +15,7 @@ use super::*;
 use crate::dht::space::Space;
 use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, OWED_LIFE, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
 
+mod limits;
 mod succession;
 
 const NETWORK: Network = Network([7; 32]);
@@ -484,30 +485,6 @@ fn only_links_carry_broadcasts() {
     let ping = SignedHeader { operation: Operation::Ping, ..shout };
     assert_eq!(carry(&mut near, &mut far, &ping), [], "a PING does not travel");
     assert_eq!(far.talk.counts().dropped, 4);
-}
-
-/// A link carries rumours of up to 8 KiB.
-/// spec: p2p/links
-#[test]
-fn a_rumour_that_is_too_long_is_dropped() {
-    let (mut near, mut far) = pair();
-    near.talk.ask_link(&mut near.bench, Ticket(1), true).unwrap();
-    run(&mut near, &mut far);
-    let Some(Fact::Asked { request, .. }) = far.facts.pop() else { panic!() };
-    far.talk.answer_link(&mut far.bench, request, true, true);
-    run(&mut near, &mut far);
-    let mut carry = |len: usize| {
-        let freshness = Some(Freshness { time_ms: 1, instance: 2, count: len as u64 });
-        let (operation, from) = (Operation::Shout, NodeId([1; 32]));
-        let header = SignedHeader { operation, is_sealed: false, from, to: EVERYBODY, freshness };
-        let mut room = vec![0; header.encoded_len() + len];
-        header.write(&mut Writer::new(&mut room), &vec![0xc0; len]).unwrap();
-        let message = Signed::parse(&mut dunlin_codec::bytes::Reader::new(&room)).unwrap();
-        near.talk.carry(&Carried { hops: 1, message }).unwrap();
-        run(&mut near, &mut far);
-        (core::mem::take(&mut far.facts).len(), far.talk.counts().dropped)
-    };
-    assert_eq!([carry(8 << 10), carry((8 << 10) + 1)], [(1, 0), (0, 1)]);
 }
 
 /// More questions than may be open are not asked, and more than may be owed are refused; each side stays bounded.

@@ -21,11 +21,11 @@ fn contact_in(bucket: u32, endpoint: SocketAddr) -> Contact {
 fn one_network_has_ten_places_in_all_buckets_together() {
     let mut table = table();
     let from = |network: u8, host: u8| SocketAddr::from(([20, 1, network, host], 4_000));
-    for bucket in 0..12 {
+    for bucket in 1..=12 {
         join(&mut table, &contact_in(bucket, from(1, bucket as u8)), at(0));
     }
     assert_eq!((table.count(), PREFIX_TABLE_MAX), (PREFIX_TABLE_MAX, 10));
-    join(&mut table, &contact_in(11, from(2, 1)), at(0));
+    join(&mut table, &contact_in(0, from(2, 1)), at(0));
     assert_eq!(table.count(), PREFIX_TABLE_MAX + 1);
 }
 
