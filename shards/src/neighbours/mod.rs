@@ -19,6 +19,7 @@ mod hub;
 mod keeping;
 mod notice;
 mod own_key;
+pub mod rows;
 mod rumours;
 mod talk;
 
@@ -45,8 +46,8 @@ use crate::note::{Note, Origin};
 use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, WallMillis};
-use dunlin_codec::msgpack::Encoded;
 use beside::Aside;
+use dunlin_codec::msgpack::Encoded;
 use hub::Hub;
 use keeping::{Bid, Keeping};
 use rumours::Rumours;
@@ -220,7 +221,7 @@ impl Neighbours {
         match note {
             Note::AskOn { ticket, session, question } => self.ask_on(ticket, session, &question),
             Note::Call { ticket, peer, endpoint } => self.call(ticket, peer, endpoint),
-            Note::Known(known) => self.bench.known = known,
+            Note::Known(known) => self.on_known(known),
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
             }
@@ -248,6 +249,11 @@ impl Neighbours {
             Note::CarryOn { session, hops, message } => self.carry_letter(session, (hops, message)),
             note => self.tell(note),
         }
+    }
+
+    fn on_known(&mut self, known: Arc<Known>) {
+        self.keeping.on_known(&known);
+        self.bench.known = known;
     }
 
     /// For the hub, wherever it is.
