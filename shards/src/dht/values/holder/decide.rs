@@ -161,7 +161,7 @@ impl Holder {
         }
         let new = Register::default();
         let register = register.unwrap_or(&new);
-        let around = Members::around(&self.known.around(&address(&store.key), MEMBERS_MAX));
+        let around = self.around(store, register);
         if ballot.counter == 0 {
             return Step::Answer(promise_answer(store.key, register, (&state, &around)));
         }
@@ -187,6 +187,14 @@ impl Holder {
                 self.stage(now, (asker.peer, Some(asker)), (scope, next, Vec::new()), answer)
             }
         }
+    }
+
+    /// Whom the node remembers around the place of a register of which it cannot tell anything itself.
+    fn around(&self, store: &Store<'_>, register: &Register) -> Members {
+        if register.accepted.is_some() {
+            return Members::default();
+        }
+        Members::around(&self.known.around(&address(&store.key), MEMBERS_MAX))
     }
 
     /// Whether a member may bring on what was accepted to others, though it may not write it: not before the register has been quiet for
