@@ -162,8 +162,8 @@ mutants! {
     TokenNotCompared,
     /// A lease counts from when it was granted, and for twice its time.
     LeaseKeptTooLong,
-    /// What an owner puts has the first sequence, whatever is there.
-    SequenceNotRead,
+    /// Whoever reads takes the oldest of what an owner wrote.
+    NewestNotTaken,
     /// A holder that has promised once promises nothing to others.
     PromisedForGood,
 }

@@ -27,6 +27,7 @@ use super::state::Cell;
 use super::{Answer, Question, SMALL_LEN_MAX, VALUED_LEN_MAX, address, encode, majority};
 use crate::identity::chain::Kin;
 use crate::limits::AGREEMENT_PATHS;
+use crate::mutants::{Mutant, planted};
 use crate::time::WallMillis;
 
 /// What is read, and how.
@@ -240,6 +241,9 @@ fn newest<'a>(camp: &[Vote<'a>]) -> Option<&'a Cell> {
     let mut best: Option<&'a Cell> = None;
     for (_, cell) in camp {
         let is_newer = match (best.and_then(Cell::record), cell.record()) {
+            (Some(best), Some(cell)) if planted(Mutant::NewestNotTaken) => {
+                rank(&cell.fields) < rank(&best.fields)
+            }
             (Some(best), Some(cell)) => rank(&cell.fields) > rank(&best.fields),
             (None, Some(_)) => true,
             (_, None) => best.is_none(),

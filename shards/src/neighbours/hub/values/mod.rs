@@ -49,7 +49,6 @@ use crate::limits::{
     CHORES_LEN_MAX, CHORES_MAX, CHORES_WAITING_MAX, LOOKUP_PATHS, MESSAGE_LEN_MAX, PUT_TRIES_MAX,
     REQUEST_TIMEOUT, SECURE_LOOKUP_PATHS, VALUE_JOB_WAIT, VALUE_JOBS_MAX, VALUE_RECORD_LIFE_MAX,
 };
-use crate::mutants::{Mutant, planted};
 use crate::neighbours::Failure;
 use crate::neighbours::keeping::{HERE, shard_of};
 use crate::note::{Note, Origin, Question};
@@ -411,7 +410,6 @@ impl Hub {
             }
             _ => return None,
         };
-        let there = if planted(Mutant::SequenceNotRead) { 0 } else { there };
         let sequence = there.saturating_add(1);
         let arguments = self.store_arguments(wish, sequence)?;
         Some((sequence, Work::Storing(Put::new(job.near.iter().map(|near| near.id), arguments))))
