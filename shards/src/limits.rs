@@ -269,6 +269,10 @@ pub const LOOKUP_PATHS: usize = 4;
 pub const SECURE_LOOKUP_PATHS: usize = 8;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Nodes that a hub remembers to have answered, whether or not they still do.
+pub const LATELY_COUNT_MAX: usize = 256;
+/// How long after its last answer a node is remembered.
+pub const LATELY_LIFE: Duration = Duration::from_secs(3600);
 /// Members of its own table that a lookup begins with: so many times k. The closest are of one bucket, and may all have gone.
 pub const LOOKUP_BEGIN_FACTOR: usize = 3;
 /// Nodes of one public /24 or /48 that a lookup asks before all others (T9).

@@ -12,12 +12,14 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dunlin_codec::args::Request;
 use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
 use super::{HUB, Neighbours, Notice};
+use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::values::roll::subnet_hash;
 use crate::dht::values::{Action, Asker, Finding, Holder, Inventory, Restored, Setup, place_of_row};
@@ -66,6 +68,10 @@ impl Keeping {
 
     pub(super) fn on_kin(&mut self, kin: Kin) {
         self.holder.on_kin(kin);
+    }
+
+    pub(super) fn on_known(&mut self, known: &Arc<Known>) {
+        self.holder.on_known(known);
     }
 
     pub(super) fn on_new_key(&mut self, own: NodeId) {

@@ -19,6 +19,7 @@ mod hub;
 mod keeping;
 mod notice;
 mod own_key;
+pub mod rows;
 mod rumours;
 mod talk;
 
@@ -230,7 +231,7 @@ impl Neighbours {
         match note {
             Note::AskOn { ticket, session, question } => self.ask_on(ticket, session, &question),
             Note::Call { ticket, peer, endpoint } => self.call(ticket, peer, endpoint),
-            Note::Known(known) => self.bench.known = known,
+            Note::Known(known) => self.on_known(known),
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
             }
@@ -258,6 +259,11 @@ impl Neighbours {
             Note::CarryOn { session, hops, message } => self.carry_letter(session, (hops, message)),
             note => self.tell(note),
         }
+    }
+
+    fn on_known(&mut self, known: Arc<Known>) {
+        self.keeping.on_known(&known);
+        self.bench.known = known;
     }
 
     /// For the hub, wherever it is.

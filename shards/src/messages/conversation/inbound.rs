@@ -108,8 +108,8 @@ impl Conversation {
         }
         let Direct { operation, request, payload, is_sealed } = *message;
         if !self.has_greeted && operation != Operation::SetConnectionOption {
-            // What a session that ended had still to say may come before the greeting of the one that carries on.
-            return self.refuse_at_once(bench, operation, request, Reason::NotAllowed);
+            // What a session that ended had still to say may come before the greeting of the one that carries on: no judgement.
+            return self.refuse_at_once(bench, operation, request, Reason::Busy);
         }
         if !take_request(&mut self.asked, bench.now, bench.terms.requests_per_second) {
             self.counts.requests_refused += 1;

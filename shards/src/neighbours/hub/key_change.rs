@@ -41,6 +41,7 @@ impl Hub {
     // spec: p2p/own-key-change
     pub(in crate::neighbours) fn on_new_key(&mut self, identity: Identity, past: Past) {
         self.table.move_to(identity.id(), self.now.instant);
+        self.lately.move_to(identity.id());
         let before = core::mem::replace(&mut self.identity, identity);
         if let Past::Changed(signed) = &past {
             self.answer_previous(before, signed.answered_until(self.now));
@@ -199,6 +200,7 @@ impl Hub {
         self.move_sessions(&old, new);
         self.links.on_key_changed(&old, new);
         self.table.forget(&old);
+        self.lately.forget(&old);
         let calls = self.calls.values_mut().flat_map(|call| &mut call.errands);
         let errands = self.errands.values_mut().chain(calls).filter(|errand| errand.peer == old);
         for errand in errands.filter(|errand| !matches!(errand.purpose, Purpose::Search(_))) {

@@ -7,6 +7,7 @@
 
 mod errand;
 mod key_change;
+mod lately;
 mod leave;
 mod links;
 mod previous;
@@ -44,6 +45,7 @@ use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
+use lately::Lately;
 use links::Links;
 use previous::Previous;
 use relay::Relay;
@@ -81,6 +83,7 @@ pub(super) struct Hub {
     reserve: Option<u64>,
     plan: Plan,
     table: Table,
+    lately: Lately,
     rng: Rng,
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
@@ -97,7 +100,7 @@ pub(super) struct Hub {
     /// When it looks for its own place next, and how often it has.
     acquaint: Option<(Instant, usize)>,
     /// What the table had changed by when it was told last, and when it may be told again.
-    published: Option<(u64, u64)>,
+    published: Option<(u64, u64, u64)>,
     publish_at: Instant,
     outbox: VecDeque<(u8, Note)>,
     notices: VecDeque<Notice>,
@@ -126,6 +129,7 @@ impl Hub {
             placement: seat.placement,
             plan: Plan::new(space, replication, constants.parallel as usize),
             table: Table::new(identity.id(), space, replication),
+            lately: Lately::new(identity.id(), space),
             rng,
             sessions: BTreeMap::new(),
             links: Links::default(),
@@ -246,6 +250,7 @@ impl Hub {
         }
         self.tick_at = now + TICK;
         self.expire();
+        self.lately.expire(self.now);
         self.expire_own();
         while let Some(contact) = self.table.poll_question(self.now) {
             self.begin_errand(contact.id(), contact.endpoint(), Purpose::Ping);
@@ -277,6 +282,7 @@ impl Hub {
             if let Ok(contact) = Contact::read(record, &self.network, self.now.wall) {
                 let id = contact.id();
                 self.learn_past(&contact);
+                self.lately.on_answer(self.now.instant, &contact);
                 self.table.on_told(self.now.instant, contact, id);
             }
         }
@@ -300,8 +306,8 @@ impl Hub {
         self.published != Some(self.changes())
     }
 
-    const fn changes(&self) -> (u64, u64) {
-        (self.table.changes(), self.links.changes())
+    const fn changes(&self) -> (u64, u64, u64) {
+        (self.table.changes(), self.links.changes(), self.lately.changes())
     }
 
     /// Tells every shard whom we know, when that changed and some time has passed since.
@@ -311,8 +317,8 @@ impl Hub {
         }
         self.published = Some(self.changes());
         self.publish_at = self.now.instant + KNOWN_INTERVAL;
-        let known =
-            Arc::new(Known::new(&self.table, self.plan.space, (&self.own, self.links.opened().collect())));
+        let known = Known::new(&self.table, self.plan.space, (&self.own, self.links.opened().collect()));
+        let known = Arc::new(known.with_lately(self.lately.iter().cloned().collect()));
         let shards = 0..self.placement.shard_count() as u8;
         self.outbox.extend(shards.map(|shard| (shard, Note::Known(Arc::clone(&known)))));
     }

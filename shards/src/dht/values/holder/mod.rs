@@ -17,6 +17,7 @@ mod pace;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use core::net::IpAddr;
 
@@ -34,9 +35,11 @@ use super::quota::{Charge, Ledger, Quotas};
 use super::roll::List;
 use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX};
+use crate::dht::known::Known;
 use crate::dht::space::{Distance, Space};
 use crate::identity::chain::Kin;
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
+use crate::mutants::{Mutant, planted};
 use crate::time::{Instant, Now, WallMillis};
 pub use inventory::Inventory;
 
@@ -174,6 +177,8 @@ pub struct Holder {
     setup: Setup,
     /// Which keys became which.
     kin: Kin,
+    /// Whom the node knows.
+    known: Arc<Known>,
     plain: BTreeMap<Vec<u8>, Entry>,
     registers: BTreeMap<Vec<u8>, KeptRegister>,
     leases: Leases,
@@ -208,6 +213,7 @@ impl Holder {
         Self {
             setup,
             kin: Kin::default(),
+            known: Arc::new(Known::nobody(setup.own, setup.space)),
             plain: BTreeMap::new(),
             registers: BTreeMap::new(),
             leases: Leases::default(),
@@ -232,6 +238,11 @@ impl Holder {
         self.kin = kin;
     }
 
+    /// Whom the node knows by now: told to whoever asks about a register that was never decided here.
+    pub fn on_known(&mut self, known: &Arc<Known>) {
+        self.known = Arc::clone(known);
+    }
+
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
     pub fn on_new_key(&mut self, own: NodeId) {
         self.roll.on_new_key(own);
@@ -251,6 +262,7 @@ impl Holder {
         let mut restored = Restored::default();
         for (key, value) in rows {
             match read_row(key, value) {
+                Ok(ReadRow::Register(_)) if planted(Mutant::RegisterForgotten) => {}
                 Ok(ReadRow::Register(row)) => {
                     restored.kept += 1;
                     self.restore_register(now, &row);
