@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dunlin::config::{ByteSize, Percent};
 use dunlin::network::values::{PutOptions, ValueError};
-use dunlin::{Config, ConnectOptions, Early, EarlyData, Engine, NetworkError, NetworkEvent, SendOptions};
-use dunlin_codec::args::{Nack, Reason, Request};
+use dunlin::{Config, ConnectOptions, Early, EarlyData, Engine, NetworkEvent, SendOptions};
+use dunlin_codec::args::Reason;
 use dunlin_codec::message::Operation;
 
 use crate::DEADLINE;
@@ -68,32 +68,6 @@ fn values_have_the_room_that_is_configured() {
     assert_eq!(short, (3, Some(Reason::OverQuota)));
     let small = kept(|config| config.limits.values_shard_max = ByteSize(100_000));
     assert_eq!(small, (3, Some(Reason::Full)));
-}
-
-/// `network.requests_max`: what one node may ask in a second, a tenth of it at once.
-/// spec: p2p/operations
-#[test]
-fn questions_have_the_rate_that_is_configured() {
-    let refused = |requests_max: usize| {
-        let far = with(&[], |config| config.network.requests_max = requests_max);
-        let near = with(&[], |_| {});
-        of(&near).join(&uri_of(&far)).unwrap();
-        let is_busy = |result: Result<_, NetworkError>| match result {
-            Ok(_) => false,
-            Err(NetworkError::Refused(refusal)) => {
-                matches!(refusal.nack(), Some(Nack::Plain(Operation::Ping, Reason::Busy)))
-            }
-            Err(other) => panic!("{other}"),
-        };
-        // Eight at once, over and over.
-        let ask = || (0..40).filter(|_| is_busy(of(&near).ask(far.id(), &Request::Ping, DEADLINE))).count();
-        std::thread::scope(|scope| {
-            let askers: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-            askers.into_iter().map(|asker| asker.join().unwrap()).sum::<usize>()
-        })
-    };
-    assert_eq!(refused(20_000), 0);
-    assert!(refused(50) > 0);
 }
 
 /// `network.rumours_origin_max`: ten times as many words at once, less a margin that a node keeps of its own.
