@@ -255,6 +255,12 @@ pub const NODE_QUIET_AFTER: Duration = Duration::from_secs(15 * 60);
 pub const NODE_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Times in a row that a node may be silent before another takes its place.
 pub const NODE_SILENCES_MAX: u8 = 2;
+/// Nodes that fell silent and are asked again now and then, at most: as many as a table of thousands of nodes has members.
+pub const LOST_MAX: usize = 128;
+/// When a node that fell silent is asked again the first time; doubles each time.
+pub const LOST_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// And how long it is left alone at most.
+pub const LOST_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// A bucket into which nobody was looked up for so long is refreshed.
 pub const BUCKET_REFRESH_AFTER: Duration = Duration::from_secs(3600);
 /// How often a waiting node is tried though the table lacks none: it learns whom it could fall back on (T9).

@@ -56,6 +56,14 @@ fn is_due(asked_at: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Waiting {
+    pub(super) const fn new(
+        contact: Contact,
+        endpoint: SocketAddr,
+        (source, heard_at): (NodeId, Instant),
+    ) -> Self {
+        Self { contact, endpoint, source, heard_at, asked_at: None, seen_at: None }
+    }
+
     /// When it is to be asked. One that answered and had no place is asked again when a place is free, or after long.
     fn due_at(&self) -> Instant {
         let pause = if self.seen_at.is_some() { NODE_QUIET_AFTER } else { NODE_RETRY_AFTER };
@@ -88,6 +96,11 @@ impl Bucket {
         Some(self.waiting.remove(at))
     }
 
+    /// Nobody more may wait.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.waiting.len() >= BUCKET_CACHE_MAX
+    }
+
     /// A node that answered keeps its place in the queue, though it has none in the bucket.
     pub(super) fn put_back(&mut self, waiting: Waiting, now: Instant) {
         self.waiting.push(Waiting { seen_at: Some(now), ..waiting });
@@ -107,7 +120,7 @@ impl Bucket {
             }
             self.waiting.remove(at);
         }
-        let fresh = Waiting { contact, endpoint, source, heard_at: now, asked_at: None, seen_at: None };
+        let fresh = Waiting::new(contact, endpoint, (source, now));
         let prefix = Prefix::of(endpoint.ip());
         let of_prefix = self.waiting.iter().filter(|other| Prefix::of(other.endpoint.ip()) == prefix).count();
         if prefix.is_some() && of_prefix >= PREFIX_BUCKET_MAX {
@@ -117,7 +130,7 @@ impl Bucket {
         if of_source >= CACHE_SOURCE_MAX {
             return;
         }
-        if self.waiting.len() >= BUCKET_CACHE_MAX && !self.make_room(now) {
+        if self.is_crowded() && !self.make_room(now) {
             return;
         }
         self.waiting.push(fresh);
@@ -133,9 +146,10 @@ impl Bucket {
     }
 
     /// A member leaves, and whoever waits may ask for its place.
-    pub(super) fn evict(&mut self, id: &NodeId) {
-        self.members.retain(|member| member.contact.id() != *id);
+    pub(super) fn evict(&mut self, id: &NodeId) -> Option<Member> {
+        let at = self.members.iter().position(|member| member.contact.id() == *id);
         self.waiting.iter_mut().for_each(|waiting| waiting.asked_at = None);
+        at.map(|at| self.members.remove(at))
     }
 
     /// Nodes whose records ended leave. Whether a member did.

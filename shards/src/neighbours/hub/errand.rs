@@ -325,7 +325,7 @@ impl Hub {
 
     pub(super) fn note_failure(&mut self, errand: &Errand, is_silence: bool) {
         if let Some(endpoint) = errand.endpoint.filter(|_| is_silence && !self.is_of_roll_call(errand)) {
-            self.table.on_silence(&errand.peer, endpoint);
+            self.table.on_silence(self.now.instant, &errand.peer, endpoint);
         }
         match errand.purpose {
             Purpose::Search(search) => self.on_search_failed(search, &errand.peer),
