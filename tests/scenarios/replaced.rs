@@ -9,12 +9,12 @@ use dunlin_shards::dht::space::Space;
 use dunlin_shards::dht::values::address;
 use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::put::Stored;
-use dunlin_shards::limits::VALUE_JOB_WAIT;
+use dunlin_shards::limits::{HAND_OVER_AFTER, VALUE_JOB_WAIT};
 use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_shards::rng::Rng;
 use dunlin_tests::{NodeIndex, World};
 
-use crate::network::of_many;
+use crate::network::{FEW_LINKS, of_many};
 use crate::values::{Told, get_wish, put_wish, text};
 use crate::{millis, nodes_or, seconds, seed};
 
@@ -61,7 +61,7 @@ impl Crowd {
 
     fn add(&mut self, seed: Option<NodeIndex>) -> NodeIndex {
         let node = self.world.add_node_with(of_many());
-        self.world.talk(node, |_| {});
+        self.world.talk(node, |terms| terms.constants.links = FEW_LINKS);
         if let Some(seed) = seed {
             self.world.join_network(node, seed);
         }
@@ -134,7 +134,10 @@ impl Crowd {
         let rank = |id: &NodeId| closest.iter().position(|(other, _)| other == id);
         let ranks: Vec<_> = nodes.iter().map(|heard| rank(&heard.id()).unwrap_or(usize::MAX)).collect();
         let near = holders.iter().filter(|at| **at < RANKS).collect::<Vec<_>>();
-        println!("  value {number}: {} live holders, at places {near:?}; a lookup finds those at {ranks:?}: {effort:?}", holders.len());
+        println!(
+            "  value {number}: {} live holders, at places {near:?}; a lookup finds those at {ranks:?}: {effort:?}",
+            holders.len()
+        );
     }
 }
 
@@ -155,6 +158,27 @@ fn replace_half((count, values): (usize, u64), time: Duration) -> (u64, u64) {
         crowd.explain(number, reader);
     }
     (good, values)
+}
+
+/// Nodes that come to a network of twelve, all of which keep every value, are given every value: nobody stores anything again.
+/// spec: p2p/handing-over
+#[test]
+fn newcomers_are_given_what_they_are_to_keep() {
+    let mut crowd = Crowd::new(12);
+    crowd.world.run_for(HAND_OVER_AFTER);
+    crowd.put(5);
+    let elder = crowd.nodes.len();
+    for _ in 0..4 {
+        let seed = crowd.draw(0);
+        let node = crowd.add(Some(seed));
+        crowd.nodes.push(node);
+        crowd.world.run_for(seconds(5));
+    }
+    crowd.world.run_for(seconds(60));
+    for number in 0..5 {
+        let keeps = crowd.closest(number).iter().filter(|(_, keeps)| *keeps).count();
+        assert_eq!((keeps, crowd.nodes.len()), (elder + 4, elder + 4), "value {number}");
+    }
 }
 
 /// Values are read after half of the nodes were replaced within ten minutes, before anything is stored again by itself.

@@ -407,7 +407,7 @@ fn a_slow_link_loses_its_share_and_no_other() {
 /// Links that a thousand nodes open on average, hops to each of them, copies.
 fn broadcasts(count: usize, words: usize) {
     let mut world = World::from_seed(seed());
-    let (nodes, mut chance) = grown(&mut world, count);
+    let (nodes, mut chance) = grown(&mut world, count, 8);
     let mut hops = Vec::new();
     let mut copies = 0;
     for number in 0..words as u16 {

@@ -8,9 +8,9 @@
 use dunlin_codec::ids::{ChannelId, SessionId};
 use dunlin_codec::message::{DIRECT_CHANNEL, SIGNED_CHANNEL};
 
+use super::talk::Place;
 use super::{Letter, Neighbours, Received, is_ours};
 use crate::arq::sender::Outgoing;
-use super::talk::Place;
 use crate::event::{CloseReason, Event};
 use crate::mail::{self, Mail};
 use crate::note::Note;

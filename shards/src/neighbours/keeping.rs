@@ -12,12 +12,14 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dunlin_codec::args::Request;
 use dunlin_codec::ids::{Address, NodeId, SessionId};
 use dunlin_codec::message::Operation;
 
 use super::{HUB, Neighbours, Notice};
+use crate::dht::known::Known;
 use crate::dht::space::Space;
 use crate::dht::values::roll::subnet_hash;
 use crate::dht::values::{Action, Asker, Finding, Holder, Inventory, Restored, Setup, place_of_row};
@@ -156,6 +158,13 @@ impl Neighbours {
         }
     }
 
+    /// What FIND_NODE is answered from by now.
+    pub(super) fn on_known(&mut self, known: Arc<Known>) {
+        let replication = self.bench.terms.constants.replication as usize;
+        self.keeping.holder.on_known(self.now, &known, replication);
+        self.bench.known = known;
+    }
+
     pub(super) fn tick_holder(&mut self) {
         if self.keeping.poll_timeout().is_some_and(|at| at <= self.now.instant) {
             self.keeping.holder.handle_timeout(self.now);
@@ -173,7 +182,7 @@ impl Neighbours {
                         self.give(origin, Finding::Answer(answer));
                     }
                 }
-                Action::Republish { key, store } => self.tell(Note::Republish { key, store }),
+                Action::Republish { to, key, store } => self.tell(Note::Republish { to, key, store }),
                 Action::Refresh { key } => self.tell(Note::Refresh { key }),
                 Action::Settle { scope, key } => self.tell(Note::Settle { shard: self.shard, scope, key }),
                 Action::Leased { holder, ends } => self.tell_shards(holder, &ends),

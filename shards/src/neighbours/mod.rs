@@ -45,8 +45,8 @@ use crate::note::{Note, Origin};
 use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, WallMillis};
-use dunlin_codec::msgpack::Encoded;
 use beside::Aside;
+use dunlin_codec::msgpack::Encoded;
 use hub::Hub;
 use keeping::{Bid, Keeping};
 use rumours::Rumours;
@@ -220,7 +220,7 @@ impl Neighbours {
         match note {
             Note::AskOn { ticket, session, question } => self.ask_on(ticket, session, &question),
             Note::Call { ticket, peer, endpoint } => self.call(ticket, peer, endpoint),
-            Note::Known(known) => self.bench.known = known,
+            Note::Known(known) => self.on_known(known),
             Note::LinkDecided { session, request, is_link, is_granted } => {
                 self.on_link_decided(session, request, is_link, is_granted);
             }

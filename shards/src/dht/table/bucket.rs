@@ -64,6 +64,11 @@ impl Waiting {
         Self { contact, endpoint, source, heard_at, asked_at: None, seen_at: None }
     }
 
+    /// It never answered, and had its time.
+    fn is_old(&self, now: Instant) -> bool {
+        self.seen_at.is_none() && self.heard_at + NODE_QUIET_AFTER <= now
+    }
+
     /// When it is to be asked. One that answered and had no place is asked again when a place is free, or after long.
     fn due_at(&self) -> Instant {
         let pause = if self.seen_at.is_some() { NODE_QUIET_AFTER } else { NODE_RETRY_AFTER };
@@ -106,6 +111,28 @@ impl Bucket {
         self.waiting.push(Waiting { seen_at: Some(now), ..waiting });
     }
 
+    /// Whether a node that somebody tells of may wait here, should its record hold.
+    pub(super) fn may_wait(
+        &self,
+        (id, sequence): (&NodeId, u64),
+        endpoint: SocketAddr,
+        (source, now): (&NodeId, Instant),
+    ) -> bool {
+        let (own, others): (Vec<&Waiting>, Vec<&Waiting>) =
+            self.waiting.iter().partition(|waiting| waiting.contact.id() == *id);
+        if own.iter().any(|waiting| waiting.contact.sequence() >= sequence) {
+            return false;
+        }
+        let prefix = Prefix::of(endpoint.ip());
+        let of_prefix = others.iter().filter(|other| Prefix::of(other.endpoint.ip()) == prefix).count();
+        if prefix.is_some() && of_prefix >= PREFIX_BUCKET_MAX {
+            return false;
+        }
+        let of_source = others.iter().filter(|other| other.source == *source).count();
+        of_source < CACHE_SOURCE_MAX
+            && (others.len() < BUCKET_CACHE_MAX || others.iter().any(|other| other.is_old(now)))
+    }
+
     /// A node that somebody told of waits here. Its own newer record replaces an older one; nobody else's does.
     pub(super) fn enqueue(
         &mut self,
@@ -114,35 +141,21 @@ impl Bucket {
         (source, now): (NodeId, Instant),
     ) {
         let id = contact.id();
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.contact.id() == id) {
-            if self.waiting[at].contact.sequence() >= contact.sequence() {
-                return;
-            }
-            self.waiting.remove(at);
-        }
-        let fresh = Waiting::new(contact, endpoint, (source, now));
-        let prefix = Prefix::of(endpoint.ip());
-        let of_prefix = self.waiting.iter().filter(|other| Prefix::of(other.endpoint.ip()) == prefix).count();
-        if prefix.is_some() && of_prefix >= PREFIX_BUCKET_MAX {
+        if !self.may_wait((&id, contact.sequence()), endpoint, (&source, now)) {
             return;
         }
-        let of_source = self.waiting.iter().filter(|other| other.source == source).count();
-        if of_source >= CACHE_SOURCE_MAX {
-            return;
+        self.waiting.retain(|waiting| waiting.contact.id() != id);
+        if self.is_crowded() {
+            self.make_room(now);
         }
-        if self.is_crowded() && !self.make_room(now) {
-            return;
-        }
-        self.waiting.push(fresh);
+        self.waiting.push(Waiting::new(contact, endpoint, (source, now)));
     }
 
     /// The oldest that never answered makes room, once it had its time.
-    fn make_room(&mut self, now: Instant) -> bool {
-        let is_old =
-            |waiting: &Waiting| waiting.seen_at.is_none() && waiting.heard_at + NODE_QUIET_AFTER <= now;
-        let Some(at) = self.waiting.iter().position(is_old) else { return false };
-        self.waiting.remove(at);
-        true
+    fn make_room(&mut self, now: Instant) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.is_old(now)) {
+            self.waiting.remove(at);
+        }
     }
 
     /// A member leaves, and whoever waits may ask for its place.

@@ -121,6 +121,19 @@ impl Table {
         all.any(|contact| contact.id() == *id && contact.sequence() >= sequence)
     }
 
+    /// Whether [`Self::on_told`] would change anything, should the record hold: else its signature is nobody's business.
+    #[must_use]
+    pub fn wants(&self, now: Instant, heard: &Heard, source: &NodeId) -> bool {
+        let id = heard.id();
+        let (Some(at), Some(endpoint)) = (self.bucket_of(&id), heard.endpoint()) else { return false };
+        let (bucket, sequence) = (&self.buckets[at], heard.sequence());
+        match bucket.members.iter().find(|member| member.contact.id() == id) {
+            Some(member) if member.contact.sequence() >= sequence => false,
+            Some(member) if member.endpoint == endpoint => true,
+            _ => bucket.may_wait((&id, sequence), endpoint, (source, now)),
+        }
+    }
+
     /// The table has this record to the byte: it was checked when it came.
     #[must_use]
     pub fn has_bytes(&self, heard: &Heard) -> bool {

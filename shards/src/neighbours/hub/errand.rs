@@ -299,9 +299,13 @@ impl Hub {
         }
     }
 
-    /// Somebody told of a node: worth a signature's check only where the table does not have it.
+    /// Somebody told of a node: worth a signature's check only where the table has a place for it, or where it tells of its key's
+    /// past.
     pub(super) fn on_heard(&mut self, heard: &Heard, source: NodeId) {
         if heard.id() == self.own.id() || self.table.has_record(&heard.id(), heard.sequence()) {
+            return;
+        }
+        if !heard.has_past() && !self.table.wants(self.now.instant, heard, &source) {
             return;
         }
         if let Ok(contact) = heard.check(&self.network, self.now.wall) {

@@ -10,6 +10,7 @@
 //! spec: p2p/holder
 
 mod decide;
+mod handing;
 mod inventory;
 mod leases;
 mod line;
@@ -17,6 +18,7 @@ mod pace;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use core::net::IpAddr;
 
@@ -34,6 +36,7 @@ use super::quota::{Charge, Ledger, Quotas};
 use super::roll::List;
 use super::state::scope_of;
 use super::{Answer, Asker, SMALL_LEN_MAX};
+use crate::dht::known::Known;
 use crate::dht::space::{Distance, Space};
 use crate::identity::chain::Kin;
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
@@ -41,6 +44,7 @@ use crate::time::{Instant, Now, WallMillis};
 pub use inventory::Inventory;
 
 use decide::{KeptRegister, StagedRegister};
+use handing::Handing;
 use leases::Leases;
 use line::Lines;
 use pace::Pace;
@@ -86,8 +90,10 @@ pub enum Action {
         /// What.
         answer: Answer,
     },
-    /// Store this again at the holders that are closest by now.
+    /// Store this again at the holders that are closest by now, or at one that has come.
     Republish {
+        /// Whom; none: all.
+        to: Option<NodeId>,
         /// The key's bytes.
         key: Vec<u8>,
         /// The arguments of STORE.
@@ -184,6 +190,7 @@ pub struct Holder {
     lines: Lines,
     pace: Pace,
     roll: List,
+    handing: Handing,
     open: BTreeMap<u64, Open>,
     tickets: u64,
     sweep_at: Instant,
@@ -217,6 +224,7 @@ impl Holder {
             lines: Lines::default(),
             pace: Pace::default(),
             roll: List::new(setup.own, setup.network),
+            handing: Handing::new(now.instant),
             open: BTreeMap::new(),
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
@@ -234,6 +242,11 @@ impl Holder {
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
     pub fn on_new_key(&mut self, own: NodeId) {
         self.setup.own = own;
+    }
+
+    /// Whom the node knows by now; so many are the holders of a key. Whoever has come is given what it is to keep.
+    pub fn on_known(&mut self, now: Now, known: &Arc<Known>, replication: usize) {
+        self.handing.on_known(now.instant, (known, replication));
     }
 
     const fn rules(&self) -> Rules<'_> {
