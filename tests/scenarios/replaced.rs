@@ -14,7 +14,7 @@ use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_shards::rng::Rng;
 use dunlin_tests::{NodeIndex, World};
 
-use crate::network::{FEW_LINKS, of_many};
+use crate::network::{keep_quiet, of_many};
 use crate::values::{Told, get_wish, put_wish, text};
 use crate::{millis, nodes_or, seconds, seed};
 
@@ -61,7 +61,7 @@ impl Crowd {
 
     fn add(&mut self, seed: Option<NodeIndex>) -> NodeIndex {
         let node = self.world.add_node_with(of_many());
-        self.world.talk(node, |terms| terms.constants.links = FEW_LINKS);
+        self.world.talk(node, keep_quiet);
         if let Some(seed) = seed {
             self.world.join_network(node, seed);
         }
@@ -192,7 +192,7 @@ fn values_are_read_after_half_of_the_nodes_were_replaced() {
 /// The same with a thousand nodes, over an hour: minutes, so only when asked for.
 /// spec: p2p/get
 #[test]
-#[ignore = "minutes: run it by its name with --ignored --nocapture, in release"]
+#[ignore = "minutes: cargo test --release -p dunlin-tests --test scenarios -- --ignored --nocapture --exact replaced::a_thousand_nodes_keep_their_values"]
 fn a_thousand_nodes_keep_their_values() {
     let (read, values) = replace_half((nodes_or(1_000), 2_000), seconds(3_600));
     assert!(10_000 * read >= 9_999 * values, "{read} of {values}");
