@@ -57,6 +57,14 @@ fn no_seed_of_rumours_breaks() {
     assert_unbroken(Kind::Rumours, 24);
 }
 
+/// Networks that keep values, cut in two, paused, stopped and replaced: what clients were told of a register and of a lease could have
+/// come from one place, what an owner put does not go back, and in peace everybody decides again.
+/// spec: p2p/members, p2p/decisions
+#[test]
+fn no_seed_of_values_breaks() {
+    assert_unbroken(Kind::Values, 16);
+}
+
 fn assert_unbroken(kind: Kind, seeds: u64) {
     let run = |seed| Some((seed, swarm::run(kind, seed, Size::Small).failure?));
     let broken: Vec<_> = (1..=seeds).filter_map(run).collect();

@@ -3,8 +3,7 @@
 //! In:    the network's rows, every other second; those of holders as they come; at the start those of the store; which sequence the
 //!        node's own record has.
 //! Out:   the same, the other way round.
-//! Holds: of the network only what changed is written, and again when the store could not take it. A node that knows nobody for a
-//!        while forgets nobody: more often it is its own line that is cut.
+//! Holds: of the network only what changed is written, and again when the store could not take it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,10 +15,11 @@ use std::time::Duration;
 
 use dunlin_shards::dht::values::Restored;
 use dunlin_shards::neighbours::Neighbours;
+use dunlin_shards::neighbours::rows::{ROW_OF_NODE, chains_in, join};
 use dunlin_shards::time::{Now, WallMillis};
 
 use crate::api::shared::EngineShared;
-use crate::network::{Network, NetworkError, ROW_OF_CHAIN, ROW_OF_NODE, ROW_OF_OWN, Row};
+use crate::network::{Network, NetworkError, ROW_OF_OWN, Row};
 use crate::sequences::Sequences;
 use crate::shelf::{NODES, Shelf, Shelves, VALUES, Whose};
 use crate::store::{Batch, Desk, Done, OpenError, Opened, Store, StoreReport, Write};
@@ -96,7 +96,7 @@ impl Memory {
         if let Some(first) = self.first {
             neighbours.set_sequences(first, self.sequences.until());
         }
-        for (_, row) in self.kept.rows.range(vec![ROW_OF_CHAIN]..vec![ROW_OF_CHAIN + 1]) {
+        for row in chains_in(&self.kept.rows) {
             // One that is none is left alone.
             neighbours.restore_chain(row);
         }
@@ -179,11 +179,6 @@ fn is_own(key: &[u8]) -> bool {
     key.first() == Some(&ROW_OF_OWN)
 }
 
-/// What became of a key stays so, and says nothing of who is there.
-fn is_chain(key: &[u8]) -> bool {
-    key.first() == Some(&ROW_OF_CHAIN)
-}
-
 /// What the store has, as far as it has not said otherwise.
 #[derive(Default)]
 struct Kept {
@@ -195,11 +190,7 @@ struct Kept {
 impl Kept {
     /// What makes the store's rows these.
     fn changes(&mut self, rows: Vec<Row>) -> Vec<Write> {
-        let is_lonely = rows.iter().all(|(key, _)| is_chain(key));
-        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
-        for (key, value) in self.rows.iter().filter(|(key, _)| is_lonely || is_chain(key)) {
-            rows.entry(key.clone()).or_insert_with(|| value.clone());
-        }
+        let rows = join(&self.rows, rows);
         let is_lost = self.is_lost.swap(false, Ordering::SeqCst);
         let mut writes = Vec::new();
         for (key, value) in &rows {

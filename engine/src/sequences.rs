@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use dunlin_codec::ids::NodeId;
 use dunlin_shards::limits::SEQUENCES_RESERVED;
+use dunlin_shards::neighbours::rows::row_key;
 use dunlin_shards::time::WallMillis;
 
-use crate::network::{ROW_OF_OWN, Row, row_key};
+use crate::network::{ROW_OF_OWN, Row};
 use crate::shelf::{NODES, Whose};
 use crate::store::{Batch, Desk, Write};
 

@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::StartError;
 use crate::clock::Clock;
-use crate::config::{Config, Congestion, Keepalive, StorePlace, SuiteChoice};
+use crate::config::{Compression, Config, Congestion, Keepalive, StorePlace, SuiteChoice};
 use crate::driver::Neighbour;
 use crate::entropy::OsEntropy;
 use crate::keyfile::KeyFiles;
@@ -58,6 +58,15 @@ pub(crate) struct Keys {
     previous: Option<(Identity, WallMillis)>,
     /// It lies there, and so may what belongs to it; none: it is nobody's affair after this start.
     pub(crate) files: Option<KeyFiles>,
+}
+
+impl Keys {
+    /// The key before, and until when it is answered for.
+    fn previous(&self, now: Now) -> Option<(Identity, Instant)> {
+        let (previous, until) = self.previous.as_ref()?;
+        let left = Duration::from_millis(until.0.saturating_sub(now.wall.0));
+        Some((previous.clone(), now.instant + left))
+    }
 }
 
 /// The identity from its file, made when there is none; or the given one.
@@ -235,6 +244,8 @@ pub(crate) fn rings(doorbells: &[Doorbell]) -> VecDeque<Vec<Option<Neighbour>>> 
 pub(crate) struct Circle {
     identity: Identity,
     past: Past,
+    /// The key before, and until when it is answered for.
+    previous: Option<(Identity, Instant)>,
     terms: Terms,
     seat: Seat,
     clock: Clock,
@@ -257,12 +268,13 @@ pub(crate) fn circle(
     let terms = terms.map_err(|error| StartError::Config(error.to_string()))?;
     let (requests_per_second, rumours) = (wanted.requests_max as u64, rumour_limits(config));
     // spec: p2p/compression-setting
-    let prefers = wanted.compression.method();
+    let prefers = Some(wanted.compression).filter(|method| *method != Compression::None);
     let reads = if prefers.is_some() { Methods::ALL } else { Methods::NONE };
     let terms = Terms { requests_per_second, rumours, reads, prefers, quotas: quotas(config), ..terms };
     let endpoints = network::advertised(&wanted.advertise, local);
     let seat = Seat { shard: HUB, placement, endpoints };
-    Ok(Some(Circle { identity, past: keys.past.clone(), terms, seat, clock }))
+    let (past, previous) = (keys.past.clone(), keys.previous(clock.now()));
+    Ok(Some(Circle { identity, past, previous, terms, seat, clock }))
 }
 
 /// What a node takes of words to everybody.
@@ -304,6 +316,9 @@ impl Circle {
         let mut neighbours = Neighbours::new(&self.identity, self.terms.clone(), &seat, (now, rng));
         memory.begin(&mut neighbours);
         let mut neighbours = neighbours.with_past(self.past.clone());
+        if let Some((previous, until)) = &self.previous {
+            neighbours = neighbours.with_previous(previous.clone(), *until);
+        }
         let shelf = memory.restore(now, shard, &mut neighbours);
         (neighbours, shelf)
     }
@@ -320,10 +335,7 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn new(template: ShardConfig, limits: Limits, keys: Keys, now: Now) -> Self {
-        let previous = keys.previous.map(|(previous, until)| {
-            let left = Duration::from_millis(until.0.saturating_sub(now.wall.0));
-            (previous, now.instant + left)
-        });
+        let previous = keys.previous(now);
         Self { template, limits, identity: keys.identity, previous }
     }
 

@@ -213,6 +213,10 @@ const _: () = assert!(TRANSMISSION_LEN_MAX <= TRANSMISSION_LEN_CEILING);
 const _: () = assert!(VALUE_LEN_MAX < dunlin_codec::message::PAYLOAD_LEN_MAX);
 /// Questions of ours that one peer has not answered at most.
 pub const REQUESTS_OPEN_MAX: usize = 256;
+/// Answers to questions that are not known yet, of all peers of a shard, and their bytes.
+pub const STRAYS_COUNT_MAX: usize = 64;
+/// See [`STRAYS_COUNT_MAX`].
+pub const STRAYS_LEN_MAX: usize = 512 << 10;
 /// Questions of one peer that we have not answered at most.
 pub const REQUESTS_OWED_MAX: usize = 256;
 /// How long a question of a peer's keeps its place among those while nobody answers it: what should have may be lost.
@@ -271,6 +275,10 @@ pub const LOOKUP_PATHS: usize = 4;
 pub const SECURE_LOOKUP_PATHS: usize = 8;
 /// Nodes that a lookup asks at most.
 pub const LOOKUP_QUESTIONS_MAX: usize = 128;
+/// Nodes that a hub remembers to have answered, whether or not they still do.
+pub const LATELY_COUNT_MAX: usize = 256;
+/// How long after its last answer a node is remembered.
+pub const LATELY_LIFE: Duration = Duration::from_secs(3600);
 /// Members of its own table that a lookup begins with: so many times k. The closest are of one bucket, and may all have gone.
 pub const LOOKUP_BEGIN_FACTOR: usize = 3;
 /// Nodes of one public /24 or /48 that a lookup asks before all others (T9).

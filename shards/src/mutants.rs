@@ -26,6 +26,12 @@ macro_rules! mutants {
                 matches!(self, Self::RumourSeenIgnored | Self::RumourEchoed)
             }
 
+            /// It shows among nodes that keep values, and nowhere else.
+            #[must_use]
+            pub const fn is_of_values(self) -> bool {
+                self as usize >= Self::MajorityTooSmall as usize
+            }
+
             /// Its name.
             #[must_use]
             pub fn name(self) -> &'static str {
@@ -140,6 +146,26 @@ mutants! {
     RumourSeenIgnored,
     /// A rumour is carried on to whom it came from, too.
     RumourEchoed,
+    /// Half of the holders, less than more than half, decide.
+    MajorityTooSmall,
+    /// A holder accepts what is below what it has promised.
+    PromiseNotKept,
+    /// What was promised and accepted is not known any more after a restart.
+    RegisterForgotten,
+    /// A register is begun by a majority of those who answer, whoever else may have begun it.
+    SilentNotCounted,
+    /// The members under whom a state was accepted need not promise.
+    MembersIgnored,
+    /// What must be there is not compared with what is.
+    ConditionIgnored,
+    /// A fencing token is not compared with the lease's.
+    TokenNotCompared,
+    /// A lease counts from when it was granted, and for twice its time.
+    LeaseKeptTooLong,
+    /// What an owner puts has the first sequence, whatever is there.
+    SequenceNotRead,
+    /// A holder that has promised once promises nothing to others.
+    PromisedForGood,
 }
 
 /// The planted mutant's place in `Mutant::ALL`.

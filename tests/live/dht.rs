@@ -157,6 +157,22 @@ fn an_owner_gives_leave() {
     let cas = says(&scratch, &first, &["get", "mine", "--cas"]);
     says(&scratch, &second, &["put", "mine", "4", "--cas", &cas, "--leave", &leave]);
     assert_eq!(says(&scratch, &third, &["get", "mine", "--owner", first.id()]), "4");
+    // Several names together change by a leave for each.
+    let both = |value: u8| {
+        let text = format!(
+            r#"{{"group":"ours","changes":[{{"name":"a","set":{value}}},{{"name":"b","set":{value}}}]}}"#
+        );
+        scratch.write("ours.json", text.as_bytes())
+    };
+    says(&scratch, &first, &["atomic", &both(1), "--owned"]);
+    let leaves =
+        ["a", "b"].map(|name| says(&scratch, &first, &["grant", name, second.id(), "--group", "ours"]));
+    let refused = dht(&scratch, &second, &["atomic", &both(2), "--leave", &leaves[0]]);
+    assert!(refused.assert_code(1).error().contains("another's"), "{refused:?}");
+    says(&scratch, &second, &["atomic", &both(3), "--leave", &leaves[0], "--leave", &leaves[1]]);
+    for name in ["a", "b"] {
+        assert_eq!(says(&scratch, &third, &["get", name, "--group", "ours", "--owner", first.id()]), "3");
+    }
 }
 
 #[test]

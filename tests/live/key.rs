@@ -13,7 +13,7 @@ use dunlin_codec::ids::Address;
 use dunlin_codec::message::Operation;
 
 use crate::api::{accepted, config, start, uri_of};
-use crate::process::{Ended, Process, run, wait_until};
+use crate::process::{Ended, Node, Process, free_port, run, wait_until};
 use crate::scratch::Scratch;
 use crate::{DEADLINE, noise};
 
@@ -57,6 +57,26 @@ fn assert_led_over(engine: &Engine, (old, new): (NodeId, NodeId)) {
     assert_eq!(network.find(Address(old.0)).unwrap()[0].id, new);
 }
 
+/// One that knew the node follows its change, and one that never heard of it and has only its old URI is led over.
+fn assert_all_follow(friend: &Engine, old_uri: &str, (old, new): (NodeId, NodeId)) -> Engine {
+    assert_eq!(followed(friend), (old, new));
+    assert_led_over(friend, (old, new));
+    let caller = start(network(1, &[]));
+    assert_eq!(caller.network().unwrap().join(old_uri).unwrap(), old);
+    assert_eq!(followed(&caller), (old, new));
+    assert_led_over(&caller, (old, new));
+    caller
+}
+
+/// One with that many shards that calls the node and is in its table.
+fn friend_of(node: &Engine, shards: usize) -> Engine {
+    let friend = start(network(shards, &[node]));
+    wait_until("they know each other", || {
+        friend.network().unwrap().table().iter().any(|known| known.id == node.id())
+    });
+    friend
+}
+
 /// One that knew the node, one that never heard of it and has only its old URI: both are led over, each on its session. A thief
 /// of the old key alone is refused by whoever knows what the key announced.
 /// spec: p2p/key-change, p2p/previous-key
@@ -67,10 +87,7 @@ fn peers_and_callers_of_the_old_key_follow() {
         let key = scratch.at("node/key");
         let node = kept(&key, "127.0.0.1:0".parse().unwrap(), network(shards, &[]));
         let (old, local, uri) = (node.id(), node.local_addr(), uri_of(&node));
-        let friend = start(network(1, &[&node]));
-        wait_until("they know each other", || {
-            friend.network().unwrap().table().iter().any(|known| known.id == old)
-        });
+        let friend = friend_of(&node, 1);
         assert!(node.shutdown(DEADLINE));
 
         let rotate = || run(&scratch, &["key", "rotate", "--key", key.to_str().unwrap()]);
@@ -82,12 +99,7 @@ fn peers_and_callers_of_the_old_key_follow() {
         assert_eq!(rotated.stdout, [new.to_string()]);
         assert_ne!(old, new);
 
-        assert_eq!(followed(&friend), (old, new));
-        assert_led_over(&friend, (old, new));
-        let caller = start(network(1, &[]));
-        assert_eq!(caller.network().unwrap().join(&uri).unwrap(), old);
-        assert_eq!(followed(&caller), (old, new));
-        assert_led_over(&caller, (old, new));
+        assert_all_follow(&friend, &uri, (old, new));
     }
 }
 
@@ -157,10 +169,7 @@ fn a_running_node_changes_its_key() {
         let scratch = Scratch::new("rotate");
         let node = Kept::start(&scratch, "127.0.0.1:0".parse().unwrap(), network(shards, &[]));
         let (old, local, uri) = (node.engine.id(), node.engine.local_addr(), uri_of(&node.engine));
-        let friend = start(network(2, &[&node.engine]));
-        wait_until("they know each other", || {
-            friend.network().unwrap().table().iter().any(|known| known.id == old)
-        });
+        let friend = friend_of(&node.engine, 2);
         let near = friend.connect(&uri).unwrap();
         let far = accepted(&node.engine);
         let speakers = [count_up(near.clone()), count_up(far.clone())];
@@ -176,12 +185,7 @@ fn a_running_node_changes_its_key() {
         let told = status["uris"][0].as_str().unwrap();
         assert!(status["id"] == new.to_string() && told.contains(&new.to_string()), "{status}");
 
-        assert_eq!(followed(&friend), (old, new));
-        assert_led_over(&friend, (old, new));
-        let caller = start(network(1, &[]));
-        assert_eq!(caller.network().unwrap().join(&uri).unwrap(), old);
-        assert_eq!(followed(&caller), (old, new));
-        assert_led_over(&caller, (old, new));
+        let caller = assert_all_follow(&friend, &uri, (old, new));
         let stranger = start(network(1, &[]));
         assert_eq!(stranger.network().unwrap().join(&uri_of(&node.engine)).unwrap(), new);
         speakers.into_iter().chain(listeners).for_each(|thread| thread.join().unwrap());
@@ -246,6 +250,70 @@ fn a_change_of_key_that_was_cut_short_is_made_good() {
         node.stop();
     }
     assert!(taken_late > 0, "the first round is one of these");
+}
+
+/// The node itself is killed at any moment of the change: it starts again under the old key or the new one, its files fit
+/// together, and once the change is made those who knew it have followed, and follow the next start.
+/// spec: p2p/own-key-change
+#[test]
+fn a_node_that_is_killed_while_its_key_changes_has_one_of_them() {
+    let (mut kept, mut changed) = (0, 0);
+    for round in 0..10_u64 {
+        let scratch = Scratch::new("killed-key");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let run_node = |seed: Option<&str>| {
+            let mut arguments = vec![
+                "node",
+                "--state",
+                "node",
+                "--listen",
+                &listen,
+                "--cores",
+                "1",
+                "--io",
+                "mmsg",
+                "--network",
+                "keys",
+            ];
+            arguments.extend(seed.iter().flat_map(|seed| ["--seed", seed]));
+            Node::start(&scratch, &arguments)
+        };
+        let rotate = || run(&scratch, &["key", "rotate", "--state", "node"]);
+        let shown = || run(&scratch, &["key", "show", "--state", "node"]).assert_code(0).stdout[0].clone();
+        let mut node = run_node(None);
+        let old: NodeId = shown().parse().unwrap();
+        let friend = start(network(1, &[]));
+        assert_eq!(friend.network().unwrap().join(&node.uri).unwrap(), old);
+        wait_until("it knows what the key announced", || {
+            friend.network().unwrap().table().iter().any(|known| known.id == old)
+        });
+        let rotating = Process::dunlin(&scratch, &["key", "rotate", "--state", "node"]);
+        // The command takes some milliseconds, most of which it needs to start.
+        thread::sleep(Duration::from_micros(u64::from(noise(1, round)[0]) * 100));
+        node.process.kill();
+        let told = rotating.wait();
+        let on_disk: NodeId = shown().parse().unwrap();
+        // What the command said was done was.
+        assert!(told.code != Some(0) || on_disk != old, "{told:?}");
+
+        let node = run_node(Some(&uri_of(&friend)));
+        assert_eq!(shown().parse::<NodeId>().unwrap(), on_disk, "a start changes nothing");
+        assert!(node.uri.contains(&on_disk.to_string()), "{}", node.uri);
+        let new: NodeId = if on_disk == old {
+            kept += 1;
+            rotate().assert_code(0);
+            shown().parse().unwrap()
+        } else {
+            changed += 1;
+            assert!(rotate().assert_code(1).error().contains("less than an hour ago"));
+            on_disk
+        };
+        assert_ne!(new, old);
+        assert_eq!(followed(&friend), (old, new));
+        assert_led_over(&friend, (old, new));
+        node.stop().assert_code(0);
+    }
+    println!("killed under the old key {kept} times, under the new one {changed} times");
 }
 
 /// Whoever followed a change knows after its own restart, from its disk, which key became which: it is not told again as news, and

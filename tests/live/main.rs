@@ -19,6 +19,7 @@ mod network;
 mod node;
 mod process;
 mod scratch;
+mod settings;
 mod state;
 mod store;
 mod values;

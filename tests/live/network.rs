@@ -327,7 +327,7 @@ fn events_that_nobody_asks_for_are_bounded() {
 /// spec: p2p/compression-setting
 #[test]
 fn words_are_compressed_for_whoever_reads_that() {
-    use dunlin::config::CompressionChoice::{Gzip, None, Snappy, Zlib};
+    use dunlin::config::Compression::{Gzip, None, Snappy, Zlib};
     const LEN: usize = 60_000;
     let word = [&[0xc5, (LEN >> 8) as u8, LEN as u8][..], &[7; LEN]].concat();
     for (ours, theirs, is_small) in

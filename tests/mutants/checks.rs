@@ -21,7 +21,7 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("I6 blocks", &["I6: ", "bytes, "], "a shard's memory stays under its bound"),
     ("I6 sessions", &["I6: ", "sessions, "], "a shard's sessions stay under their bound"),
     ("I6 leaks", &["I6: "], "everything comes home"),
-    ("I8", &["I8: ", "acknowledged"], "an owner's value does not go back"),
+    ("I8", &["I8: ", " after "], "an owner's value does not go back"),
     ("I8 keys", &["I8: "], "key phases go on only when the peer has followed"),
     ("I9", &["I9: "], "what a register or a lease told could have come from one place"),
     ("values", &["values: "], "after whatever befell it everybody can decide"),

@@ -43,8 +43,9 @@ impl Proof {
 /// The seeds in which a bug may show.
 fn kinds_of(mutant: Option<Mutant>) -> &'static [Kind] {
     match mutant {
-        None => &[Kind::Chaos, Kind::Rumours],
+        None => &Kind::ALL,
         Some(mutant) if mutant.is_of_rumours() => &[Kind::Rumours],
+        Some(mutant) if mutant.is_of_values() => &[Kind::Values],
         Some(_) => &[Kind::Chaos],
     }
 }

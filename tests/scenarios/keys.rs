@@ -1,17 +1,25 @@
 //! Nodes change their keys, while they run and before a start: peers and callers follow, thieves do not get far.
 
+use dunlin_codec::args::{Ack, FindValue, Request, Roll, RollKey};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::message::Operation;
+use dunlin_codec::record::Key;
+use dunlin_shards::dht::values::address;
+use dunlin_shards::dht::values::decision::{Decided, Edit, What};
+use dunlin_shards::dht::values::roll::{key_bytes, subnet_hash};
 use dunlin_shards::event::{CloseReason, Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::chain::News;
 use dunlin_shards::identity::change::SignedChange;
 use dunlin_shards::limits::{KEY_CHANGE_LIFE, PREVIOUS_KEY_LOOK_INTERVAL};
+use dunlin_shards::messages::conversation::{Constants, Terms};
 use dunlin_shards::neighbours::Notice;
 use dunlin_shards::note::Note;
+use dunlin_shards::outcome::Outcome;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
+use crate::values::{Told, decide_wish, text};
 use crate::{millis, seconds, seed};
 
 const WORDS: u32 = 400;
@@ -245,13 +253,86 @@ fn askers_of_the_old_key_are_led_over() {
             let table = world.hub(*node).table().expect("it has the hub");
             assert!(table.is_member(&new) && !table.is_member(&old), "{node:?}");
             for (ticket, key) in [(7, old), (8, new)] {
-                world.ask((*node, key), ticket, &dunlin_codec::args::Request::Ping, seconds(10));
+                world.ask((*node, key), ticket, &Request::Ping, seconds(10));
             }
         }
         world.run_for(seconds(20));
         for node in &askers {
             let is_answer = |notice: &&Notice| matches!(notice, Notice::Answered { ticket: Ticket(7 | 8), result: Ok(outcome) } if outcome.ack().is_some());
             assert_eq!(world.notices(*node).iter().filter(is_answer).count(), 2, "{node:?}");
+        }
+    }
+}
+
+/// What a node decides after its change of key is its new key's word, also to holders that it talked to before.
+/// spec: p2p/own-key-asks
+#[test]
+fn a_node_decides_under_its_new_key() {
+    for shards in [1, 3] {
+        let mut world = World::from_seed(seed());
+        let nodes = village(&mut world, shards);
+        let moved = nodes[0];
+        let decide = |world: &mut World, ticket: u64| {
+            let what = What::Set(text(&format!("value {ticket}")));
+            let edit = Edit { key: text("k"), expected: None, what };
+            world.decide(moved, ticket, decide_wish(&text("k"), vec![edit]));
+            world.run_for(seconds(30));
+            let mut told = Told::default();
+            told.take(world, &[moved]);
+            matches!(told.decided.pop_first(), Some((_, Ok(Decided::Done { .. }))))
+        };
+        assert!(decide(&mut world, 1));
+        world.rotate(moved, seconds(0));
+        assert!(decide(&mut world, 2), "under its new key");
+    }
+}
+
+/// Whom some of a roll's holders tell of.
+fn told_by(world: &mut World, asker: NodeIndex, holders: &[NodeIndex]) -> Vec<Vec<NodeId>> {
+    let network = world.network_of(asker);
+    let terms = Terms::new(world.id(asker), network, Constants::default(), "a world").expect("good ones");
+    let bytes = key_bytes(RollKey::All, &subnet_hash(&terms.subnet()));
+    let key = Key::parse(&bytes).expect("a value").expect("a key");
+    let find = FindValue { address: address(&key), key };
+    world.notices(asker);
+    for holder in holders {
+        let peer = world.id(*holder);
+        world.ask((asker, peer), 100 + holder.0 as u64, &Request::FindValue(find), seconds(10));
+    }
+    world.run_for(millis(1_500));
+    let notices = world.notices(asker);
+    let ids = |outcome: &Outcome| match outcome.ack() {
+        Some(Ack::Value(found)) => {
+            Roll::parse(found.value).map(|roll| roll.iter().map(|record| record.fields.key).collect())
+        }
+        _ => Ok(Vec::new()),
+    };
+    let answers = notices.iter().filter_map(|notice| match notice {
+        Notice::Answered { ticket: Ticket(100..), result: Ok(outcome) } => ids(outcome).ok(),
+        _ => None,
+    });
+    answers.collect()
+}
+
+/// A running node that changes its key is in its network's roll under the new one within seconds, and nobody is told of the old
+/// one any more. The same at the node itself, which holds the roll as well.
+/// spec: p2p/enrolment, p2p/roll-list, p2p/own-key-change
+#[test]
+fn the_roll_follows_a_change_of_key() {
+    for shards in [1, 3] {
+        let mut world = World::from_seed(seed());
+        let nodes = village(&mut world, shards);
+        let (moved, asker) = (nodes[0], nodes[5]);
+        let old = world.id(moved);
+        let others: Vec<NodeIndex> = nodes.iter().copied().filter(|node| *node != asker).collect();
+        let before = told_by(&mut world, asker, &others);
+        assert!(before.len() >= 6 && before.iter().all(|told| told.contains(&old)), "{before:?}");
+        let new = world.rotate(moved, seconds(0)).identity.id();
+        world.run_for(seconds(8));
+        let after = told_by(&mut world, asker, &others);
+        assert!(after.len() >= 6, "{after:?}");
+        for told in after {
+            assert!(told.contains(&new) && !told.contains(&old), "{told:?} has {new} and not {old}");
         }
     }
 }

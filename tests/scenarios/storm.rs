@@ -1,11 +1,5 @@
 //! Storms over values: clients write and read one register and their own values while holders stop and come back and the network
 //! loses, and whatever they were told is held against what may be (I8, I9).
-//!
-//! A register's values have versions: their sequences. A history is linearizable when no two writes made the same version,
-//! whoever was told of a version was told the same value, and nobody was told of an older one than had been told of before it
-//! asked.
-
-use std::collections::BTreeMap;
 
 use dunlin_codec::args::Reason;
 use dunlin_codec::msgpack::Encoded;
@@ -13,6 +7,7 @@ use dunlin_shards::dht::values::decision::{Decided, Edit, Expectation, What};
 use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::{GetWish, PutWish, State, value_hash};
 use dunlin_shards::rng::Rng;
+use dunlin_tests::history::History;
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::world::{Scope, Trouble};
 use dunlin_tests::{NodeIndex, World};
@@ -45,37 +40,6 @@ struct Client {
     is_putting: bool,
 }
 
-/// A register's history as it is told.
-#[derive(Default)]
-struct History {
-    values: BTreeMap<u64, Vec<u8>>,
-    /// Who is known to have made a version.
-    writers: BTreeMap<u64, usize>,
-    /// By when which version had been told of, ever higher.
-    told: Vec<(u64, u64)>,
-    writes: usize,
-    refused: usize,
-    unknown: usize,
-}
-
-impl History {
-    /// Somebody who had asked at `since` is told of a version at `now`.
-    fn on_told(&mut self, (since, now): (u64, u64), version: u64, value: &[u8]) {
-        let known = self.values.entry(version).or_insert_with(|| value.to_vec());
-        assert_eq!(known, value, "I9: version {version} is two values");
-        let before = self.told.iter().rev().find(|(at, _)| *at < since).map_or(0, |(_, version)| *version);
-        assert!(version >= before, "I9: version {version} after {before} had been told");
-        let last = self.told.last().map_or(0, |(_, version)| *version);
-        self.told.push((now, last.max(version)));
-    }
-
-    fn on_written(&mut self, client: usize, version: u64) {
-        self.writes += 1;
-        let before = self.writers.insert(version, client);
-        assert!(before.is_none(), "I9: two writes made version {version}");
-    }
-}
-
 fn version_in(state: &State, key: &[u8]) -> (u64, Vec<u8>) {
     state.get(key).map_or((0, vec![0xc0]), |cell| {
         (cell.record().map_or(0, |record| record.fields.sequence), cell.value.to_vec())
@@ -98,6 +62,8 @@ struct Storm {
     /// How often some could not reach the others; none: they always can.
     cuts: Option<usize>,
     own_reads: usize,
+    refused: usize,
+    unknown: usize,
 }
 
 impl Storm {
@@ -135,7 +101,20 @@ impl Storm {
         let chance = world.split_chance();
         let (history, key) = (History::default(), text("register"));
         let cuts = is_cut_up.then_some(0);
-        Self { world, nodes, clients, history, chance, key, down: None, crashes: 0, cuts, own_reads: 0 }
+        Self {
+            world,
+            nodes,
+            clients,
+            history,
+            chance,
+            key,
+            down: None,
+            crashes: 0,
+            cuts,
+            own_reads: 0,
+            refused: 0,
+            unknown: 0,
+        }
     }
 
     fn now(&self) -> u64 {
@@ -218,12 +197,12 @@ impl Storm {
                 self.clients[at].seen = (version, value);
             }
             (Decided::Done { state, .. } | Decided::Refused { state, reason: Reason::Mismatch }, _) => {
-                self.history.refused += usize::from(matches!(decided, Decided::Refused { .. }));
+                self.refused += usize::from(matches!(decided, Decided::Refused { .. }));
                 let (version, value) = version_in(state, &self.key);
                 self.history.on_told((since, now), version, &value);
                 self.clients[at].seen = (version, value);
             }
-            (Decided::Unknown | Decided::Unreached, _) => self.history.unknown += 1,
+            (Decided::Unknown | Decided::Unreached, _) => self.unknown += 1,
             (other, _) => panic!("nobody is refused for another reason: {other:?}"),
         }
     }
@@ -285,7 +264,7 @@ impl Storm {
             match result {
                 Ok(decided) => self.end(at, decided),
                 Err(_) => {
-                    self.history.unknown += 1;
+                    self.unknown += 1;
                     self.clients[at].doing = Doing::Nothing;
                 }
             }
@@ -313,18 +292,19 @@ impl Storm {
                 self.read_own();
             }
         }
-        let History { writes, refused, unknown, values, .. } = &self.history;
+        let (writes, versions) = (self.history.writes(), self.history.versions());
         println!(
-            "seed {}: {writes} writes, {refused} refused, {unknown} unknown, {} versions, {} crashes, {:?} cuts, {} own values read",
+            "seed {}: {writes} writes, {} refused, {} unknown, {versions} versions, {} crashes, {:?} cuts, {} own values read",
             self.world.seed(),
-            values.len(),
+            self.refused,
+            self.unknown,
             self.crashes,
             self.cuts,
             self.own_reads,
         );
         // Whoever is cut off waits for a minute, and others with him.
         let (least, is_cut) = self.cuts.map_or((40, true), |cuts| (10, cuts >= 10));
-        assert!(is_cut && *writes >= least && self.crashes >= 3 && self.own_reads >= 20, "the storm was one");
+        assert!(is_cut && writes >= least && self.crashes >= 3 && self.own_reads >= 20, "the storm was one");
     }
 }
 

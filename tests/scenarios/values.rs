@@ -45,7 +45,7 @@ pub(crate) fn get_wish(key: &[u8]) -> GetWish {
 
 pub(crate) fn decide_wish(key: &[u8], edits: Vec<Edit>) -> DecideWish {
     let life = seconds(24 * 3600);
-    DecideWish { key: key.to_vec(), edits, owner: None, leave: None, token: 0, life }
+    DecideWish { key: key.to_vec(), edits, owner: None, leaves: Vec::new(), token: 0, life }
 }
 
 /// What applications were told of their wishes, by node and ticket.

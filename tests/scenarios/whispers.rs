@@ -34,8 +34,23 @@ fn sparse(terms: &mut Terms) {
     terms.constants.parallel = 1;
 }
 
+/// All can be reached; one of them has announced its next key.
+fn keyed_village(world: &mut World, count: usize, keyed: usize) -> Vec<NodeIndex> {
+    let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node()).collect();
+    world.announce_next_key(nodes[keyed]);
+    settle(world, &nodes, 0);
+    nodes
+}
+
 fn village(world: &mut World, count: usize, shut: usize) -> Vec<NodeIndex> {
     let nodes: Vec<NodeIndex> = (0..count).map(|_| world.add_node()).collect();
+    settle(world, &nodes, shut);
+    nodes
+}
+
+/// All of them talk; the last can only initiate.
+fn settle(world: &mut World, nodes: &[NodeIndex], shut: usize) {
+    let count = nodes.len();
     let (open, shut) = nodes.split_at(count - shut);
     open.iter().for_each(|node| world.talk(*node, sparse));
     shut.iter().for_each(|node| world.talk_at(*node, Vec::new(), sparse));
@@ -46,7 +61,6 @@ fn village(world: &mut World, count: usize, shut: usize) -> Vec<NodeIndex> {
     // Sessions that nobody uses are gone after 30 s.
     world.run_for(seconds(200));
     nodes.iter().for_each(|node| drop(world.notices(*node)));
-    nodes
 }
 
 fn whisper(world: &mut World, (from, to): (NodeIndex, NodeIndex), ticket: u64) {
@@ -189,6 +203,49 @@ fn letters_end_are_heard_once_and_cannot_be_changed() {
     let other: Arc<[u8]> = letter(&world, (relay, relay), 4).into();
     bring(&mut world, to, 0, &other);
     assert!(whispered(&mut world, to).is_empty(), "it is for another");
+}
+
+/// What was whispered to a node's key while it changed is still on its way, or comes from somebody who has not heard of the
+/// change: it is opened, whichever way it comes, and its sender is told so. So it is when the node starts under the new key.
+/// spec: p2p/previous-letter
+#[test]
+fn whispers_to_the_key_before_arrive() {
+    for is_running in [true, false] {
+        let mut world = World::from_seed(seed());
+        let nodes = keyed_village(&mut world, 24, 4);
+        let (mut sealed, to) = (Vec::new(), nodes[4]);
+        // Those are sealed before the change, and brought to nodes on the way after it.
+        for count in 0..6 {
+            sealed.push(letter(&world, (nodes[0], to), count));
+        }
+        let from = Identity::from_seed([88; 32]).id();
+        // One is under way while the key changes.
+        let asker = nodes[20];
+        if is_running {
+            whisper(&mut world, (asker, to), 5);
+            world.rotate(to, seconds(0));
+        } else {
+            world.crash(to);
+            world.rotate(to, seconds(0));
+            world.start(to);
+            world.talk(to, sparse);
+            world.join_network(to, nodes[0]);
+        }
+        let mut heard = Vec::new();
+        world.run_for(seconds(20));
+        heard.extend(whispered(&mut world, to));
+        for (relay, letter) in [to, nodes[2], nodes[9], nodes[12], nodes[17], nodes[22]].iter().zip(&sealed) {
+            bring(&mut world, *relay, 0, letter);
+        }
+        world.run_for(seconds(10));
+        heard.extend(whispered(&mut world, to));
+        let strangers = heard.iter().filter(|peer| **peer == from).count();
+        assert_eq!(strangers, sealed.len(), "{heard:?}");
+        if is_running {
+            assert!(heard.contains(&world.id(asker)), "it was under way: {heard:?}");
+            assert!(answer(&mut world, asker, 5).expect("it ended").ack().is_some());
+        }
+    }
 }
 
 /// Nobody answers a letter to a node that is not there, and its sender is told so in time.

@@ -1,4 +1,4 @@
-//! A node's disk: rows that its holders had written, and writes on their way.
+//! A node's disk: rows that its holders had written, writes on their way, and rows of its network.
 //!
 //! In:    rows to be written, in order; a crash.
 //! Out:   what was written.
@@ -6,8 +6,12 @@
 //!        those on their way done, as a disk may.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use dunlin_codec::ids::NodeId;
+use dunlin_shards::dht::known::Known;
 use dunlin_shards::dht::values::DiskRow;
+use dunlin_shards::neighbours::rows::{ROW_OF_CHAIN, join, row_key, rows_of};
 use dunlin_shards::rng::Rng;
 
 /// A write that was not confirmed.
@@ -24,6 +28,10 @@ pub struct Write {
 #[derive(Debug, Default)]
 pub struct Disk {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What became of keys.
+    network: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Whom it knew when it was looked at last and knew anybody.
+    known: Option<Arc<Known>>,
     writes: VecDeque<Write>,
     /// When the last of them is done.
     pub free_at: u64,
@@ -38,6 +46,27 @@ impl Disk {
     #[must_use]
     pub const fn rows(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
         &self.rows
+    }
+
+    /// What it remembers of its network, by key.
+    #[must_use]
+    pub fn network(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        join(&self.network, self.known.as_deref().map(rows_of).unwrap_or_default())
+    }
+
+    /// Whom the node knows by now. A world of many nodes makes rows of that only for those that start again.
+    pub fn remember(&mut self, known: &Arc<Known>) {
+        let is_anybody = known.iter().chain(known.lately()).any(|contact| contact.id() != known.own());
+        if !self.is_full && is_anybody {
+            self.known = Some(Arc::clone(known));
+        }
+    }
+
+    /// What became of a key.
+    pub fn remember_chain(&mut self, first: NodeId, row: Vec<u8>) {
+        if !self.is_full {
+            self.network.insert(row_key(ROW_OF_CHAIN, first), row);
+        }
     }
 
     /// A write comes in.

@@ -83,6 +83,18 @@ impl Leases {
         }
     }
 
+    /// Somebody is told that it wrote under a token.
+    ///
+    /// # Panics
+    /// When a higher one had been given before it asked.
+    pub fn on_used(&self, (since, _): Span, token: u64) {
+        let before = self.tokens.iter().filter(|(at, _)| *at < since).map(|(_, token)| *token).max();
+        assert!(
+            before.is_none_or(|before| token >= before),
+            "I9: a write under token {token} after {before:?}"
+        );
+    }
+
     /// Somebody gives it back, or cannot use it any more.
     pub fn on_gone(&mut self, client: usize) {
         self.holders.remove(&client);
@@ -147,6 +159,17 @@ mod tests {
         leases.on_granted(0, (0, 10), 1, 100);
         assert!(leases.is_held(0, 99) && !leases.is_held(0, 100));
         leases.on_granted(1, (20, 30), 2, 120);
+    }
+
+    #[test]
+    #[should_panic(expected = "a write under token 1 after Some(2)")]
+    fn a_write_by_a_holder_of_before_is_seen() {
+        let mut leases = Leases::default();
+        leases.on_granted(0, (0, 10), 1, 20);
+        leases.on_used((11, 12), 1);
+        leases.on_granted(1, (30, 40), 2, 120);
+        leases.on_used((39, 50), 1);
+        leases.on_used((41, 60), 1);
     }
 
     #[test]

@@ -321,12 +321,16 @@ impl<C: Crypto> Node<C> {
         self.paused_until = now;
         self.cores = (0..self.settings.shards).map(|index| self.core(index as u8)).collect();
         let now = self.clock.read(now);
-        let previous = self.succession.as_ref().and_then(|succession| succession.previous);
-        if let Some((seed, until)) = previous.filter(|(_, until)| now.wall < *until) {
-            let until = now.instant + Duration::from_millis(until.0 - now.wall.0);
-            let identity = Identity::from_seed(seed);
+        if let Some((identity, until)) = self.previous(now) {
             self.cores.iter_mut().for_each(|core| core.shard.answer_previous(&identity, until));
         }
+    }
+
+    /// The key that it had before, and until when it is answered for; none: there was none, or its day is over.
+    pub(crate) fn previous(&self, now: Now) -> Option<(Identity, Instant)> {
+        let (seed, until) = self.succession.as_ref()?.previous.filter(|(_, until)| now.wall < *until)?;
+        let left = Duration::from_millis(until.0 - now.wall.0);
+        Some((Identity::from_seed(seed), now.instant + left))
     }
 
     fn core(&mut self, index: u8) -> Core<C> {

@@ -156,7 +156,8 @@ pub struct Promise<'a> {
     pub is_settled: bool,
     /// Its state.
     pub rows: Rows<'a>,
-    /// Under whom that was accepted; none: nothing was, or before members were told.
+    /// Under whom that was accepted. Where nothing was: nobody before, and now those whom the holder remembers around the place.
+    /// None: it remembers nobody, or it was before members were told.
     pub members: Option<Members<'a>>,
 }
 

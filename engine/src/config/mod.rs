@@ -15,14 +15,15 @@ mod sections;
 mod setting;
 mod values;
 
+pub use dunlin_codec::transmission::Compression;
 pub use error::{ConfigError, Place};
 pub use layers::{FENCING_TOKEN, Flag, LOCK_GROUP, LOCK_HEX, LOCK_KEY, Loaded};
 pub use print::{print_defaults, print_sources};
 pub use ranges::OutOfRange;
 pub use sections::{Admin, Config, Identity, Io, Limits, Log, Network, Node, Store, Transport};
 pub use values::{
-    Backend, ByteSize, CompressionChoice, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin,
-    StatePath, StorePlace, SuiteChoice,
+    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, StorePlace,
+    SuiteChoice,
 };
 
 use std::net::SocketAddr;

@@ -6,13 +6,14 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use dunlin_codec::transmission::Compression;
 use dunlin_codec::uri::DunlinUri;
 use toml::de::DeValue;
 
 use super::setting::Setting;
 use super::values::{
-    Backend, ByteSize, CompressionChoice, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin,
-    StatePath, StorePlace, SuiteChoice,
+    Backend, ByteSize, Congestion, Keepalive, LogLevel, Percent, Prefix, Share, Spin, StatePath, StorePlace,
+    SuiteChoice,
 };
 
 /// A section of the file.
@@ -128,7 +129,7 @@ sections! {
         description: String = String::new();
         /// How other nodes should compress what they tell this one, where that pays. Unless it is none, this one reads all methods.
         /// For those that read any it compresses in any case.
-        compression: CompressionChoice = CompressionChoice::None;
+        compression: Compression = Compression::None;
         /// Nodes of a bucket, and holders of a value: 1 to 16.
         k: usize = 16;
         /// Questions of a lookup at once on each path: 1 to k.

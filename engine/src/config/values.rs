@@ -79,35 +79,15 @@ words! {
     Bbr = "bbr",
 }
 
-words! {
-    /// How nodes compress what they tell each other.
-    CompressionChoice, "one of \"none\", \"bz2\", \"gzip\", \"lzma\", \"zlib\", \"snappy\"":
-    /// Not at all.
-    None = "none",
-    /// By bzip2.
-    Bz2 = "bz2",
-    /// By gzip.
-    Gzip = "gzip",
-    /// By LZMA.
-    Lzma = "lzma",
-    /// By zlib.
-    Zlib = "zlib",
-    /// By Snappy.
-    Snappy = "snappy",
-}
+impl Setting for Compression {
+    const WANTS: &'static str = "one of \"none\", \"bz2\", \"gzip\", \"lzma\", \"zlib\", \"snappy\"";
 
-impl CompressionChoice {
-    /// The method; none: not at all.
-    #[must_use]
-    pub const fn method(self) -> Option<Compression> {
-        match self {
-            Self::None => None,
-            Self::Bz2 => Some(Compression::Bz2),
-            Self::Gzip => Some(Compression::Gzip),
-            Self::Lzma => Some(Compression::Lzma),
-            Self::Zlib => Some(Compression::Zlib),
-            Self::Snappy => Some(Compression::Snappy),
-        }
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == text)
+    }
+
+    fn show(&self) -> String {
+        quoted(self.name())
     }
 }
 
@@ -388,6 +368,17 @@ mod tests {
         assert_eq!(Share::parse("25%").map(|share| share.of(8_000)), Some(2_000));
         assert_eq!(Share::parse("4KiB").map(|share| share.of(8_000)), Some(4_096));
         assert_eq!(Share::parse("101%"), None);
+    }
+
+    #[test]
+    fn a_method_is_wanted_by_its_name() {
+        let names = Compression::ALL.map(|method| quoted(method.name()));
+        assert_eq!(Compression::WANTS, format!("one of {}", names.join(", ")));
+        assert_eq!(
+            Compression::ALL.map(|method| Compression::parse(method.name())),
+            Compression::ALL.map(Some)
+        );
+        assert_eq!(Compression::parse("Gzip"), None);
     }
 
     #[test]

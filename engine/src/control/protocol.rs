@@ -126,9 +126,9 @@ pub struct ChangeLine {
     pub is_owned: bool,
     /// The fencing token of the lock that it is written under; 0: none.
     pub token: u64,
-    /// The leave of the owner of the first key.
+    /// The leaves of the keys' owner, one for each key.
     #[serde(default)]
-    pub leave: Option<String>,
+    pub leaves: Vec<String>,
 }
 
 /// What is to become of a key.

@@ -51,7 +51,9 @@ pub(super) fn get(shared: &Shared, wanted: &GetLine) -> Result<Answer, String> {
 pub(super) fn change(shared: &Shared, wanted: &ChangeLine) -> Result<Answer, String> {
     let changes = wanted.changes.iter().map(change_of).collect::<Result<Vec<Change>, String>>()?;
     let (life, is_owned, token) = (life(wanted.life_ms), wanted.is_owned, wanted.token);
-    let options = ChangeOptions { life, is_owned, leave: leave(wanted.leave.as_ref())?, token };
+    let leaves =
+        wanted.leaves.iter().map(|text| read_leave(text)).collect::<Result<Vec<GivenLeave>, String>>()?;
+    let options = ChangeOptions { life, is_owned, leaves, token };
     match network(shared)?.change(&changes, &options) {
         Ok(changed) => Ok(Answer::Changed(changed.values.iter().map(line_of).collect())),
         Err(error) => refusal(error),
@@ -68,8 +70,11 @@ pub(super) fn grant(shared: &Shared, wanted: &GrantLine) -> Result<Answer, Strin
 }
 
 fn leave(text: Option<&String>) -> Result<Option<GivenLeave>, String> {
-    let read = |text: &String| parse_leave(text).ok_or_else(|| "this is no leave".to_owned());
-    text.map(read).transpose()
+    text.map(|text| read_leave(text)).transpose()
+}
+
+fn read_leave(text: &str) -> Result<GivenLeave, String> {
+    parse_leave(text).ok_or_else(|| "this is no leave".to_owned())
 }
 
 fn change_of(wanted: &ChangeOf) -> Result<Change, String> {

@@ -30,6 +30,7 @@ use dunlin_shards::event::Ticket;
 use dunlin_shards::mail::Mail;
 use dunlin_shards::messages::conversation::Constants;
 use dunlin_shards::neighbours::HUB;
+use dunlin_shards::neighbours::rows::{note_of, rows_of};
 use dunlin_shards::note::{Note, Question as Asking};
 
 use crate::api::connect;
@@ -40,6 +41,7 @@ use shared::Answered;
 
 pub use dunlin_shards::dht::known::LinkSource;
 pub use dunlin_shards::neighbours::Said;
+pub use dunlin_shards::neighbours::rows::Row;
 pub use error::{NetworkError, Refusal};
 pub use event::{Answer, NetworkEvent, Node, Question, Told};
 pub use service::{Packed, Service};
@@ -51,17 +53,8 @@ pub(crate) use shared::NetworkShared;
 /// How long a node that is spoken to may take to answer, from when it is reached.
 const WORD_WAIT: Duration = Duration::from_secs(10);
 
-/// A key and a value to be kept.
-pub type Row = (Vec<u8>, Vec<u8>);
-
-pub(crate) const ROW_OF_NODE: u8 = b'n';
-const ROW_OF_LINK: u8 = b'l';
 /// Nobody tells it, and nobody takes it back: see `sequences.rs`.
 pub(crate) const ROW_OF_OWN: u8 = b'o';
-pub(crate) const ROW_OF_CHAIN: u8 = b'c';
-
-/// More of a kind than any table has.
-const ROWS_MAX: usize = 4_096;
 
 /// A handle to the network; clones share it. It does not keep the engine running.
 #[derive(Clone)]
@@ -129,11 +122,7 @@ impl Network {
     /// one that this node has a link to, with nothing; `c` and a key, with what became of it.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
-        let known = self.shared.known();
-        let others = known.iter().filter(|contact| contact.id() != known.own());
-        let nodes = others.map(|contact| (row_key(ROW_OF_NODE, contact.id()), contact.bytes().to_vec()));
-        let links = known.links().iter().map(|id| (row_key(ROW_OF_LINK, *id), Vec::new()));
-        nodes.chain(links).chain(self.shared.chains()).collect()
+        rows_of(&self.shared.known()).into_iter().chain(self.shared.chains()).collect()
     }
 
     /// The key and the sequence that this node's record has.
@@ -153,17 +142,7 @@ impl Network {
     /// # Errors
     /// `Busy`, `Stopped`.
     pub fn remember(&self, rows: impl IntoIterator<Item = Row>) -> Result<(), NetworkError> {
-        let (mut records, mut anchors) = (Vec::new(), Vec::new());
-        for (key, value) in rows {
-            match key.split_first() {
-                Some((&ROW_OF_NODE, _)) if records.len() < ROWS_MAX => records.push(value.into()),
-                Some((&ROW_OF_LINK, id)) if anchors.len() < ROWS_MAX => {
-                    anchors.extend(<[u8; 32]>::try_from(id).map(NodeId));
-                }
-                _ => {}
-            }
-        }
-        self.post(Note::Remember { records, anchors })
+        self.post(note_of(rows))
     }
 
     /// Joins by a node: `dunlin://ID@host:port`, or `host:port` for whoever answers there. Waits until it has answered.
@@ -440,10 +419,6 @@ fn outcome(answer: Answered) -> Result<Box<[u8]>, NetworkError> {
         Answered::Outcome(result) => error::answer_of(result),
         _ => Err(NetworkError::Stopped),
     }
-}
-
-pub(crate) fn row_key(kind: u8, id: NodeId) -> Vec<u8> {
-    [&[kind][..], &id.0].concat()
 }
 
 fn distance(one: &NodeId, other: &NodeId) -> [u8; 32] {

@@ -15,11 +15,12 @@ use dunlin_shards::dht::values::get::Got;
 use dunlin_shards::dht::values::put::Stored;
 use dunlin_shards::event::Ticket;
 use dunlin_shards::messages::conversation::Constants;
+use dunlin_shards::neighbours::rows::{ROW_OF_CHAIN, row_key};
 use dunlin_shards::neighbours::{Failure, Said};
 use dunlin_shards::outcome::Outcome;
 
+use super::Row;
 use super::event::NetworkEvent;
-use super::{ROW_OF_CHAIN, Row, row_key};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::mailbox::lock;

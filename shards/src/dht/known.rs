@@ -9,6 +9,8 @@
 //!
 //! spec: p2p/known
 
+use std::collections::BTreeSet;
+
 use dunlin_codec::ids::{Address, NodeId};
 
 use super::contact::Contact;
@@ -35,6 +37,7 @@ pub struct Known {
     starts: Vec<u32>,
     links: Vec<NodeId>,
     sources: Vec<LinkSource>,
+    lately: Vec<Contact>,
 }
 
 /// How a node came to somebody to whom it opened a link.
@@ -69,6 +72,7 @@ impl Known {
             starts: vec![0; space.bits() + 2],
             links: Vec::new(),
             sources: Vec::new(),
+            lately: Vec::new(),
         }
     }
 
@@ -86,6 +90,29 @@ impl Known {
         this.rows.extend(own.endpoint().is_some().then(|| Row::new(own)));
         this.starts[space.bits() + 1] = this.rows.len() as u32;
         this
+    }
+
+    /// The same with those who answered of late, whether or not they still do. Others are not told of them.
+    #[must_use]
+    pub fn with_lately(self, lately: Vec<Contact>) -> Self {
+        Self { lately, ..self }
+    }
+
+    /// Those who answered of late.
+    #[must_use]
+    pub fn lately(&self) -> &[Contact] {
+        &self.lately
+    }
+
+    /// Everybody who may have had to do with what lies at a place, ourselves among them where we can be reached: the `count` closest, the
+    /// closest first.
+    #[must_use]
+    pub fn around(&self, place: &Address, count: usize) -> Vec<NodeId> {
+        let all: BTreeSet<NodeId> = self.iter().chain(&self.lately).map(Contact::id).collect();
+        let mut all: Vec<NodeId> = all.into_iter().collect();
+        all.sort_by_cached_key(|id| self.space.distance(place, &Space::place(id)));
+        all.truncate(count);
+        all
     }
 
     /// Every node, ourselves among them; those far from us first.

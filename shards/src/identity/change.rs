@@ -7,6 +7,7 @@
 //! spec: p2p/change-key
 
 use core::fmt;
+use core::time::Duration;
 
 use dunlin_codec::args::{ChangeKey, Request};
 use dunlin_codec::bytes::Writer;
@@ -16,7 +17,7 @@ use dunlin_codec::record::{Chain, INCEPTION_LEN, KEY_CHANGE_LEN, KeyChange};
 use super::inception::commitment;
 use super::{BadSignature, Identity, SIGNATURE_LEN, verify};
 use crate::limits::KEY_CHANGE_LIFE;
-use crate::time::WallMillis;
+use crate::time::{Instant, Now, WallMillis};
 
 /// Bytes of a change with both signatures: the change, the current key's, the new key's.
 pub const SIGNED_CHANGE_LEN: usize = KEY_CHANGE_LEN + 2 * SIGNATURE_LEN;
@@ -89,6 +90,15 @@ impl SignedChange {
         let signed = signed_bytes(&self.change);
         verify(&self.change.current, &signed, &self.by_current)?;
         verify(&self.change.new, &signed, &self.by_new)
+    }
+
+    /// Until when whoever made it answers for the key before: Hellos to it, and letters.
+    #[must_use]
+    pub fn answered_until(&self, now: Now) -> Instant {
+        let life = u64::try_from(KEY_CHANGE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        let until = self.change.time_ms.saturating_add(life);
+        // The change was made just now, by this node's own clock: should that be wrong, a day is a day.
+        now.instant + Duration::from_millis(until.saturating_sub(now.wall.0)).min(KEY_CHANGE_LIFE)
     }
 }
 

@@ -70,6 +70,10 @@ impl Keeping {
         self.holder.on_kin(kin);
     }
 
+    pub(super) fn on_known(&mut self, known: &Arc<Known>) {
+        self.holder.on_known(known);
+    }
+
     pub(super) fn on_new_key(&mut self, own: NodeId) {
         self.holder.on_new_key(own);
     }

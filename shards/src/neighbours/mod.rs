@@ -19,6 +19,7 @@ mod hub;
 mod keeping;
 mod notice;
 mod own_key;
+pub mod rows;
 mod rumours;
 mod talk;
 
@@ -183,6 +184,16 @@ impl Neighbours {
         self
     }
 
+    /// The same for a node that had another key before it started: letters to that are opened until then, as Hellos to it are
+    /// answered.
+    #[must_use]
+    pub fn with_previous(mut self, previous: Identity, until: Instant) -> Self {
+        if let Some(hub) = &mut self.hub {
+            hub.answer_previous(previous, until);
+        }
+        self
+    }
+
     /// The nodes that we know; the shard with the hub has them.
     #[must_use]
     pub fn table(&self) -> Option<&Table> {
@@ -248,6 +259,11 @@ impl Neighbours {
             Note::CarryOn { session, hops, message } => self.carry_letter(session, (hops, message)),
             note => self.tell(note),
         }
+    }
+
+    fn on_known(&mut self, known: Arc<Known>) {
+        self.keeping.on_known(&known);
+        self.bench.known = known;
     }
 
     /// For the hub, wherever it is.

@@ -202,7 +202,7 @@ impl Neighbours {
             }
             self.open_talk(to);
             if let (Some(mut older), Some(talk)) = (self.talks.remove(&from), self.talks.get_mut(&to)) {
-                talk.conversation.on_succeeded(&mut older.conversation);
+                talk.conversation.on_succeeded(&mut self.bench, &mut older.conversation);
                 talk.inbox.append(&mut older.inbox);
                 self.talks.insert(from, older);
             }
@@ -501,6 +501,7 @@ impl Neighbours {
         is_link: bool,
         is_granted: bool,
     ) {
+        let session = self.heir_of(session);
         if let Some(talk) = self.talks.get_mut(&session) {
             talk.conversation.answer_link(&mut self.bench, request, is_link, is_granted);
             self.pump(session);
@@ -527,5 +528,115 @@ impl Neighbours {
             self.tell_gone(session);
         }
         self.pump(session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use dunlin_codec::label::Network;
+    use dunlin_codec::message::{EVERYBODY, Freshness, SignedHeader};
+
+    use super::*;
+    use crate::gossip::{Refusal, Rumour};
+    use crate::identity::Identity;
+    use crate::limits::{
+        LETTERS_PER_SECOND, RUMOUR_FORGED_COST, RUMOURS_BURST_LINK, RUMOURS_PER_SECOND_LINK,
+    };
+    use crate::messages::conversation::{Constants, Terms};
+    use crate::neighbours::{HUB, Seat};
+    use crate::placement::{Placement, PlacementSeeds};
+    use crate::rng::Rng;
+    use crate::time::WallMillis;
+
+    const NETWORK: Network = Network([7; 32]);
+    const SESSION: SessionId = SessionId::new(0, 3, 0);
+    const WALL: u64 = 1_760_000_000_000;
+
+    fn key(number: u32) -> Identity {
+        let mut seed = [9; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        Identity::from_seed(seed)
+    }
+
+    fn at(seconds: u64) -> Now {
+        let instant = Instant::ZERO + Duration::from_secs(seconds);
+        Now { instant, wall: WallMillis(WALL + 1_000 * seconds) }
+    }
+
+    /// A node of one shard that talks with a peer.
+    fn talking() -> Neighbours {
+        let own = key(0);
+        let terms = Terms::new(own.id(), NETWORK, Constants::default(), "a test").unwrap();
+        let placement = Placement::new(1, PlacementSeeds { steering: 1, keys: [2, 3] });
+        let seat = Seat { shard: HUB, placement, endpoints: Vec::new() };
+        let mut this = Neighbours::new(&own, terms, &seat, (at(0), Rng::from_number(1)));
+        this.on_session(at(0), SESSION, (key(1).id(), "10.0.0.1:1".parse().unwrap()), None);
+        this.open_talk(SESSION);
+        this
+    }
+
+    /// What the peer brings: a rumour or a letter of that origin's.
+    fn brought(operation: Operation, origin: u32, count: u64) -> Brought {
+        let to = if operation == Operation::Whisper { key(5).id() } else { EVERYBODY };
+        let freshness = Some(Freshness { time_ms: WALL, instance: 1, count });
+        let header = SignedHeader { operation, is_sealed: false, from: key(origin).id(), to, freshness };
+        let rumour = Rumour::sign(&key(origin), &NETWORK, (&header, &[0xc0]), None);
+        let message = rumour.message().bytes().into();
+        Brought { session: SESSION, peer: key(1).id(), hops: 1, id: rumour.id, message }
+    }
+
+    fn refused(this: &Neighbours, reason: Refusal) -> u64 {
+        this.rumours().refused(reason)
+    }
+
+    /// Letters for a peer that has not greeted us wait, sixteen of them.
+    /// spec: p2p/relayed-whisper
+    #[test]
+    fn letters_for_a_greeting_are_bounded() {
+        let mut this = talking();
+        let letter = brought(Operation::Whisper, 2, 1).message;
+        for _ in 0..LETTERS_WAITING_MAX + 5 {
+            this.carry_letter(SESSION, (1, letter.clone().into()));
+        }
+        assert_eq!((this.talks[&SESSION].unsaid.len(), LETTERS_WAITING_MAX), (LETTERS_WAITING_MAX, 16));
+    }
+
+    /// One peer brings 64 letters at once and twenty a second.
+    /// spec: p2p/relayed-whisper
+    #[test]
+    fn one_peers_letters_are_rationed() {
+        let mut this = talking();
+        let mut taken = |now: Now| {
+            this.begin(now);
+            (0..100).for_each(|count| this.on_brought(brought(Operation::Whisper, 2, count)));
+            this.inward.drain(..).filter(|note| matches!(note, Note::Letter(_))).count()
+        };
+        assert_eq!([taken(at(0)), taken(at(1))], [64, 20]);
+        assert_eq!((LETTERS_PER_SECOND.burst, LETTERS_PER_SECOND.per_second), (64, 20));
+        assert_eq!(refused(&this, Refusal::OverBudget), 36 + 80);
+    }
+
+    /// One link brings 500 rumours at once that are verified, and 500 a second; a forged one counts for sixteen.
+    /// spec: p2p/rumour-budget
+    #[test]
+    fn one_links_rumours_are_rationed() {
+        let mut this = talking();
+        for number in 0..600 {
+            this.on_brought(brought(Operation::Shout, 10 + number / 6, u64::from(number % 6)));
+        }
+        assert_eq!((this.rumours().taken, RUMOURS_BURST_LINK), (RUMOURS_BURST_LINK, 500));
+        assert_eq!(refused(&this, Refusal::OverBudget), 100);
+        this.begin(at(1));
+        let before = this.rumours().verified;
+        for number in 0..600 {
+            let mut forged = brought(Operation::Shout, 10_000 + number, 0);
+            forged.message[0] ^= 1;
+            this.on_brought(forged);
+        }
+        let verified = this.rumours().verified - before;
+        assert_eq!(verified, RUMOURS_PER_SECOND_LINK.div_ceil(RUMOUR_FORGED_COST));
+        assert_eq!((RUMOURS_PER_SECOND_LINK, RUMOUR_FORGED_COST), (500, 16));
     }
 }

@@ -10,18 +10,16 @@
 //!
 //! spec: p2p/previous-key
 
-use core::time::Duration;
-
 use dunlin_codec::ids::NodeId;
 
 use crate::identity::Identity;
-use crate::identity::change::{NewKey, SignedChange};
-use crate::limits::{KEY_CHANGE_LIFE, PREVIOUS_KEY_LOOK_INTERVAL};
+use crate::identity::change::NewKey;
+use crate::limits::PREVIOUS_KEY_LOOK_INTERVAL;
 use crate::rng::Entropy;
 use crate::session::crypto::{Crypto, StaticPublic};
 use crate::shard::Shard;
 use crate::shard::table::Slot;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 
 /// A key that the node had.
 struct Before<C: Crypto> {
@@ -79,14 +77,6 @@ impl<C: Crypto> OwnKeys<C> {
     }
 }
 
-/// When the key before a change is answered for no more.
-fn end_of(change: &SignedChange, now: Now) -> Instant {
-    let life = u64::try_from(KEY_CHANGE_LIFE.as_millis()).unwrap_or(u64::MAX);
-    let until = change.change.time_ms.saturating_add(life);
-    // The change was made just now, by this node's own clock: should that be wrong, a day is a day.
-    now.instant + Duration::from_millis(until.saturating_sub(now.wall.0)).min(KEY_CHANGE_LIFE)
-}
-
 impl<C: Crypto, E: Entropy> Shard<C, E> {
     /// Hellos to the key that the node had before it started are answered as well, until then.
     pub fn answer_previous(&mut self, previous: &Identity, until: Instant) {
@@ -101,7 +91,7 @@ impl<C: Crypto, E: Entropy> Shard<C, E> {
         if id == self.own.id || new.change.change.current != self.own.id {
             return;
         }
-        let until = end_of(&new.change, self.around.now);
+        let until = new.change.answered_until(self.around.now);
         let pair = C::static_pair(&new.identity);
         self.gate.on_new_key(&self.config, C::static_public(&pair), (self.own.era, until));
         let OwnKeys { id: own_id, pair: own_pair, era, before } = &mut self.own;

@@ -45,6 +45,8 @@ enum Doing {
     },
     Acquiring,
     Releasing,
+    /// It writes what the lease guards, under the last token that it was given, whether or not that is still its own.
+    Guarding(u64),
     /// It puts this number as its own value.
     Putting(u64),
     /// It reads another's own value, of which so much had been acknowledged when it asked.
@@ -61,6 +63,7 @@ impl Doing {
             Self::Acquiring | Self::Releasing => 1,
             Self::Putting(_) => 2,
             Self::Looking { .. } => 3,
+            Self::Guarding(_) => 4,
         }
     }
 }
@@ -268,24 +271,27 @@ impl Game {
         if self.is_idle(client, 3) && self.chance.once_in(30) {
             self.look(client);
         }
+        if self.is_idle(client, 4) && self.clients[client].token != 0 && self.chance.once_in(20) {
+            self.guard(client);
+        }
     }
 
     fn decide(
         &mut self,
         (node, ticket): (NodeIndex, u64),
-        key: &str,
+        (key, token): (&str, u64),
         what: Option<(What, Option<Expectation>)>,
     ) {
         let key = text(key);
         let edits =
             what.map(|(what, expected)| Edit { key: key.clone(), expected, what }).into_iter().collect();
-        let wish = DecideWish { key, edits, owner: None, leave: None, token: 0, life: LIFE };
+        let wish = DecideWish { key, edits, owner: None, leaves: Vec::new(), token, life: LIFE };
         self.world.decide(node, ticket, wish);
     }
 
     fn read(&mut self, client: usize) {
         let job = self.begin(client, Doing::Reading);
-        self.decide(job, "register", None);
+        self.decide(job, ("register", 0), None);
     }
 
     fn write(&mut self, client: usize) {
@@ -293,7 +299,11 @@ impl Game {
         let value = text(&format!("{client} wrote {}", self.tickets));
         let job = self.begin(client, Doing::Writing { version: sequence + 1, value: value.clone() });
         let value_hash = value_hash(Encoded::parse(&seen).expect("it was read"));
-        self.decide(job, "register", Some((What::Set(value), Some(Expectation { sequence, value_hash }))));
+        self.decide(
+            job,
+            ("register", 0),
+            Some((What::Set(value), Some(Expectation { sequence, value_hash }))),
+        );
     }
 
     /// It takes the lease, or gives it back now and then.
@@ -309,7 +319,14 @@ impl Game {
         };
         let lasts = Duration::from_secs(2 + self.chance.below(8));
         let job = self.begin(client, doing);
-        self.decide(job, "lock", Some((What::Lease { action, lasts, token }, None)));
+        self.decide(job, ("lock", 0), Some((What::Lease { action, lasts, token }, None)));
+    }
+
+    fn guard(&mut self, client: usize) {
+        let token = self.clients[client].token;
+        let job = self.begin(client, Doing::Guarding(token));
+        let value = text(&format!("{client} guards"));
+        self.decide(job, ("lock", token), Some((What::Set(value), None)));
     }
 
     fn own_key(client: usize) -> Vec<u8> {
@@ -399,7 +416,8 @@ impl Game {
                 self.clients[client].token = *token;
                 self.leases.on_granted(client, span, *token, until);
             }
-            (Decided::Refused { .. }, Doing::Acquiring | Doing::Releasing)
+            (Decided::Done { .. }, Doing::Guarding(token)) => self.leases.on_used(span, token),
+            (Decided::Refused { .. }, Doing::Acquiring | Doing::Releasing | Doing::Guarding(_))
             | (Decided::Done { .. }, Doing::Releasing)
             | (Decided::Unknown | Decided::Unreached, _) => {}
             (other, doing) => panic!("values: {doing:?} ends with {other:?}"),

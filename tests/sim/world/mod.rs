@@ -7,6 +7,7 @@
 
 mod checks;
 mod keys;
+mod memory;
 mod neighbours;
 mod roll;
 mod rumours;
@@ -75,7 +76,15 @@ pub(crate) enum Next<C: Crypto> {
     Timer { node: NodeIndex, start: u32, shard: u8 },
     Application { node: NodeIndex },
     Disk { node: NodeIndex, start: u32 },
+    Look { node: NodeIndex, start: u32 },
     Script(Script<C>),
+}
+
+impl<C: Crypto> Next<C> {
+    /// Something is on its way.
+    const fn is_lively(&self) -> bool {
+        !matches!(self, Self::Timer { .. } | Self::Look { .. } | Self::Script(_))
+    }
 }
 
 struct Scheduled<C: Crypto> {
@@ -122,7 +131,7 @@ pub struct WorldOf<C: Crypto> {
     now: u64,
     queue: BinaryHeap<Scheduled<C>>,
     order: u64,
-    /// Events in the queue other than timers.
+    /// Events in the queue that are more than the passing of time.
     lively: usize,
     last_activity: u64,
     nodes: Vec<Node<C>>,
@@ -342,7 +351,7 @@ impl<C: Crypto> WorldOf<C> {
 
     pub(crate) fn schedule(&mut self, at: u64, next: Next<C>) {
         self.order += 1;
-        self.lively += usize::from(!matches!(next, Next::Timer { .. } | Next::Script(_)));
+        self.lively += usize::from(next.is_lively());
         self.queue.push(Scheduled { at: at.max(self.now), order: self.order, next });
     }
 

@@ -21,6 +21,7 @@ use dunlin_shards::event::{Event, Ticket};
 use dunlin_shards::identity::Identity;
 use dunlin_shards::identity::change::Past;
 use dunlin_shards::messages::conversation::{Constants, Terms};
+use dunlin_shards::neighbours::rows::chains_in;
 use dunlin_shards::neighbours::{HUB, Neighbours, Notice, Seat};
 use dunlin_shards::note::{Note, Question};
 use dunlin_shards::rng::Rng;
@@ -62,11 +63,17 @@ impl<C: Crypto> WorldOf<C> {
             if !matches!(past, Past::Unknown) {
                 neighbours = neighbours.with_past(past);
             }
+            if let Some((previous, until)) = self.nodes[node.0].previous(now) {
+                neighbours = neighbours.with_previous(previous, until);
+            }
+            let network = self.nodes[node.0].disk.network();
+            chains_in(&network).for_each(|row| _ = neighbours.restore_chain(row));
             let rows = self.nodes[node.0].disk.rows().iter().map(|(key, value)| (&key[..], &value[..]));
             neighbours.restore(now, rows);
             self.nodes[node.0].cores[shard].neighbours = Some(neighbours);
             self.touch(node, shard as u8);
         }
+        self.begin_remembering(node);
     }
 
     /// Tells the hub of a node that talks something, as its application does.

@@ -71,7 +71,7 @@ impl<C: Crypto> WorldOf<C> {
         self.now = first.at;
         while self.queue.peek().is_some_and(|first| first.at == self.now) {
             let Scheduled { next, .. } = self.queue.pop().expect("it was peeked at");
-            self.lively -= usize::from(!matches!(next, Next::Timer { .. } | Next::Script(_)));
+            self.lively -= usize::from(next.is_lively());
             self.take_in(next);
         }
         self.settle();
@@ -87,6 +87,7 @@ impl<C: Crypto> WorldOf<C> {
                 self.work_application(node);
             }
             Next::Disk { node, start } => self.on_disk(node, start),
+            Next::Look { node, start } => self.on_look(node, start),
             Next::Script(script) => script(self),
         }
     }

@@ -25,6 +25,10 @@ impl<C: Crypto> WorldOf<C> {
         while let Some(notice) = neighbours.poll_notice() {
             match notice {
                 Notice::Write { ticket, rows } => writes.push((ticket, rows)),
+                Notice::KeyChain { first, row } => {
+                    owner.disk.remember_chain(first, row.clone());
+                    core.notices.push_back(Notice::KeyChain { first, row });
+                }
                 notice => core.notices.push_back(notice),
             }
         }

@@ -58,21 +58,21 @@ pub struct Change {
 }
 
 /// On what terms something is changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ChangeOptions {
     /// How long what is written lasts: 30 days at most.
     pub life: Duration,
     /// A key that is nobody's yet becomes this node's.
     pub is_owned: bool,
-    /// Another owner's leave to write the first key.
-    pub leave: Option<GivenLeave>,
+    /// Another owner's leave to write its keys: one for each of them.
+    pub leaves: Vec<GivenLeave>,
     /// The fencing token of the lease that it is written under; 0: none. While a key is leased, only its holder's writes with it pass.
     pub token: u64,
 }
 
 impl Default for ChangeOptions {
     fn default() -> Self {
-        Self { life: LIFE, is_owned: false, leave: None, token: 0 }
+        Self { life: LIFE, is_owned: false, leaves: Vec::new(), token: 0 }
     }
 }
 
@@ -137,10 +137,10 @@ impl Network {
 
     /// Has edits decided.
     pub(super) async fn decide(&self, edits: Vec<Edit>, options: &ChangeOptions) -> Verdict {
-        let ChangeOptions { life, is_owned, leave, token } = *options;
+        let ChangeOptions { life, is_owned, ref leaves, token } = *options;
         let key = edits.first().map(|edit| edit.key.clone()).ok_or(ValueError::BadGroup)?;
         let owner = is_owned.then_some(self.id());
-        let wish = Box::new(DecideWish { key, edits, owner, leave, token, life });
+        let wish = Box::new(DecideWish { key, edits, owner, leaves: leaves.clone(), token, life });
         let decided = match self.request(|ticket| Note::Decide { ticket, wish }).await? {
             Answered::Decided(result) => result?,
             _ => return Err(NetworkError::Stopped.into()),

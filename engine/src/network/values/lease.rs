@@ -141,8 +141,8 @@ impl Network {
         let lasts = if action == LeaseAction::Release { Duration::ZERO } else { holding.options.lasts };
         let what = What::Lease { action, lasts, token };
         let edit = Edit { key: holding.key.clone(), expected: None, what };
-        let leave = holding.options.leave;
-        let options = ChangeOptions { life: LIFE, is_owned: false, leave, token: 0 };
+        let leaves = holding.options.leave.into_iter().collect();
+        let options = ChangeOptions { life: LIFE, is_owned: false, leaves, token: 0 };
         block_on_timeout(self.decide(vec![edit], &options), wait)
     }
 }

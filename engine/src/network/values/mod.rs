@@ -130,7 +130,7 @@ impl Network {
             Outcome::Not(error) => Err(error),
             Outcome::IsDecided => {
                 let set = Change { key: key.to_vec(), condition: None, wish: Wish::Set(value.to_vec()) };
-                let options = ChangeOptions { life, is_owned, leave, token: 0 };
+                let options = ChangeOptions { life, is_owned, leaves: leave.into_iter().collect(), token: 0 };
                 self.change_async(&[set], &options).await?;
                 Ok(Kept { by: None, of: None })
             }

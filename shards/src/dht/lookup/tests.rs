@@ -1,6 +1,7 @@
 //! Lookups in a network of a thousand nodes in memory, honest or not. A round is a question and its answer.
 
 mod eclipse;
+mod limits;
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};

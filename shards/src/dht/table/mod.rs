@@ -143,6 +143,13 @@ impl Table {
         all.any(|contact| contact.bytes() == heard.bytes())
     }
 
+    /// A member.
+    #[must_use]
+    pub fn member(&self, id: &NodeId) -> Option<&Contact> {
+        let members = &self.buckets[self.bucket_of(id)?].members;
+        members.iter().map(|member| &member.contact).find(|contact| contact.id() == *id)
+    }
+
     /// Where a member answers.
     #[must_use]
     pub fn endpoint_of(&self, id: &NodeId) -> Option<SocketAddr> {

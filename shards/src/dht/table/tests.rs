@@ -1,5 +1,7 @@
 //! Tables under whatever order of facts: who comes in, who stays, who is told.
 
+mod limits;
+
 use core::time::Duration;
 
 use dunlin_codec::label::Network;

@@ -21,24 +21,33 @@
 //! alone tells is passed over once all have been asked, unless a majority of its members has promised, or they are by and large those that
 //! the lookup heard of. Among fewer than eight it is believed: there one may be all that is left on a side of those who decided.
 //!
-//! What remains. The first decision of a register knows no members: it counts all that its lookup heard of, answered or not, as long as
-//! two paths tell of them, and waits for all that answered; after a partition that has lasted for so long that each side has forgotten
-//! the other, both may decide about a key that nobody decided about before.
-//! The same goes for a key that was decided where a lookup finds none of its members: a node that has just started or is cut off and
-//! knows a few newcomers alone begins the register anew. When a majority of the members is gone at once nothing is
-//! decided until they are back or the register's time is over; as long as fewer go in an hour, members that notice bring the
-//! state to whoever is closest by then. Whoever may write a register may also name members that do not exist, as it may lock or delete.
+//! Where nobody tells of anything a register is begun only with promises of a majority of all who may have begun it before: the closest of
+//! those whom the proposer found, of those who answered it within an hour (`neighbours/hub/lately`; a restart forgets none of them), and
+//! of those whom the holders that it asks remember so, whose word counts where a quarter of them, two at least, say the same. Its first
+//! members are these, answering or not, and the members after them, too, are the closest that are known: a node that is cut off for a
+//! while must not make a register its own, one half of the members after the other. Whoever reaches too few begins nothing.
+//!
+//! What remains. A partition that lasts for more than an hour: then each side has forgotten the other, and both may decide about a key
+//! that nobody decided about before, or whose members are all on the other side; and a network in which newcomers outnumber within an
+//! hour those who decided. When a majority of the members is gone at once nothing is decided until they are back or the register's time is
+//! over, and nothing is begun within an hour after a majority around its place has gone; as long as fewer go, members that notice bring
+//! the state to whoever is closest by then. Whoever may write a register may also name members that do not exist, as it may lock or delete.
 //!
 //! spec: p2p/members
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_codec::args::{Ballot, MEMBERS_MAX, Members as MembersRow};
-use dunlin_codec::ids::NodeId;
+use dunlin_codec::ids::{Address, NodeId};
 
 use super::majority;
 use super::state::{Cell, State};
 use super::survey::Told;
+use crate::dht::space::Space;
+use crate::mutants::{Mutant, planted};
+
+/// Of so many holders one must know of a node that others do not know of.
+const BELIEVED_OF: usize = 4;
 
 /// Whoever tells something alone among so many is not believed by itself.
 const LONE_AMONG: usize = 8;
@@ -51,19 +60,52 @@ pub struct Members {
 }
 
 /// The holders that a lookup found for a register.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Holders {
     /// Those that answered, the closest first.
     pub found: Vec<NodeId>,
     /// The closest that were heard of, whether or not they answered: as many as keep a value.
     pub known: Vec<NodeId>,
+    /// By what they are the closest, and how many keep a value.
+    pub closest: (Space, usize),
+}
+
+impl Default for Holders {
+    fn default() -> Self {
+        Self { found: Vec::new(), known: Vec::new(), closest: (Space::new(256), MEMBERS_MAX) }
+    }
 }
 
 impl Holders {
     /// All that there are have answered.
     #[must_use]
     pub fn all(found: Vec<NodeId>) -> Self {
-        Self { known: found.clone(), found }
+        Self { known: found.clone(), found, ..Self::default() }
+    }
+
+    /// All who may have begun a register of which nobody tells: the closest of those that we know of, and of those that enough
+    /// holders know of who have never heard of it.
+    pub(super) fn all_around<'a>(
+        &self,
+        place: &Address,
+        told: impl Iterator<Item = &'a Told> + Clone,
+    ) -> Vec<NodeId> {
+        if planted(Mutant::SilentNotCounted) {
+            return self.found.clone();
+        }
+        let promised = told.clone().count();
+        let needed = if promised < LONE_AMONG { 1 } else { promised.div_ceil(BELIEVED_OF).max(2) };
+        let mut tellers: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for id in told.filter(|told| told.accepted.is_none()).flat_map(|told| told.members.now.iter()) {
+            *tellers.entry(*id).or_default() += 1;
+        }
+        let believed = tellers.into_iter().filter(|(_, count)| *count >= needed).map(|(id, _)| id);
+        let all: BTreeSet<NodeId> = self.known.iter().copied().chain(believed).collect();
+        let (space, count) = self.closest;
+        let mut all: Vec<NodeId> = all.into_iter().collect();
+        all.sort_by_cached_key(|id| space.distance(place, &Space::place(id)));
+        all.truncate(count);
+        all
     }
 }
 
@@ -88,6 +130,11 @@ impl Members {
     pub(super) fn first(known: &[NodeId]) -> Self {
         let now = in_order(known.iter().copied());
         Self { before: now.clone(), now }
+    }
+
+    /// Those around the place of a register that was never decided: nobody's members yet.
+    pub(super) fn around(ids: &[NodeId]) -> Self {
+        Self { before: Vec::new(), now: in_order(ids.iter().copied()) }
     }
 
     /// As they were told.
@@ -129,16 +176,16 @@ impl Members {
         is_majority(&self.now, &is) && is_majority(&self.before, is)
     }
 
-    /// The members of what goes on from a decided state: more than half of those now, then whoever was found, and whoever else has
-    /// promised as far as there is room.
-    pub(super) fn next(&self, found: &[NodeId], has_promised: impl Fn(&NodeId) -> bool) -> Self {
+    /// The members of what goes on from a decided state: more than half of those now, then the closest that are known, whether or not they
+    /// answer, and whoever else has promised as far as there is room.
+    pub(super) fn next(&self, known: &[NodeId], has_promised: impl Fn(&NodeId) -> bool) -> Self {
         if self.is_empty() {
-            return Self::first(found);
+            return Self::first(known);
         }
-        let stay = found.iter().filter(|id| self.now.contains(id));
-        let others = self.now.iter().filter(|id| has_promised(id) && !found.contains(id));
+        let stay = known.iter().filter(|id| self.now.contains(id));
+        let others = self.now.iter().filter(|id| has_promised(id) && !known.contains(id));
         let first = stay.chain(others.clone()).take(majority(self.now.len()));
-        let now = in_order(first.chain(found).chain(others).copied());
+        let now = in_order(first.chain(known).chain(others).copied());
         Self { before: self.now.clone(), now }
     }
 
@@ -253,7 +300,7 @@ impl Standing {
     /// The same without whatever one of [`LONE_AMONG`] tells alone, of members most of whom have neither promised nor are known.
     pub(super) fn of_plausible<'a>(
         told: impl Iterator<Item = (NodeId, &'a Told)>,
-        Holders { found, known }: &Holders,
+        Holders { found, known, .. }: &Holders,
         has_promised: impl Fn(&NodeId) -> bool,
     ) -> Self {
         let mut camps = camps(told);
@@ -277,6 +324,6 @@ impl Standing {
 
     /// Whether a majority of all whose word is needed has spoken.
     pub(super) fn has_heard(&self, has_spoken: impl Fn(&NodeId) -> bool) -> bool {
-        self.needed.iter().all(|members| members.are_enough(&has_spoken))
+        planted(Mutant::MembersIgnored) || self.needed.iter().all(|members| members.are_enough(&has_spoken))
     }
 }

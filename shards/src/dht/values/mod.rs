@@ -64,6 +64,7 @@ use dunlin_codec::message::Operation;
 use dunlin_codec::record::{KEY_LEN_MAX, VALUE_RECORD_LEN_MAX};
 
 use crate::limits::VALUE_LEN_MAX;
+use crate::mutants::{Mutant, planted};
 
 pub use check::{BadRecord, address, value_hash};
 pub use durable::{DiskRow, ReadRow, RegisterRow, ValueRow, place_of_row, read_row};
@@ -118,8 +119,8 @@ pub struct Question {
 }
 
 /// The smallest number of `count` holders of which any two groups share one.
-const fn majority(count: usize) -> usize {
-    count / 2 + 1
+fn majority(count: usize) -> usize {
+    if planted(Mutant::MajorityTooSmall) { count.div_ceil(2) } else { count / 2 + 1 }
 }
 
 /// Bytes of a question or an answer without a value at most: a key, a record with its key, a lease, ballots, a grant.

@@ -31,6 +31,7 @@ use super::members::Members;
 use super::plain::reason_of;
 use super::state::{Cell, State, has_room};
 use crate::limits::{BALLOT_LEAP_MAX, LEASE_MAX, VALUE_LEN_MAX, VALUE_RECORD_SKEW};
+use crate::mutants::{Mutant, planted};
 use crate::time::{Instant, Now, WallMillis};
 
 /// What no ballot is below.
@@ -186,7 +187,8 @@ impl Register {
     /// The first round. A ballot is promised once: whoever asks again takes a higher one.
     pub(super) fn promise(&self, ballot: Ballot, now: WallMillis) -> Result<Self, BadBallot> {
         self.check_counter(&ballot, now)?;
-        if ballot <= self.promised {
+        let is_anothers = self.promised != NO_BALLOT && self.promised.proposer != ballot.proposer;
+        if ballot <= self.promised || is_anothers && planted(Mutant::PromisedForGood) {
             return Err(BadBallot::TooLow);
         }
         Ok(Self { promised: ballot, ..self.clone() })
@@ -195,7 +197,8 @@ impl Register {
     /// The second round's ballot.
     pub(super) fn check_ballot(&self, ballot: &Ballot, now: WallMillis) -> Result<(), BadBallot> {
         self.check_counter(ballot, now)?;
-        if *ballot < self.promised { Err(BadBallot::TooLow) } else { Ok(()) }
+        let is_kept = *ballot >= self.promised || planted(Mutant::PromiseNotKept);
+        if is_kept { Ok(()) } else { Err(BadBallot::TooLow) }
     }
 
     /// The second round, whose ballot was checked. `plain` is what is kept of keys that were never decided.
@@ -324,6 +327,8 @@ impl Change<'_> {
         let by = self.proposal.ballot.proposer;
         let leave = self.proposal.leave.filter(|_| self.proposal.key.bytes() == self.key);
         let leave = leave.map(|leave| grant_of(&self.proposal.key, by, leave));
+        // Of the other names each record brings its own.
+        let leave = leave.or_else(|| self.cell.record().and_then(|record| record.grant));
         if !may_write(by, Some(&self.held.cell), leave, (rules, now.wall)) {
             return Err(Reason::NotAllowed);
         }
@@ -380,6 +385,9 @@ pub(super) fn check_token(
     is_leased: bool,
     (token, writer): (u64, NodeId),
 ) -> Result<(), Reason> {
+    if planted(Mutant::TokenNotCompared) {
+        return Ok(());
+    }
     match lease {
         Some(lease) if token == lease.token && writer == lease.holder && lease.until_ms != 0 => Ok(()),
         Some(_) if is_leased && token == 0 => Err(Reason::Leased),

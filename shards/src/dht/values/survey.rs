@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use dunlin_codec::args::{Ack, Ballot, Promise, Request, Store, StoreOptions};
-use dunlin_codec::ids::NodeId;
+use dunlin_codec::ids::{Address, NodeId};
 use dunlin_codec::label::Network;
 use dunlin_codec::message::Operation;
 use dunlin_codec::msgpack::Encoded;
@@ -76,6 +76,7 @@ pub struct Surveyed {
 #[derive(Debug)]
 pub struct Survey {
     arguments: Vec<u8>,
+    place: Address,
     network: Network,
     asking: Asking,
     told: BTreeMap<NodeId, Told>,
@@ -104,9 +105,10 @@ impl Survey {
         let asking = Asking::new(holders.found.iter().filter(|holder| Some(**holder) != own).copied());
         let key = Key::parse(key).ok().flatten().expect("the caller has a key");
         let options = StoreOptions { prepare: Some(NO_BALLOT), ..StoreOptions::default() };
-        let store = Store { address: address(&key), key, value: Encoded::NIL, options };
+        let place = address(&key);
+        let store = Store { address: place, key, value: Encoded::NIL, options };
         let arguments = encode(SMALL_LEN_MAX, |out| Request::Store(store).write(out));
-        Self { arguments, network, asking, told: BTreeMap::new(), holders, own }
+        Self { arguments, place, network, asking, told: BTreeMap::new(), holders, own }
     }
 
     /// The next holder to be asked.
@@ -155,7 +157,8 @@ impl Survey {
             || self.is_over() && found.iter().all(|id| has_told(id) || is_own(id));
         let Standing { base, is_decided, .. } = self.standing();
         let Some(base) = base else {
-            let is_decided = self.is_over() && is_majority(&self.holders.known, has_told);
+            let around = self.holders.all_around(&self.place, self.told.values());
+            let is_decided = self.is_over() && is_majority(&around, has_told);
             let nothing =
                 Surveyed { accepted: None, state: State::new(), members: Members::default(), is_decided };
             return (is_enough && self.is_over()).then_some(nothing);

@@ -56,8 +56,8 @@ pub struct DecideWish {
     pub edits: Vec<Edit>,
     /// Whose a key becomes that is nobody's yet: ours. None: nobody's.
     pub owner: Option<NodeId>,
-    /// An owner's leave for the first edit's key.
-    pub leave: Option<GivenLeave>,
+    /// An owner's leave for each key that is not ours; that for the first key comes with the first round.
+    pub leaves: Vec<GivenLeave>,
     /// The fencing token of the lease that is written under; 0: none.
     pub token: u64,
     /// How long what is written lasts.
@@ -94,7 +94,7 @@ impl DecideWish {
 
     /// Whose a key becomes that is nobody's yet.
     pub(crate) fn owner(&self) -> NodeId {
-        owner_of(self.owner, self.leave.as_ref())
+        owner_of(self.owner, self.leaves.first())
     }
 }
 

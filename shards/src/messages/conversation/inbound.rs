@@ -104,12 +104,12 @@ impl Conversation {
     fn on_direct(&mut self, bench: &mut Bench, message: &Direct<'_>) {
         self.counts.messages_in += 1;
         if matches!(message.operation, Operation::Ack | Operation::Nack) {
-            return self.on_answer(message);
+            return self.on_answer(bench, message);
         }
         let Direct { operation, request, payload, is_sealed } = *message;
         if !self.has_greeted && operation != Operation::SetConnectionOption {
-            // What a session that ended had still to say may come before the greeting of the one that carries on.
-            return self.refuse_at_once(bench, operation, request, Reason::NotAllowed);
+            // What a session that ended had still to say may come before the greeting of the one that carries on: no judgement.
+            return self.refuse_at_once(bench, operation, request, Reason::Busy);
         }
         if !take_request(&mut self.asked, bench.now, bench.terms.requests_per_second) {
             self.counts.requests_refused += 1;
@@ -189,10 +189,10 @@ impl Conversation {
         self.facts.push(Fact::Asked { request, what });
     }
 
-    fn on_answer(&mut self, message: &Direct<'_>) {
+    pub(super) fn on_answer(&mut self, bench: &mut Bench, message: &Direct<'_>) {
         let Some(open) = self.requests.take(message.request) else {
             self.counts.answers_unknown += 1;
-            return;
+            return bench.strays.put(bench.now, self.peer, message);
         };
         let outcome = outcome_of(&open, message);
         if open.operation == Operation::SetConnectionOption {

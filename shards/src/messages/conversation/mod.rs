@@ -19,6 +19,7 @@ mod inbound;
 mod options;
 mod outbox;
 mod requests;
+mod strays;
 mod terms;
 
 use core::time::Duration;
@@ -43,6 +44,7 @@ use crate::time::{Instant, WallMillis};
 use fact::Facts;
 use outbox::{Full, Outbox};
 use requests::Requests;
+use strays::Strays;
 
 pub use fact::{Asked, Fact, Reply};
 pub use inbound::{Taken, direct_message_id};
@@ -69,6 +71,7 @@ pub struct Bench {
     body: Vec<u8>,
     /// One count for all conversations: where one session carries on for another, a late answer meets no other question.
     last_request: u64,
+    strays: Strays,
 }
 
 impl Bench {
@@ -85,6 +88,7 @@ impl Bench {
             wants_since: WallMillis(u64::MAX),
             payload: Vec::new(),
             body: Vec::new(),
+            strays: Strays::default(),
             last_request: 0,
         }
     }
@@ -183,8 +187,13 @@ impl Conversation {
     /// The session of an older conversation with the peer became one with this one's: what was asked there is answered here,
     /// by both sides.
     // spec: p2p/succession
-    pub fn on_succeeded(&mut self, older: &mut Self) {
+    pub fn on_succeeded(&mut self, bench: &mut Bench, older: &mut Self) {
         older.requests.move_into(&mut self.requests);
+        // Or was answered already: the peer moved before us.
+        while let Some(stray) = bench.strays.take(bench.now, &self.peer, |request| self.requests.has(request))
+        {
+            self.on_answer(bench, &stray.message());
+        }
         let room = REQUESTS_OWED_MAX.saturating_sub(self.owed.len());
         self.owed.extend(older.owed.drain(..room.min(older.owed.len())));
     }

@@ -53,6 +53,11 @@ impl Requests {
         self.open.remove(at)
     }
 
+    /// Whether this one waits for its answer.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.open.iter().any(|open| open.id == id)
+    }
+
     /// Those that somebody waits for go on elsewhere, as long as there is room.
     pub(super) fn move_into(&mut self, other: &mut Self) {
         let room = REQUESTS_OPEN_MAX.saturating_sub(other.open.len());

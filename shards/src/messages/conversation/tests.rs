@@ -15,6 +15,7 @@ use super::*;
 use crate::dht::space::Space;
 use crate::limits::{FACTS_WAITING_MAX, OUTBOX_LEN_MAX, OWED_LIFE, REQUESTS_OPEN_MAX, REQUESTS_OWED_MAX};
 
+mod limits;
 mod succession;
 
 const NETWORK: Network = Network([7; 32]);

@@ -89,6 +89,11 @@ impl Purpose {
         }
     }
 
+    /// It is a holder's word that is wanted: who has been silent may have it all the same.
+    const fn is_of_value(&self) -> bool {
+        matches!(self, Self::Value { .. })
+    }
+
     /// The application's name for it.
     pub(super) const fn ticket(&self) -> Option<Ticket> {
         match self {
@@ -141,7 +146,8 @@ impl Hub {
             self.errands.insert(ticket, errand);
             return self.outbox.push_back((session.shard(), Note::AskOn { ticket, session, question }));
         }
-        match errand.endpoint.or_else(|| self.table.endpoint_of(&errand.peer)) {
+        let lately = || self.lately.endpoint_of(&errand.peer).filter(|_| errand.purpose.is_of_value());
+        match errand.endpoint.or_else(|| self.table.endpoint_of(&errand.peer)).or_else(lately) {
             Some(endpoint) => self.call(endpoint, errand),
             None => self.seek(errand),
         }
@@ -270,7 +276,7 @@ impl Hub {
         };
         told.iter().for_each(|heard| self.on_heard(heard, errand.peer));
         if let Some(endpoint) = errand.endpoint {
-            self.table.on_answer(self.now.instant, &errand.peer, endpoint);
+            self.on_there(&errand.peer, endpoint);
         }
         if let Purpose::Search(search) = errand.purpose {
             return self.on_search_answered(search, &errand.peer, told);
@@ -282,13 +288,21 @@ impl Hub {
         self.tell_application(errand, Ok(outcome));
     }
 
+    /// A node has answered where it says that it is.
+    fn on_there(&mut self, peer: &NodeId, endpoint: SocketAddr) {
+        self.table.on_answer(self.now.instant, peer, endpoint);
+        if let Some(contact) = self.table.member(peer) {
+            self.lately.on_answer(self.now.instant, contact);
+        }
+    }
+
     /// Whoever refuses is there as well.
     fn on_holder_spoke(&mut self, errand: &Errand, question: (u64, u64), outcome: Outcome) {
         if !matches!(outcome, Outcome::Ack(_) | Outcome::Nack(_)) {
             return self.note_failure(errand, outcome == Outcome::TimedOut);
         }
         if let Some(endpoint) = errand.endpoint {
-            self.table.on_answer(self.now.instant, &errand.peer, endpoint);
+            self.on_there(&errand.peer, endpoint);
         }
         self.on_holder_answered(question, Some(outcome));
     }

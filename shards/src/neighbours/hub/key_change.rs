@@ -41,13 +41,18 @@ impl Hub {
     // spec: p2p/own-key-change
     pub(in crate::neighbours) fn on_new_key(&mut self, identity: Identity, past: Past) {
         self.table.move_to(identity.id(), self.now.instant);
-        self.identity = identity;
+        self.lately.move_to(identity.id());
+        let before = core::mem::replace(&mut self.identity, identity);
+        if let Past::Changed(signed) = &past {
+            self.answer_previous(before, signed.answered_until(self.now));
+        }
         self.on_past(past);
+        self.on_own_key_changed();
         // Whoever hears of it asks for our record at once.
         self.publish_at = self.now.instant;
         self.voice.on_new_key();
         self.traces.on_new_key();
-        self.roll.on_new_key();
+        self.roll.on_new_key(self.now.instant + TICK);
         self.acquaint = Some((self.now.instant + TICK, 0));
         let newest = |open: &Vec<Open>| open.last().map(|open| open.remote);
         let peers: Vec<(NodeId, SocketAddr)> =
@@ -195,6 +200,7 @@ impl Hub {
         self.move_sessions(&old, new);
         self.links.on_key_changed(&old, new);
         self.table.forget(&old);
+        self.lately.forget(&old);
         let calls = self.calls.values_mut().flat_map(|call| &mut call.errands);
         let errands = self.errands.values_mut().chain(calls).filter(|errand| errand.peer == old);
         for errand in errands.filter(|errand| !matches!(errand.purpose, Purpose::Search(_))) {

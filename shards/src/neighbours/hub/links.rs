@@ -195,3 +195,33 @@ impl Hub {
         self.outbox.push_back((session.shard(), Note::LinkDecided { session, request, is_link, is_granted }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::messages::conversation::{Constants, Terms};
+    use crate::neighbours::{HUB, Seat};
+    use crate::placement::{Placement, PlacementSeeds};
+    use crate::rng::Rng;
+    use crate::time::{Now, WallMillis};
+
+    /// Of 4,096 nodes it is known that they are to be left alone.
+    /// spec: p2p/links
+    #[test]
+    fn those_that_refused_are_bounded() {
+        let own = Identity::from_seed([1; 32]);
+        let network = dunlin_codec::label::Network([7; 32]);
+        let terms = Terms::new(own.id(), network, Constants::default(), "a test").unwrap();
+        let placement = Placement::new(1, PlacementSeeds { steering: 1, keys: [2, 3] });
+        let seat = Seat { shard: HUB, placement, endpoints: Vec::new() };
+        let now = Now { instant: Instant::ZERO, wall: WallMillis(0) };
+        let mut hub = Hub::new(&own, &terms, &seat, (now, Rng::from_number(1)));
+        for number in 0..LINKS_REFUSED_MAX as u32 + 10 {
+            let mut id = [9; 32];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            hub.on_link_failed(NodeId(id));
+        }
+        assert_eq!((hub.links.refused.len(), LINKS_REFUSED_MAX), (LINKS_REFUSED_MAX, 4_096));
+    }
+}

@@ -7,8 +7,10 @@
 
 mod errand;
 mod key_change;
+mod lately;
 mod leave;
 mod links;
+mod previous;
 mod relay;
 mod roll;
 mod search;
@@ -43,7 +45,9 @@ use crate::placement::Placement;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use errand::{Call, Errand, Purpose};
+use lately::Lately;
 use links::Links;
+use previous::Previous;
 use relay::Relay;
 use roll::Enrolment;
 use search::{Goal, Search};
@@ -64,6 +68,7 @@ const ACQUAINT_AFTER: [Duration; 4] =
 pub(super) struct Hub {
     now: Now,
     identity: Identity,
+    previous: Previous,
     endpoints: Vec<SocketAddr>,
     network: Network,
     constants: Constants,
@@ -78,6 +83,7 @@ pub(super) struct Hub {
     reserve: Option<u64>,
     plan: Plan,
     table: Table,
+    lately: Lately,
     rng: Rng,
     /// Sessions that may be talked on, the newest last.
     sessions: BTreeMap<NodeId, Vec<Open>>,
@@ -94,7 +100,7 @@ pub(super) struct Hub {
     /// When it looks for its own place next, and how often it has.
     acquaint: Option<(Instant, usize)>,
     /// What the table had changed by when it was told last, and when it may be told again.
-    published: Option<(u64, u64)>,
+    published: Option<(u64, u64, u64)>,
     publish_at: Instant,
     outbox: VecDeque<(u8, Note)>,
     notices: VecDeque<Notice>,
@@ -116,12 +122,14 @@ impl Hub {
             renew_at: now.instant + NODE_RECORD_RENEW_AFTER,
             reserve: None,
             identity: identity.clone(),
+            previous: Previous::default(),
             endpoints: seat.endpoints.clone(),
             network: terms.network,
             constants,
             placement: seat.placement,
             plan: Plan::new(space, replication, constants.parallel as usize),
             table: Table::new(identity.id(), space, replication),
+            lately: Lately::new(identity.id(), space),
             rng,
             sessions: BTreeMap::new(),
             links: Links::default(),
@@ -242,6 +250,7 @@ impl Hub {
         }
         self.tick_at = now + TICK;
         self.expire();
+        self.lately.expire(self.now);
         self.expire_own();
         while let Some(contact) = self.table.poll_question(self.now) {
             self.begin_errand(contact.id(), contact.endpoint(), Purpose::Ping);
@@ -254,6 +263,7 @@ impl Hub {
         self.work_voice();
         self.work_traces();
         self.work_relay();
+        self.previous.expire(now);
         if self.searches.is_empty()
             && let Some(place) = self.table.poll_refresh(now, &mut self.rng)
         {
@@ -272,6 +282,7 @@ impl Hub {
             if let Ok(contact) = Contact::read(record, &self.network, self.now.wall) {
                 let id = contact.id();
                 self.learn_past(&contact);
+                self.lately.on_answer(self.now.instant, &contact);
                 self.table.on_told(self.now.instant, contact, id);
             }
         }
@@ -295,8 +306,8 @@ impl Hub {
         self.published != Some(self.changes())
     }
 
-    const fn changes(&self) -> (u64, u64) {
-        (self.table.changes(), self.links.changes())
+    const fn changes(&self) -> (u64, u64, u64) {
+        (self.table.changes(), self.links.changes(), self.lately.changes())
     }
 
     /// Tells every shard whom we know, when that changed and some time has passed since.
@@ -306,8 +317,8 @@ impl Hub {
         }
         self.published = Some(self.changes());
         self.publish_at = self.now.instant + KNOWN_INTERVAL;
-        let known =
-            Arc::new(Known::new(&self.table, self.plan.space, (&self.own, self.links.opened().collect())));
+        let known = Known::new(&self.table, self.plan.space, (&self.own, self.links.opened().collect()));
+        let known = Arc::new(known.with_lately(self.lately.iter().cloned().collect()));
         let shards = 0..self.placement.shard_count() as u8;
         self.outbox.extend(shards.map(|shard| (shard, Note::Known(Arc::clone(&known)))));
     }
@@ -322,3 +333,6 @@ impl Hub {
         self.notices.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,7 @@ impl Hub {
             return Err(Failure::NotFound);
         }
         let ephemeral = self.relay.ephemerals.pop().ok_or(Failure::Busy)?;
-        let header = self.letter_header(Operation::Whisper, true, peer);
+        let header = self.letter_header(Operation::Whisper, (self.own.id(), peer));
         let mut payload = vec![0; len];
         payload[sealing::FRONT_LEN..len - TAG_LEN].copy_from_slice(&question.payload);
         let pair = AwsLc::static_pair(&self.identity);
@@ -163,11 +163,11 @@ impl Hub {
         Ok(())
     }
 
-    fn letter_header(&mut self, operation: Operation, is_sealed: bool, to: NodeId) -> SignedHeader {
+    fn letter_header(&mut self, operation: Operation, (from, to): (NodeId, NodeId)) -> SignedHeader {
         let (instance, count) = (self.relay.instance, self.relay.count);
         self.relay.count += 1;
         let freshness = Some(Freshness { time_ms: self.now.wall.0, instance, count });
-        SignedHeader { operation, is_sealed, from: self.own.id(), to, freshness }
+        SignedHeader { operation, is_sealed: operation == Operation::Whisper, from, to, freshness }
     }
 
     /// A session with the recipient; else whoever is closest to it and closer than we are.
@@ -218,9 +218,11 @@ impl Hub {
         }
         let until = self.now.instant + LETTER_LIFE;
         self.relay.passed.insert(brought.id, (brought.session, until));
-        if to == self.own.id() {
+        if self.key_of(&to).is_some() {
             return self.take_letter(brought);
         }
+        // Whoever was whispered to stands where its present key does.
+        let to = self.chains.present(&to);
         let letter = Letter { hops: brought.hops.saturating_add(1), message: brought.message.into() };
         self.pass(&to, letter, Some(brought.peer));
     }
@@ -235,27 +237,30 @@ impl Hub {
         {
             return;
         }
-        let Some((from, value)) = self.opened(&brought.message) else { return };
+        let Some((to, from, value)) = self.opened(&brought.message) else { return };
         let fact = Fact::Told { operation: Operation::Whisper, payload: value };
         self.notices.push_back(Notice::Heard { peer: from, fact });
-        let header = self.letter_header(Operation::Ack, false, from);
+        let header = self.letter_header(Operation::Ack, (to, from));
         let mut room = [0; 64];
         let mut out = Writer::new(&mut room);
         Ack::Whisper(id).write(&mut out).expect("an id is short");
-        let message: Arc<[u8]> = sign(&self.identity, &self.network, &header, out.written()).into();
+        // The key that was whispered to says so: its sender waits for that one's word.
+        let Some(identity) = self.key_of(&to) else { return };
+        let message: Arc<[u8]> = sign(identity, &self.network, &header, out.written()).into();
         self.hand_over(brought.session, &Letter { hops: 0, message });
     }
 
-    /// What a letter says, and who says it.
-    fn opened(&self, message: &[u8]) -> Option<(NodeId, Box<[u8]>)> {
+    /// What a letter says, who says it, and to which key of ours.
+    // spec: p2p/previous-letter
+    fn opened(&self, message: &[u8]) -> Option<(NodeId, NodeId, Box<[u8]>)> {
         let signed = Signed::parse(&mut Reader::new(message)).ok()?;
         let header = signed.header();
         let sender = AwsLc::public_of(&header.from).ok()?;
-        let pair = AwsLc::static_pair(&self.identity);
+        let pair = AwsLc::static_pair(self.key_of(&header.to)?);
         let mut sealed = signed.payload().to_vec();
         let value = sealing::open::<AwsLc>(&pair, sender, (&header, &self.network), &mut sealed).ok()?;
         Request::parse(Operation::Whisper, value).ok()?;
-        Some((header.from, (&*value).into()))
+        Some((header.to, header.from, (&*value).into()))
     }
 
     /// The answer to a letter: ours, or one that we passed on.

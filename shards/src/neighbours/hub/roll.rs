@@ -62,9 +62,10 @@ impl Enrolment {
         }
     }
 
-    /// We have another key: its entry is another.
-    pub(super) fn on_new_key(&mut self) {
-        self.enter_at = None;
+    /// We have another key: its entry is another, and follows as soon as peers have heard of the key. Before, it would be
+    /// somebody else's to them.
+    pub(super) fn on_new_key(&mut self, enter_at: Instant) {
+        self.enter_at = Some(enter_at);
     }
 
     /// A link that we had opened is gone.

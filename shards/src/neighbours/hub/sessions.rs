@@ -18,13 +18,20 @@ pub(super) struct Open {
     session: SessionId,
     /// Where the peer is; where we called it, when we did.
     pub(super) remote: SocketAddr,
+    /// It was begun when we had another key: to the peer's holders that key asks there.
+    is_before: bool,
 }
 
 impl Hub {
-    /// The session to ask a node on: at that endpoint, when one is given, else the newest.
+    /// The session to ask a node on: at that endpoint, when one is given, else the newest. What is signed by our key, such as a
+    /// ballot or our entry in the roll, is asked where that key is known to ask: holders compare the two.
+    // spec: p2p/own-key-asks
     pub(super) fn session_for(&self, errand: &Errand) -> Option<SessionId> {
         let open = self.sessions.get(&self.chains.present(&errand.peer))?;
-        let is_there = |open: &&Open| errand.endpoint.is_none_or(|endpoint| open.remote == endpoint);
+        let is_signed = matches!(errand.purpose, Purpose::Value { .. });
+        let is_there = |open: &&Open| {
+            errand.endpoint.is_none_or(|endpoint| open.remote == endpoint) && !(is_signed && open.is_before)
+        };
         open.iter().rev().find(is_there).map(|open| open.session)
     }
 
@@ -43,11 +50,16 @@ impl Hub {
         if open.len() >= INSTANCES_MAX {
             open.remove(0);
         }
-        open.push(Open { session, remote });
+        open.push(Open { session, remote, is_before: false });
         for errand in call.into_iter().flat_map(|call| call.errands) {
             self.run_errand(errand);
         }
         self.tell_key_change(peer, remote);
+    }
+
+    /// We have another key: sessions go on under the one that they were begun with.
+    pub(super) fn on_own_key_changed(&mut self) {
+        self.sessions.values_mut().flatten().for_each(|open| open.is_before = true);
     }
 
     /// The session is still there, as far as we were told.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::key::{self, KeyFlags, Name, encode};
 use super::put::condition;
-use super::terms::{LeaveFlag, Terms};
+use super::terms::{LeaveFlag, LeavesFlag, Terms};
 use crate::failure::Failure;
 use crate::{Done, words};
 
@@ -38,6 +38,8 @@ pub(crate) struct Atomic {
     /// A file with the changes; - is standard input
     #[arg(value_name = "FILE.json")]
     file: String,
+    #[command(flatten)]
+    leaves: LeavesFlag,
     #[command(flatten)]
     terms: Terms,
 }
@@ -102,12 +104,12 @@ fn some<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::E
 
 pub(super) fn diff(arguments: &Diff) -> Done {
     let (key, token) = (arguments.key.encode()?, arguments.key.token(arguments.terms.token)?);
-    let leave = arguments.leave.read()?;
+    let leaves = arguments.leave.read()?.into_iter().collect();
     let text = read(&arguments.patch)?;
     let operations: Vec<Operation> = parse("diff", &arguments.patch, &text)?;
     let wish = WishLine::Diff(operations_of(&operations, text.len())?);
     let change = ChangeOf { key, cas: arguments.cas.clone(), wish };
-    arguments.terms.decide(vec![change], (token, leave))
+    arguments.terms.decide(vec![change], (token, leaves))
 }
 
 pub(super) fn atomic(arguments: &Atomic) -> Done {
@@ -117,7 +119,7 @@ pub(super) fn atomic(arguments: &Atomic) -> Done {
     let changes = together.changes.iter().map(change).collect::<Result<Vec<ChangeOf>, Failure>>()?;
     let first = together.changes.first().ok_or_else(|| Failure::usage("there is nothing to change"))?;
     let token = key::token((&first.name, Some(&together.group)), arguments.terms.token)?;
-    arguments.terms.decide(changes, (token, None))
+    arguments.terms.decide(changes, (token, arguments.leaves.read()?))
 }
 
 fn change_of(group: &Name, one: &One, len: usize) -> Result<ChangeOf, Failure> {

@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Atomic(change::Atomic),
     /// Gives another node leave to write a key of this one's
     ///
-    /// It prints the leave, one line that the other gives to --leave of `dunlin dht put`, delete, diff and lock. Nobody else can do
+    /// It prints the leave, one line that the other gives to --leave of `dunlin dht put`, delete, diff, atomic and lock. Nobody else can do
     /// anything with it, so it need not be kept secret; it cannot be taken back before its time is over.
     Grant(grant::Grant),
     /// Finds out where a node is

@@ -92,7 +92,7 @@ impl Manner {
         let value = to_hex(value);
         let command = if cas.is_some() || token != 0 {
             let change = ChangeOf { key: name, cas: cas.clone(), wish: WishLine::Set(value) };
-            terms.command(vec![change], (token, leave))
+            terms.command(vec![change], (token, leave.into_iter().collect()))
         } else {
             let (life_ms, is_owned) = (Some(millis(terms.ttl)), terms.owned);
             Command::Put(PutLine { key: name, value, life_ms, is_owned, leave })

@@ -48,20 +48,38 @@ pub(super) struct LeaveFlag {
 impl LeaveFlag {
     /// As nodes are told.
     pub(super) fn read(&self) -> Result<Option<String>, Failure> {
-        let Some(typed) = &self.leave else { return Ok(None) };
-        let bytes = words::typed_bytes(typed, LEAVE_LEN_MAX)?;
-        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        match dunlin::control::parse_leave(&text) {
-            Some(_) => Ok(Some(text)),
-            None => Err(Failure::usage("--leave: this is none; `dunlin dht grant` prints one")),
-        }
+        self.leave.as_deref().map(read_leave).transpose()
+    }
+}
+
+/// An owner's leaves for several keys.
+#[derive(Args)]
+pub(super) struct LeavesFlag {
+    /// The leave of the names' owner, as `dunlin dht grant` prints it, or @FILE with it; give it once for each name
+    #[arg(long = "leave", value_name = "LEAVE|@FILE")]
+    leaves: Vec<String>,
+}
+
+impl LeavesFlag {
+    /// As nodes are told.
+    pub(super) fn read(&self) -> Result<Vec<String>, Failure> {
+        self.leaves.iter().map(|typed| read_leave(typed)).collect()
+    }
+}
+
+fn read_leave(typed: &str) -> Result<String, Failure> {
+    let bytes = words::typed_bytes(typed, LEAVE_LEN_MAX)?;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    match dunlin::control::parse_leave(&text) {
+        Some(_) => Ok(text),
+        None => Err(Failure::usage("--leave: this is none; `dunlin dht grant` prints one")),
     }
 }
 
 impl Terms {
     /// Has changes decided, and shows what is there then.
-    pub(super) fn decide(&self, changes: Vec<ChangeOf>, (token, leave): (u64, Option<String>)) -> Done {
-        match self.node.ask(&self.command(changes, (token, leave)), PATIENCE)? {
+    pub(super) fn decide(&self, changes: Vec<ChangeOf>, (token, leaves): (u64, Vec<String>)) -> Done {
+        match self.node.ask(&self.command(changes, (token, leaves)), PATIENCE)? {
             Answer::Changed(values) => show_changed(self.json, &values),
             Answer::NotChanged(refused) => Err(not_changed(self.json, &refused)),
             _ => Err(unexpected()),
@@ -69,8 +87,8 @@ impl Terms {
     }
 
     /// What a node is asked to have decided.
-    pub(super) fn command(&self, changes: Vec<ChangeOf>, (token, leave): (u64, Option<String>)) -> Command {
+    pub(super) fn command(&self, changes: Vec<ChangeOf>, (token, leaves): (u64, Vec<String>)) -> Command {
         let (life_ms, is_owned) = (Some(millis(self.ttl)), self.owned);
-        Command::Change(ChangeLine { changes, life_ms, is_owned, token, leave })
+        Command::Change(ChangeLine { changes, life_ms, is_owned, token, leaves })
     }
 }

@@ -13,7 +13,7 @@ use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY, ValueFields};
 
-use super::super::check::Rules;
+use super::super::check::{Rules, check_grant};
 use super::super::plain::{is_expected, rank};
 use super::super::register::{check_token, grant_of, may_write};
 use super::super::state::{Cell, State};
@@ -22,6 +22,7 @@ use super::super::{GivenLeave, encode, sign_record, value_hash};
 use super::Proposer;
 use crate::dht::diff::propose;
 use crate::limits::{LEASE_MAX, VALUE_LEN_MAX, VALUE_RECORD_SKEW};
+use crate::mutants::{Mutant, planted};
 use crate::time::Now;
 
 /// What must be there: sequence 0 and the hash of nil stand for nothing.
@@ -75,6 +76,17 @@ impl Edit {
 impl GivenLeave {
     pub(super) const fn leave(&self) -> Leave<'_> {
         Leave { until_ms: self.until_ms, signature: &self.signature }
+    }
+}
+
+impl Proposer {
+    /// The leave that was given for a key: each is for one.
+    pub(super) fn leave_for(&self, key: &Key<'_>) -> Option<GivenLeave> {
+        let writer = self.identity.id();
+        let is_for = |leave: &&GivenLeave| {
+            check_grant(&grant_of(key, writer, leave.leave()), &leave.owner, &self.network).is_ok()
+        };
+        self.leaves.iter().find(is_for).copied()
     }
 }
 
@@ -171,7 +183,8 @@ impl Author<'_> {
 
     fn edit(&self, cell: &mut Cell, edit: &Edit) -> Result<(), Reason> {
         let key = Key::parse(&edit.key).ok().flatten().ok_or(Reason::Malformed)?;
-        let leave = self.proposer.leave.as_ref().map(|leave| grant_of(&key, self.id(), leave.leave()));
+        let given = self.proposer.leave_for(&key);
+        let leave = given.as_ref().map(|leave| grant_of(&key, self.id(), leave.leave()));
         if !may_write(self.id(), Some(cell), leave, (self.rules(), self.now.wall)) {
             return Err(Reason::NotAllowed);
         }
@@ -180,7 +193,7 @@ impl Author<'_> {
         let there = if live.is_some() { cell.value() } else { Encoded::NIL };
         if let Some(Expectation { sequence, value_hash }) = &edit.expected {
             let expected = Expected { sequence: *sequence, value_hash };
-            if !is_expected(&expected, live, there) {
+            if !is_expected(&expected, live, there) && !planted(Mutant::ConditionIgnored) {
                 return Err(Reason::Mismatch);
             }
         }
@@ -209,7 +222,7 @@ impl Author<'_> {
         let wall = self.now.wall.0;
         let owner = cell.live_record(self.now.wall).map_or(self.proposer.owner, |record| record.fields.owner);
         let owner = if self.rules().is_same(&owner, &self.id()) { self.id() } else { owner };
-        let leave = self.proposer.leave.filter(|_| owner != NOBODY && owner != self.id());
+        let leave = self.proposer.leave_for(&key).filter(|_| owner != NOBODY && owner != self.id());
         if owner != NOBODY && owner != self.id() && leave.is_none() {
             return Err(Reason::NotAllowed);
         }

@@ -8,8 +8,9 @@
 //!
 //! Prepare goes to every holder; what comes back from a majority of settled holders (`holder/decide`) decides what to build on.
 //! Where there are fewer, everybody is waited for, and those that are not settled count as well: that is how a register
-//! begins. A condition that does not hold is refused at once when a majority has accepted the state that it was held against,
-//! else that state is first brought to a majority: else a refusal could tell of what never was.
+//! begins, with most of those who may have begun it before (`members`). A condition that does not hold is refused at once when a
+//! majority has accepted the state that it was held against, else that state is first brought to a majority: else a refusal could
+//! tell of what never was.
 //!
 //! An accept that did not reach a majority is looked after. When the newest state is what was proposed, it is brought to a
 //! majority. When it cannot have come from what was proposed, since a sequence has another record or a lease is as it was,
@@ -36,6 +37,7 @@ use super::{Answer, GivenLeave, Question, SMALL_LEN_MAX, address, encode, majori
 use crate::identity::Identity;
 use crate::identity::chain::Kin;
 use crate::limits::{DECISION_ATTEMPTS_MAX, DECISION_PAUSE};
+use crate::mutants::{Mutant, planted};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use edit::{Author, apply};
@@ -54,8 +56,8 @@ pub struct Proposer {
     pub kin: Kin,
     /// Whose a key becomes that is nobody's yet.
     pub owner: NodeId,
-    /// An owner's leave for the first edit's key.
-    pub leave: Option<GivenLeave>,
+    /// An owner's leave for each key that is not ours.
+    pub leaves: Vec<GivenLeave>,
     /// The fencing token of the lease that is written under; 0: none.
     pub token: u64,
     /// How long what is written lasts.
@@ -243,7 +245,8 @@ impl Decision {
 
     fn write_arguments(&self) -> Vec<u8> {
         let key = Key::parse(&self.key).ok().flatten().expect("it was checked before");
-        let grant = self.proposer.leave.as_ref().map(GivenLeave::leave);
+        let leave = self.proposer.leave_for(&key);
+        let grant = leave.as_ref().map(GivenLeave::leave);
         let write = |options: StoreOptions<'_>, len_max| {
             let store = Store { address: address(&key), key, value: Encoded::NIL, options };
             encode(SMALL_LEN_MAX + len_max, |out| Request::Store(store).write(out))
@@ -317,20 +320,20 @@ impl Decision {
     /// Goes on once those have promised whose word is needed: a majority of whoever was found, and of the members of what they tell,
     /// whom we ask as well. Where nobody tells of anything, everybody is waited for, and all that were heard of are counted.
     fn conclude_prepare(&mut self) {
-        let standing = Standing::of(self.round.told(), &self.holders.found);
+        let mut standing = Standing::of(self.round.told(), &self.holders.found);
         self.round.also(standing.needed.iter().flat_map(Members::iter));
         let has_promised = |id: &NodeId| self.round.has_promised(id);
+        if self.round.is_over() && !standing.has_heard(has_promised) {
+            standing = Standing::of_plausible(self.round.told(), &self.holders, has_promised);
+        }
+        let around = if standing.base.is_none() { self.ask_around() } else { Vec::new() };
+        let has_promised = |id: &NodeId| self.round.has_promised(id);
         let found = &self.holders.found;
-        let standing = if self.round.is_over() && !standing.has_heard(has_promised) {
-            Standing::of_plausible(self.round.told(), &self.holders, has_promised)
-        } else {
-            standing
-        };
         let settled =
             self.round.told().filter(|(from, told)| told.is_settled && found.contains(from)).count();
         let is_known = match &standing.base {
             Some(_) => standing.has_heard(has_promised),
-            None => is_majority(&self.holders.known, has_promised),
+            None => is_majority(&around, has_promised),
         };
         let is_enough = is_known && is_majority(found, has_promised);
         let is_clear = standing.base.as_ref().is_some_and(|base| !base.members.is_empty())
@@ -409,13 +412,28 @@ impl Decision {
         }
     }
 
+    /// All who may have begun a register of which nobody tells.
+    fn around(&self) -> Vec<NodeId> {
+        let key = Key::parse(&self.key).ok().flatten().expect("it was checked before");
+        self.holders.all_around(&address(&key), self.round.promises())
+    }
+
+    /// Where nobody tells of anything, all who may are counted, and those that the lookup did not ask are asked, too, if it takes them.
+    fn ask_around(&mut self) -> Vec<NodeId> {
+        let around = self.around();
+        if self.round.is_over() && !is_majority(&around, |id| self.round.has_promised(id)) {
+            self.round.also(around.iter().copied());
+        }
+        around
+    }
+
     /// Under whom the next state is to be accepted; whether the one that is there has got to them all.
     fn choose_members(&mut self, base: Option<&Camp>, is_decided: bool) -> bool {
-        let found = &self.holders.found;
+        let known = &self.holders.known;
         let has_promised = |id: &NodeId| self.round.has_promised(id);
         self.members = match base {
-            None => Members::first(&self.holders.known),
-            Some(camp) if is_decided || camp.members.is_empty() => camp.members.next(found, has_promised),
+            None => Members::first(&self.around()),
+            Some(camp) if is_decided || camp.members.is_empty() => camp.members.next(known, has_promised),
             Some(camp) => camp.members.clone(),
         };
         base.is_none_or(|camp| {
@@ -434,7 +452,11 @@ impl Decision {
 
     fn end_done(&mut self, state: State) {
         let longest = self.edits.iter().map(Edit::lease_for).max().unwrap_or_default();
-        let held_until = self.accept_at + longest * 9 / 10;
+        let held_until = if planted(Mutant::LeaseKeptTooLong) {
+            self.now.instant + longest * 2
+        } else {
+            self.accept_at + longest * 9 / 10
+        };
         self.end(Decided::Done { state, token: self.ballot.counter, held_until });
     }
 

@@ -4,6 +4,8 @@
 //! Out:   promises, acknowledgements, refusals.
 //! Holds: a key that was decided once is written by decisions only; whoever may not write it is promised nothing.
 //!
+//! A holder that has accepted nothing tells instead whom it remembers around the place: they may have.
+//!
 //! A holder without a register may have come after others decided. It promises all the same, and says that it is not
 //! settled: proposers count it only where nobody else is left to wait for. A state that a proposer brings, made from what a
 //! majority had told it, settles the holder; so does what it reads from a majority itself.
@@ -12,12 +14,14 @@
 
 use std::collections::BTreeSet;
 
-use dunlin_codec::args::{Ack, Ballot, Found, Metadata, Nack, Promise, Reason, Row, Store, StoreNack};
+use dunlin_codec::args::{
+    Ack, Ballot, Found, MEMBERS_MAX, Metadata, Nack, Promise, Reason, Row, Store, StoreNack,
+};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY};
 
-use super::super::check::Rules;
+use super::super::check::{Rules, address};
 use super::super::durable::{RegisterRow, register_row, without_value};
 use super::super::members::Members;
 use super::super::quota::Charge;
@@ -71,18 +75,23 @@ fn refuse_ballot(bad: &BadBallot, promised: Ballot) -> Step {
     })
 }
 
-fn promise_answer(key: Key<'_>, register: &Register, state: &State) -> Answer {
+/// `around`: whom the holder knows there, told of a register that was never decided here.
+fn promise_answer(key: Key<'_>, register: &Register, (state, around): (&State, &Members)) -> Answer {
     let metadata = Metadata::default();
     let found = Found { key, value: Encoded::NIL, metadata };
-    with_promise((state, register), |promise| {
+    let members = if register.accepted.is_some() { &register.members } else { around };
+    with_promise((state, register, members), |promise| {
         Answer::ack(&Ack::Stored(found, Some(promise)), SMALL_LEN_MAX + written_len_max(state))
     })
 }
 
 /// Runs `then` with what is promised and told of a register.
-fn with_promise<R>((state, register): (&State, &Register), then: impl FnOnce(Promise<'_>) -> R) -> R {
+fn with_promise<R>(
+    (state, register, members): (&State, &Register, &Members),
+    then: impl FnOnce(Promise<'_>) -> R,
+) -> R {
     let Register { promised, accepted, is_settled, .. } = *register;
-    register.members.with_row(|members| {
+    members.with_row(|members| {
         with_rows(state, |rows| then(Promise { promised, accepted, is_settled, rows, members }))
     })
 }
@@ -152,16 +161,15 @@ impl Holder {
         }
         let new = Register::default();
         let register = register.unwrap_or(&new);
+        let around = self.around(store, register);
         if ballot.counter == 0 {
-            return Step::Answer(promise_answer(store.key, register, &state));
+            return Step::Answer(promise_answer(store.key, register, (&state, &around)));
         }
         let leave = store.options.grant.map(|leave| grant_of(&store.key, asker.peer, leave));
         let rules = (self.rules(), now.wall);
         let mut all = keys.iter();
-        let may = |key: &&[u8]| {
-            let leave = leave.filter(|leave| leave.key.bytes() == *key);
-            may_write(asker.peer, state.get(*key), leave, rules)
-        };
+        // Whoever has leave for one name of a group may begin; what is written is held against the leave for each name.
+        let may = |key: &&[u8]| may_write(asker.peer, state.get(*key), leave, rules);
         let is_admitted = register.admits(asker.peer, (&store.key, store.options.grant), rules);
         let may_prepare = may_refresh || is_admitted && all.all(may);
         if ballot.proposer != asker.peer || !may_prepare {
@@ -173,10 +181,18 @@ impl Holder {
         match register.promise(ballot, now.wall) {
             Err(bad) => refuse_ballot(&bad, register.promised),
             Ok(next) => {
-                let answer = promise_answer(store.key, &next, &state);
+                let answer = promise_answer(store.key, &next, (&state, &around));
                 self.stage(now, (asker.peer, Some(asker)), (scope, next, Vec::new()), answer)
             }
         }
+    }
+
+    /// Whom the node remembers around the place of a register of which it cannot tell anything itself.
+    fn around(&self, store: &Store<'_>, register: &Register) -> Members {
+        if register.accepted.is_some() {
+            return Members::default();
+        }
+        Members::around(&self.known.around(&address(&store.key), MEMBERS_MAX))
     }
 
     /// Whether a member may bring on what was accepted to others, though it may not write it: not before the register has been quiet for
@@ -383,7 +399,9 @@ impl Holder {
 /// A register's row.
 fn row_of(scope: &[u8], register: &Register, now: Instant) -> super::DiskRow {
     let state = register.state(now);
-    with_promise((&state, register), |promise| register_row(scope, &promise, written_len_max(&state)))
+    with_promise((&state, register, &register.members), |promise| {
+        register_row(scope, &promise, written_len_max(&state))
+    })
 }
 
 /// What values changed.

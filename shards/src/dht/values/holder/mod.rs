@@ -40,6 +40,7 @@ use crate::dht::known::Known;
 use crate::dht::space::{Distance, Space};
 use crate::identity::chain::Kin;
 use crate::limits::{CACHE_LEN_MAX, SWEEP_INTERVAL, WRITES_OPEN_MAX};
+use crate::mutants::{Mutant, planted};
 use crate::time::{Instant, Now, WallMillis};
 pub use inventory::Inventory;
 
@@ -180,6 +181,8 @@ pub struct Holder {
     setup: Setup,
     /// Which keys became which.
     kin: Kin,
+    /// Whom the node knows.
+    known: Arc<Known>,
     plain: BTreeMap<Vec<u8>, Entry>,
     registers: BTreeMap<Vec<u8>, KeptRegister>,
     leases: Leases,
@@ -215,6 +218,7 @@ impl Holder {
         Self {
             setup,
             kin: Kin::default(),
+            known: Arc::new(Known::nobody(setup.own, setup.space)),
             plain: BTreeMap::new(),
             registers: BTreeMap::new(),
             leases: Leases::default(),
@@ -236,11 +240,18 @@ impl Holder {
 
     /// Keys became others: whoever has one of them now owns what the others own.
     pub fn on_kin(&mut self, kin: Kin) {
+        self.roll.on_kin(&kin);
         self.kin = kin;
+    }
+
+    /// Whom the node knows by now: told to whoever asks about a register that was never decided here.
+    pub fn on_known(&mut self, known: &Arc<Known>) {
+        self.known = Arc::clone(known);
     }
 
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
     pub fn on_new_key(&mut self, own: NodeId) {
+        self.roll.on_new_key(own);
         self.setup.own = own;
     }
 
@@ -262,6 +273,7 @@ impl Holder {
         let mut restored = Restored::default();
         for (key, value) in rows {
             match read_row(key, value) {
+                Ok(ReadRow::Register(_)) if planted(Mutant::RegisterForgotten) => {}
                 Ok(ReadRow::Register(row)) => {
                     restored.kept += 1;
                     self.restore_register(now, &row);
@@ -342,7 +354,7 @@ impl Holder {
     // spec: p2p/roll
     fn on_roll(&mut self, now: Now, asker: Asker, (store, key): (&Store<'_>, RollKey)) {
         let entered = match key {
-            RollKey::Of(node) if store.options.count() == 0 => {
+            RollKey::Of(node) if store.options.count() == 0 && self.kin.present(&node) == node => {
                 self.roll.enter(now, asker, (node, store.value))
             }
             RollKey::Of(_) | RollKey::All => Err(Reason::NotAllowed),

@@ -24,6 +24,7 @@ use dunlin_codec::record::NodeRecord;
 use super::super::{Asker, encode};
 use crate::dht::contact::{Contact, Heard, is_public};
 use crate::dht::table::Prefix;
+use crate::identity::chain::Kin;
 use crate::limits::{ROLL_COUNT_MAX, ROLL_LIFE, ROLL_PREFIX_MAX};
 use crate::time::{Instant, Now};
 
@@ -51,6 +52,16 @@ pub(in super::super) struct List {
 impl List {
     pub(in super::super) const fn new(own: NodeId, network: Network) -> Self {
         Self { own, network, entries: BTreeMap::new(), named: None }
+    }
+
+    /// Keys became others: their entries are nobody's any more. The new key's node enters itself.
+    pub(in super::super) fn on_kin(&mut self, kin: &Kin) {
+        self.entries.retain(|id, _| kin.present(id) == *id);
+    }
+
+    /// The holder's own node has another key.
+    pub(in super::super) fn on_new_key(&mut self, own: NodeId) {
+        self.own = own;
     }
 
     /// How many nodes it has.

@@ -134,7 +134,7 @@ fn proposer(client: &Identity, token: u64) -> Proposer {
         identity: client.clone(),
         network: NETWORK,
         owner: NOBODY,
-        leave: None,
+        leaves: Vec::new(),
         token,
         life: LIFE,
     }

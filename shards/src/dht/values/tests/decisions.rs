@@ -81,14 +81,14 @@ fn only_owner_and_grantees_decide() {
     let leave = |writer: &Identity| {
         sign_grant(&owner, &NETWORK, (&super::kit::key(&key), writer.id()), START + 60_000)
     };
-    trio.leave = Some(leave(&friend));
+    trio.leaves = vec![leave(&friend)];
     assert_eq!(refused(&trio.set(at(3), &stranger, (&key, &two))), not_allowed, "another's leave");
     assert_eq!(refused(&trio.set(at(4), &friend, (&key, &two))), None);
     assert_eq!(trio.values(at(4), &key), vec![Some(two); 3]);
-    trio.leave = None;
+    trio.leaves.clear();
     trio.owner = owner.id();
     assert_eq!(refused(&trio.set(at(59_000), &owner, (&key, &one))), None);
-    trio.leave = Some(leave(&friend));
+    trio.leaves = vec![leave(&friend)];
     assert_eq!(refused(&trio.set(at(70_001), &friend, (&key, &three))), not_allowed, "the leave has ended");
     assert_eq!(trio.values(at(70_001), &key), vec![Some(one); 3]);
 }
@@ -430,7 +430,7 @@ fn too_few_holders_decide_nothing() {
         identity: near,
         network: NETWORK,
         owner: NOBODY,
-        leave: None,
+        leaves: Vec::new(),
         token: 0,
         life: Duration::from_secs(60),
     };
@@ -466,10 +466,10 @@ fn the_longest_keys_have_room() {
         assert_eq!(home.value(at(0), &alone), Some(long.clone()));
         home.tick(at(HOUR - 1_000));
     }
-    trio.leave = Some(leave);
+    trio.leaves = vec![leave];
     assert_eq!(refused(&trio.set(at(1), &identity(2), (&alone, &long))), None);
     assert_eq!(refused(&trio.lease(at(2), &identity(2), (&alone, LeaseAction::Acquire, 0))), None);
-    trio.leave = None;
+    trio.leaves.clear();
     let keys: Vec<Vec<u8>> =
         (10..26).map(|number| grouped(&"g".repeat(500), &format!("{number}{}", "n".repeat(515)))).collect();
     assert_eq!(keys[0].len(), KEY_LEN_MAX);

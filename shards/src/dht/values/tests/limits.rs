@@ -1,11 +1,16 @@
 //! Each bound of a holder, met on purpose and at its full size.
 
-use dunlin_codec::args::{Ballot, Reason, StoreOptions};
+use core::time::Duration;
+
+use dunlin_codec::args::{Ballot, LeaseAction, LeaseRow, Members, Reason, Row, Rows, StoreOptions};
 use dunlin_codec::ids::NodeId;
 use dunlin_codec::msgpack::write;
+use dunlin_codec::record::ValueRecord;
 
+use super::super::decision::What;
 use super::super::*;
 use super::kit::*;
+use super::trio::*;
 use crate::limits::{
     PREPARES_AT_ONCE, PREPARES_PER_SECOND, PREPARING_PEERS_MAX, STORES_WAITING_KEY_MAX,
     STORES_WAITING_LEN_MAX, VALUE_LEN_MAX, VALUES_COUNT_IDENTITY_MAX, VALUES_LEN_IDENTITY_MAX,
@@ -205,4 +210,73 @@ fn decisions_are_begun_at_a_pace() {
     assert_eq!(prepare(&mut home, at(1_500), (own, counter + 2), "k"), None, "we ourselves are not counted");
     home.tick(at(2_600));
     assert_eq!(prepare(&mut home, at(2_600), (late, counter + 3), "k"), None);
+}
+
+/// A value is kept two hours unless it is stored again, whatever is asked for.
+/// spec: p2p/holder
+#[test]
+fn nobody_is_kept_longer_than_two_hours() {
+    let mut home = home();
+    let ttl = StoreOptions { ttl_s: Some(36_000), ..StoreOptions::default() };
+    assert_eq!(home.reason(at(0), stranger(1, 1), &store(&name("k"), &number(1), ttl)), None);
+    assert_eq!(home.value(at(2 * HOUR - 1), &name("k")), Some(number(1)));
+    assert_eq!(home.value(at(2 * HOUR), &name("k")), None);
+}
+
+/// The second round of a decision about one key, by identity 1: its row, and the ballot of what it was made of.
+fn accept(home: &mut Home, (counter, base): (u64, Option<u64>), row: Row<'_>) -> Option<Reason> {
+    let by = |counter| Ballot { counter, proposer: identity(1).id() };
+    let rows = encoded(|out| Rows::write_new(out, &[row]));
+    let own = setup(1).own.0;
+    let options = StoreOptions {
+        accept: Some(by(counter)),
+        base: base.map(by),
+        rows: Rows::parse(value(&rows)).ok(),
+        members: Members::new(&own, &own).ok(),
+        ..StoreOptions::default()
+    };
+    home.reason(at(0), peer(1), &store(&name("k"), &[0xc0], options))
+}
+
+/// What is decided is 64 KiB long at most: a holder takes no longer one.
+/// spec: p2p/register-rules
+#[test]
+fn what_is_decided_has_its_length() {
+    let (bytes, near) = (name("k"), identity(1));
+    for (len, expected) in [(VALUE_LEN_MAX + 1, Some(Reason::OverQuota)), (VALUE_LEN_MAX, None)] {
+        let long = encoded(|out| write::bin(out, &vec![7; len - 3]));
+        let record = Says::nobodys(&bytes, 1).signed(&near, &long);
+        let record = ValueRecord::parse(&record).ok();
+        let row = Row { key: key(&bytes), value: value(&long), record, lease: None, left_ms: 0 };
+        assert_eq!(accept(&mut home(), (10, None), row), expected, "{len}");
+    }
+    assert_eq!(VALUE_LEN_MAX, 65_536);
+}
+
+/// A lease lasts a minute at most: a holder takes no longer one, and a proposer asks for none.
+/// spec: p2p/register-rules
+#[test]
+fn no_lease_is_longer_than_a_minute() {
+    let (bytes, near) = (name("k"), identity(1));
+    let leased = |token: u64, left_ms: u64| Row {
+        key: key(&bytes),
+        value: value(&[0xc0]),
+        record: None,
+        lease: Some(LeaseRow { holder: near.id(), until_ms: START + left_ms, token }),
+        left_ms,
+    };
+    assert_eq!(accept(&mut home(), (10, None), leased(10, 60_001)), Some(Reason::NotAllowed));
+    assert_eq!(accept(&mut home(), (10, None), leased(10, 60_000)), None);
+
+    let mut trio = Trio::new();
+    let lease = |lasts: u64| What::Lease {
+        action: LeaseAction::Acquire,
+        lasts: Duration::from_secs(lasts),
+        token: 0,
+    };
+    assert_eq!(refused(&trio.decide(at(0), &near, vec![edit(&bytes, lease(600))])), None);
+    let far = identity(2);
+    let leased = Some(Reason::Leased);
+    assert_eq!(refused(&trio.decide(at(59_000), &far, vec![edit(&bytes, lease(10))])), leased);
+    assert_eq!(refused(&trio.decide(at(60_001), &far, vec![edit(&bytes, lease(10))])), None);
 }

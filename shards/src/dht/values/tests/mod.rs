@@ -6,6 +6,7 @@ mod decisions;
 mod handing;
 mod holder;
 mod kit;
+mod leaves;
 mod limits;
 mod overlap;
 mod reading;

@@ -2,6 +2,8 @@
 //! decided to others; promises that are given back.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use dunlin_codec::args::{
     Ack, Ballot, Found, LeaseAction, Members, Metadata, Promise, Reason, Request, Row, Rows, StoreOptions,
@@ -12,8 +14,12 @@ use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{NOBODY, ValueRecord};
 
 use super::super::decision::{Decided, Decision, Edit, Expectation, Proposer, What};
-use super::super::{Answer, Asker, Holders, Question, ReadRow, read_row, value_hash};
+use super::super::{Answer, Asker, Holders, Question, ReadRow, encode, read_row, value_hash};
 use super::kit::*;
+use crate::dht::contact::Contact;
+use crate::dht::known::Known;
+use crate::dht::space::Space;
+use crate::dht::table::Table;
 use crate::identity::Identity;
 use crate::limits::{REFRESH_QUIET, REPUBLISH_INTERVAL, REPUBLISH_SPREAD};
 use crate::rng::Rng;
@@ -60,7 +66,7 @@ impl Ring {
             identity: by.clone(),
             network: NETWORK,
             owner: self.owner,
-            leave: None,
+            leaves: Vec::new(),
             token: 0,
             life: Duration::from_secs(24 * 3_600),
         }
@@ -135,6 +141,12 @@ fn is_done(decided: &Decided) -> bool {
     matches!(decided, Decided::Done { .. })
 }
 
+/// The bytes of identities in ascending order, one after the other.
+fn in_order(ids: impl Iterator<Item = NodeId>) -> Vec<u8> {
+    let ids: BTreeSet<NodeId> = ids.collect();
+    ids.iter().flat_map(|id| id.0).collect()
+}
+
 fn everybody(_: Round, _: usize) -> bool {
     true
 }
@@ -155,13 +167,63 @@ fn two_of_nine_that_are_not_found_make_no_second_lock() {
         let mut ring = Ring::new(9);
         let found = Ring::ids(0..7);
         // That the two were heard of is all that there is to go by: nobody has decided anything yet.
-        let holders = if is_known { Holders { found, known: Ring::ids(0..9) } } else { Holders::all(found) };
+        let known = if is_known { Ring::ids(0..9) } else { found.clone() };
+        let holders = Holders { found, known, ..Holders::default() };
         let first = ring.decide((at(0), &one), holders, acquire(&key), &of_seven);
         let all = Holders::all(Ring::ids(0..9));
         let second = ring.decide((at(1_000), &other), all, acquire(&key), &of_nine);
         assert!(is_done(&second), "{second:?}");
         assert_eq!(is_done(&first), !is_known, "{first:?}");
     }
+}
+
+/// Whoever begins a register hears from those that it asks who else may have begun it, and asks these, too: who is cut off with three
+/// of nine begins nothing, however little it knows itself.
+/// spec: p2p/members, p2p/lately
+#[test]
+fn a_register_is_begun_with_most_of_those_that_anybody_remembers() {
+    let key = name("register");
+    let contact = |place: usize| {
+        let endpoint = ([10, 0, 0, place as u8], 4_000).into();
+        Contact::sign(&identity(100 + place as u8), &NETWORK, (1, at(0).wall), &[endpoint])
+    };
+    let table = Table::new(contact(0).id(), Space::new(256), 16);
+    let known = Known::new(&table, Space::new(256), (&contact(0), Vec::new()));
+    let known = Arc::new(known.with_lately((1..9).map(contact).collect()));
+    for remember in [0, 1, 3] {
+        let mut ring = Ring::new(9);
+        ring.homes.iter_mut().take(remember).for_each(|home| home.holder.on_known(&known));
+        let near = || Holders::all(Ring::ids(0..3));
+        let alone = ring.decide((at(0), &identity(1)), near(), set(&key, 1), &|_, place| place < 3);
+        assert_eq!(is_done(&alone), remember == 0, "{alone:?}");
+        // More answer than its lookup found.
+        let most = ring.decide((at(1_000), &identity(1)), near(), set(&key, 1), &|_, place| place < 5);
+        assert!(is_done(&most), "{most:?}");
+        assert_eq!(ring.members(0, &key).1.len(), if remember == 0 { 3 } else { 9 });
+    }
+}
+
+/// What one of eight tells alone of who is around is not believed: it could keep anything from being begun.
+/// spec: p2p/members
+#[test]
+fn nodes_that_one_of_many_tells_of_keep_nothing_from_being_begun() {
+    let key = name("register");
+    let liar = |place: usize, question: &Question, answer: Answer| {
+        if place != 0 || round_of(question) != Round::Prepare {
+            return answer;
+        }
+        let others = in_order((0..16).map(|number| identity(200 + number).id()));
+        let Ok(Ack::Stored(found, Some(promise))) = Ack::parse(&answer.payload) else { panic!("{answer:?}") };
+        let members = Members::new(&[], &others).ok();
+        let told = Ack::Stored(found, Some(Promise { members, ..promise }));
+        Answer { is_ack: true, payload: encode(4_096, |out| told.write(out)) }
+    };
+    let mut ring = Ring::new(9);
+    let terms = (key.clone(), vec![set(&key, 1)]);
+    let near = Holders::all(Ring::ids(0..9));
+    let decision = Decision::new(ring.proposer(&identity(1)), near, terms, (at(0), Rng::from_number(3)));
+    let decided = ring.run((at(0), &identity(1)), decision, &everybody, &liar);
+    assert!(is_done(&decided), "{decided:?}");
 }
 
 /// Once something was decided its members are asked whoever is found: in a network in two only the side with most of them decides, and
@@ -317,7 +379,7 @@ fn members_that_nobody_knows_stop_nobody() {
     let mut ring = Ring::new(5);
     let five = Holders::all(Ring::ids(0..5));
     assert!(is_done(&ring.decide((at(0), &by), five, set(&key, 1), &|_, place| place < 3)));
-    let near = Holders { found: Ring::ids(2..5), known: Ring::ids(0..5) };
+    let near = Holders { found: Ring::ids(2..5), known: Ring::ids(0..5), ..Holders::default() };
     let stuck = ring.decide((at(1_000), &by), near.clone(), set(&key, 2), &|_, place| place > 2);
     assert_eq!(stuck, Decided::Unreached, "two of five");
     let done = ring.decide((at(60_000), &by), near, set(&key, 2), &|_, place| place > 1);

@@ -163,6 +163,29 @@ fn liars_on_one_path_are_not_believed() {
     assert_eq!(ring.get(plan(&key), silent), Got::TooFew);
 }
 
+/// A majority that was found on one path is no agreement: one liar may have led there.
+/// spec: p2p/get
+#[test]
+fn a_majority_on_one_path_is_not_believed() {
+    let mut ring = Ring::new();
+    let (key, one, two) = (name("k"), number(1), number(2));
+    ring.put(&[0, 1, 2, 3, 4, 5, 6, 7], &store(&key, &one, StoreOptions::default()));
+    // Of paths 0 to 3 these are 0, 0, 0 and 1, 2.
+    let holders: Vec<(NodeId, usize)> = ring.ids().into_iter().take(5).zip([0, 0, 0, 1, 2]).collect();
+    let read = |ring: &mut Ring, liars: usize| {
+        let mut get = Get::new(Plan { quorum: Some(5), ..plan(&key) }, holders.clone());
+        while let Some(question) = get.poll_question() {
+            let place = holders.iter().position(|(id, _)| *id == question.to).unwrap();
+            let answer = if place < liars { says(&key, &two, None) } else { ring.ask(&question) };
+            get.on_answer(question.number, &answer);
+        }
+        get.outcome().cloned().unwrap()
+    };
+    assert_eq!(number_of(&read(&mut ring, 0)), Some(1));
+    assert_eq!(read(&mut ring, 3), Got::Disagreement(2), "three of five, on one path");
+    assert_eq!(number_of(&read(&mut ring, 1)), Some(1));
+}
+
 /// Where there are three holders on three paths, two that have the newest outvote one that lags, and it is repaired.
 /// spec: p2p/get
 #[test]

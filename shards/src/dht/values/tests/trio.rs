@@ -18,7 +18,7 @@ pub(super) struct Trio {
     pub(super) homes: Vec<Home>,
     /// What a proposer is and wants, but for who it is.
     pub(super) owner: NodeId,
-    pub(super) leave: Option<GivenLeave>,
+    pub(super) leaves: Vec<GivenLeave>,
     pub(super) token: u64,
     /// Time that proposers have waited.
     pub(super) waited: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Trio {
 impl Trio {
     pub(super) fn new() -> Self {
         let homes = (101..104).map(|number| Home::new(setup(number), at(0))).collect();
-        Self { homes, owner: NOBODY, leave: None, token: 0, waited: Duration::ZERO }
+        Self { homes, owner: NOBODY, leaves: Vec::new(), token: 0, waited: Duration::ZERO }
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
@@ -48,7 +48,7 @@ impl Trio {
             identity: by.clone(),
             network: NETWORK,
             owner: self.owner,
-            leave: self.leave,
+            leaves: self.leaves.clone(),
             token: self.token,
             life: Duration::from_secs(7_200),
         };

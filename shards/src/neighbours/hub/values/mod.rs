@@ -24,7 +24,7 @@ mod job;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_codec::args::{Request, Store, StoreOptions, write_nodes};
 use dunlin_codec::bytes::Writer;
@@ -33,7 +33,7 @@ use dunlin_codec::msgpack::Encoded;
 use dunlin_codec::record::{Key, NOBODY, ValueFields, ValueRecord};
 
 use super::{Goal, Hub, Notice, Purpose};
-use crate::dht::contact::Heard;
+use crate::dht::contact::{Contact, Heard};
 use crate::dht::lookup::Lookup;
 use crate::dht::space::Space;
 use crate::dht::values::decision::{Decision, Proposer};
@@ -49,6 +49,7 @@ use crate::limits::{
     CHORES_LEN_MAX, CHORES_MAX, CHORES_WAITING_MAX, LOOKUP_PATHS, MESSAGE_LEN_MAX, PUT_TRIES_MAX,
     REQUEST_TIMEOUT, SECURE_LOOKUP_PATHS, VALUE_JOB_WAIT, VALUE_JOBS_MAX, VALUE_RECORD_LIFE_MAX,
 };
+use crate::mutants::{Mutant, planted};
 use crate::neighbours::Failure;
 use crate::neighbours::keeping::{HERE, shard_of};
 use crate::note::{Note, Origin, Question};
@@ -177,10 +178,13 @@ impl Hub {
         near
     }
 
-    /// The closest nodes, whether they answered or are only known to others: a decision that knows of no earlier one counts them all.
+    /// The closest nodes, whether they answer, did of late, or are only known to others: a decision that knows of no earlier one
+    /// counts them all.
     fn known(&self, lookup: &Lookup, near: &[Near]) -> Vec<NodeId> {
         let silent = lookup.silent().filter(|heard| self.is_signed(heard)).map(Heard::id);
-        let mut known: Vec<NodeId> = near.iter().map(|near| near.id).chain(silent).collect();
+        let lately = self.lately.iter().map(Contact::id).filter(|id| self.chains.present(id) == *id);
+        let known: BTreeSet<NodeId> = near.iter().map(|near| near.id).chain(silent).chain(lately).collect();
+        let mut known: Vec<NodeId> = known.into_iter().collect();
         known.sort_by_cached_key(|id| self.plan.space.distance(&lookup.place(), &Space::place(id)));
         known.truncate(self.plan.replication);
         known
@@ -188,7 +192,8 @@ impl Hub {
 
     fn first_work(&mut self, job: &Job) -> Work {
         let ids = || job.near.iter().map(|near| near.id);
-        let holders = || Holders { found: ids().collect(), known: job.known.clone() };
+        let closest = (self.plan.space, self.plan.replication);
+        let holders = || Holders { found: ids().collect(), known: job.known.clone(), closest };
         match &job.aim {
             Aim::Put(_, wish) => {
                 let owner = Some(wish.owner()).filter(|owner| *owner != NOBODY);
@@ -208,12 +213,12 @@ impl Hub {
             Aim::Decide(_, wish) => {
                 let terms = (wish.key.clone(), wish.edits.clone());
                 let chance = Rng::from_number(self.rng.next_u64());
-                let proposer = self.proposer((wish.owner(), wish.leave, wish.token), wish.life);
+                let proposer = self.proposer((wish.owner(), wish.leaves.clone(), wish.token), wish.life);
                 Work::Deciding(Box::new(Decision::new(proposer, holders(), terms, (self.now, chance))))
             }
             Aim::Refresh { key } => {
                 let chance = Rng::from_number(self.rng.next_u64());
-                let proposer = self.proposer((NOBODY, None, 0), Duration::ZERO);
+                let proposer = self.proposer((NOBODY, Vec::new(), 0), Duration::ZERO);
                 let decision = Decision::refresh(proposer, holders(), key.clone(), (self.now, chance));
                 Work::Deciding(Box::new(decision))
             }
@@ -238,14 +243,14 @@ impl Hub {
         Work::Reading(Box::new(Get::new(plan, job.near.iter().map(|near| (near.id, near.path)))))
     }
 
-    fn proposer(&self, (owner, leave, token): (NodeId, Option<GivenLeave>, u64), life: Duration) -> Proposer {
+    fn proposer(&self, (owner, leaves, token): (NodeId, Vec<GivenLeave>, u64), life: Duration) -> Proposer {
         let life = life.min(VALUE_RECORD_LIFE_MAX);
         Proposer {
             identity: self.identity.clone(),
             network: self.network,
             kin: self.chains.kin(),
             owner,
-            leave,
+            leaves,
             token,
             life,
         }
@@ -409,14 +414,15 @@ impl Hub {
                 let record = stored.there.as_ref().map(|there| ValueRecord::parse(there))?.ok()?;
                 let is_ours = self.chains.is_same(&record.fields.owner, &wish.owner())
                     && record.fields.sequence >= job.sequence;
-                let is_lost = 2 * stored.kept <= job.near.len() && job.tries < PUT_TRIES_MAX;
-                if !is_ours || !is_lost {
+                // However many have kept it: whoever reads would take what is there for the newer one.
+                if !is_ours || job.tries >= PUT_TRIES_MAX {
                     return None;
                 }
                 record.fields.sequence
             }
             _ => return None,
         };
+        let there = if planted(Mutant::SequenceNotRead) { 0 } else { there };
         let sequence = there.saturating_add(1);
         let arguments = self.store_arguments(wish, sequence)?;
         Some((sequence, Work::Storing(Put::new(job.near.iter().map(|near| near.id), arguments))))

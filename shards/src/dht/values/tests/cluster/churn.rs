@@ -49,7 +49,11 @@ impl Cluster {
         let members = self.members.iter().filter(|member| self.nodes[**member].is_up);
         let found = members.map(|member| self.id(*member)).filter(|id| !self.is_cut_off(who, id));
         let found: Vec<NodeId> = found.collect();
-        if self.weather.is_loose { Holders::all(found) } else { Holders { found, known: ids } }
+        if self.weather.is_loose {
+            Holders::all(found)
+        } else {
+            Holders { found, known: ids, ..Holders::default() }
+        }
     }
 
     fn is_settled(&self, node: usize, key: &[u8]) -> bool {
