@@ -70,8 +70,9 @@ impl Keeping {
         self.holder.on_kin(kin);
     }
 
-    pub(super) fn on_known(&mut self, known: &Arc<Known>) {
+    pub(super) fn on_known(&mut self, now: Now, known: &Arc<Known>, replication: usize) {
         self.holder.on_known(known);
+        self.holder.on_newcomers(now, replication);
     }
 
     pub(super) fn on_new_key(&mut self, own: NodeId) {
@@ -160,13 +161,6 @@ impl Neighbours {
             self.keeping.holder.on_settled(self.now, &scope, &surveyed);
             self.work_holder();
         }
-    }
-
-    /// What FIND_NODE is answered from by now.
-    pub(super) fn on_known(&mut self, known: Arc<Known>) {
-        let replication = self.bench.terms.constants.replication as usize;
-        self.keeping.holder.on_known(self.now, &known, replication);
-        self.bench.known = known;
     }
 
     pub(super) fn tick_holder(&mut self) {

@@ -249,15 +249,15 @@ impl Holder {
         self.known = Arc::clone(known);
     }
 
+    /// Who of [`Self::on_known`] has come; so many are the holders of a key. Newcomers are given what they are to keep.
+    pub fn on_newcomers(&mut self, now: Now, replication: usize) {
+        self.handing.on_known(now.instant, (&self.known, replication));
+    }
+
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.
     pub fn on_new_key(&mut self, own: NodeId) {
         self.roll.on_new_key(own);
         self.setup.own = own;
-    }
-
-    /// Whom the node knows by now; so many are the holders of a key. Whoever has come is given what it is to keep.
-    pub fn on_known(&mut self, now: Now, known: &Arc<Known>, replication: usize) {
-        self.handing.on_known(now.instant, (known, replication));
     }
 
     const fn rules(&self) -> Rules<'_> {

@@ -54,6 +54,11 @@ fn expected(keys: &[Vec<u8>], numbers: &[u8], newcomer: u8) -> BTreeSet<Vec<u8>>
     keys.iter().filter(is_given).cloned().collect()
 }
 
+fn meet(home: &mut Home, millis: u64, (known, replication): (&Arc<Known>, usize)) {
+    home.holder.on_known(known);
+    home.holder.on_newcomers(at(millis), replication);
+}
+
 fn put(home: &mut Home, keys: &[Vec<u8>], millis: u64) {
     for key in keys {
         let record = Says { expiry: 24 * HOUR, ..Says::nobodys(key, 1) }.signed(&identity(2), &number(7));
@@ -81,22 +86,22 @@ fn a_newcomer_is_given_what_it_is_to_keep() {
     assert_eq!(home.reason(at(0), peer(2), &store(&name("b"), &number(7), StoreOptions::default())), None);
     let elder: Vec<u8> = (1..=30).collect();
     let begin = millis(HAND_OVER_AFTER);
-    home.holder.on_known(at(1), &known(2..=30), K);
+    meet(&mut home, 1, (&known(2..=30), K));
     assert!(given(&mut home, begin).is_empty(), "they were there before");
-    home.holder.on_known(at(begin + 9_000), &known((2..=30).chain([40])), K);
+    meet(&mut home, begin + 9_000, (&known((2..=30).chain([40])), K));
     let to = identity(40).id();
     let wanted: BTreeSet<_> = expected(&keys, &elder, 40).into_iter().map(|key| (to, key)).collect();
     assert!(wanted.len() > 5 && wanted.len() < keys.len());
     assert_eq!(given(&mut home, begin + 10_000), wanted);
     // It is gone, and back.
-    home.holder.on_known(at(begin + 20_000), &known(2..=30), K);
-    home.holder.on_known(at(begin + 30_000), &known((2..=30).chain([40])), K);
+    meet(&mut home, begin + 20_000, (&known(2..=30), K));
+    meet(&mut home, begin + 30_000, (&known((2..=30).chain([40])), K));
     assert!(given(&mut home, begin + 30_000).is_empty());
     // It is gone for long; meanwhile the values are stored again by others.
-    home.holder.on_known(at(begin + 40_000), &known(2..=30), K);
+    meet(&mut home, begin + 40_000, (&known(2..=30), K));
     put(&mut home, &keys, begin + 60_000);
     let back = begin + 40_000 + millis(REPUBLISH_INTERVAL);
-    home.holder.on_known(at(back), &known((2..=30).chain([40])), K);
+    meet(&mut home, back, (&known((2..=30).chain([40])), K));
     assert_eq!(given(&mut home, back), wanted);
 }
 
@@ -117,7 +122,7 @@ fn few_newcomers_wait() {
     let keys: Vec<Vec<u8>> = names.filter(is_close).take(1).collect();
     put(&mut home, &keys, 0);
     let begin = millis(HAND_OVER_AFTER);
-    home.holder.on_known(at(begin), &known(2..=249), 255);
+    meet(&mut home, begin, (&known(2..=249), 255));
     let given = given(&mut home, begin);
     assert_eq!(given.len(), NEWCOMERS_MAX);
 }
