@@ -348,3 +348,70 @@ impl Parts {
         shard
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, Percent, Share};
+
+    fn shard(change: impl FnOnce(&mut Config)) -> (ShardConfig, Limits) {
+        let mut config = Config::default();
+        change(&mut config);
+        assert_eq!(config.check(), Ok(()));
+        let keys = keys(&config, Some(Identity::from_seed([7; 32]))).unwrap();
+        let placement =
+            Placement::new(1, dunlin_shards::placement::PlacementSeeds { steering: 1, keys: [2, 3] });
+        let local = "127.0.0.1:7117".parse().unwrap();
+        (shard_config(&config, &keys, (placement, false), local), limits(&config, 2))
+    }
+
+    /// Keys that change how a shard works, and that no peer sees at once: each comes to the shard. What the shard makes of it is its
+    /// own stories' affair.
+    #[test]
+    fn each_key_comes_to_the_shards() {
+        let transport = |change: fn(&mut Config)| shard(change).0;
+        assert_eq!(transport(|config| config.transport.suite = SuiteChoice::Chacha).suite, Suite::ChaChaPoly);
+        assert_eq!(transport(|config| config.transport.suite = SuiteChoice::Aes).suite, Suite::AesGcm);
+        let bbr = transport(|config| config.transport.congestion = Congestion::Bbr).settings;
+        assert_eq!((bbr.congestion, shard(|_| {}).0.settings.congestion), (Algorithm::Bbr, Algorithm::Cubic));
+        let seconds = Duration::from_secs;
+        let every = transport(|config| config.transport.keepalive = Keepalive::Every(Duration::from_secs(7)));
+        assert_eq!((every.settings.keepalive, shard(|_| {}).0.settings.keepalive), (Some(seconds(7)), None));
+        let idle = transport(|config| config.transport.idle_timeout = Duration::from_secs(9));
+        assert_eq!(idle.settings.idle_timeout, seconds(9));
+        let late = transport(|config| config.transport.handshake_deadline = Duration::from_secs(3));
+        assert_eq!(late.handshake_deadline, seconds(3));
+        assert_eq!(transport(|config| config.io.datagram_max = ByteSize(1_300)).settings.datagram_max, 1_300);
+        let variable = ("DUNLIN_LIMITS_TRUSTED".to_owned(), "10.0.0.0/8".to_owned());
+        let trusting = Config::load(None, [variable], &[]).unwrap().config;
+        let trusted = shard(|config| *config = trusting).0.trusted;
+        assert_eq!(trusted.iter().map(|prefix| prefix.bits).collect::<Vec<u8>>(), [8]);
+    }
+
+    /// Each bound of the memory and the work of a shard is what the configuration says.
+    #[test]
+    fn each_bound_comes_to_the_shards() {
+        let limits = shard(|config| {
+            config.limits.sessions_max = 11;
+            config.limits.shard_memory_max = ByteSize(20 << 20);
+            config.limits.memory_max = Share::Bytes(1 << 30);
+            config.limits.handshake_cpu_max = Percent(7);
+            config.transport.message_max = ByteSize(300_000);
+            config.transport.receive_buffer_max = ByteSize(2 << 20);
+            config.transport.send_buffer_max = ByteSize(3 << 20);
+        });
+        let limits = limits.1;
+        assert_eq!((limits.sessions, limits.memory, limits.handshake_cpu_percent), (11, 20 << 20, 7));
+        assert_eq!(
+            (limits.message_len_max, limits.receive_buffer_max, limits.send_buffer_max),
+            (300_000, 2 << 20, 3 << 20)
+        );
+        // Of all that there is each of two shards has half.
+        let shared = shard(|config| config.limits.memory_max = Share::Bytes(100 << 20));
+        assert_eq!(shared.1.memory, 50 << 20);
+        let mut config = Config::default();
+        config.limits.values_prefix_max = ByteSize(5);
+        config.limits.rumour_cpu_max = Percent(100);
+        assert_eq!((quotas(&config).prefix_len_max, rumour_limits(&config).cpu_percent), (5, u32::MAX));
+    }
+}

@@ -259,6 +259,12 @@ pub const NODE_QUIET_AFTER: Duration = Duration::from_secs(15 * 60);
 pub const NODE_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Times in a row that a node may be silent before another takes its place.
 pub const NODE_SILENCES_MAX: u8 = 2;
+/// Nodes that fell silent and are asked again now and then, at most: as many as a table of thousands of nodes has members.
+pub const LOST_MAX: usize = 128;
+/// When a node that fell silent is asked again the first time; doubles each time.
+pub const LOST_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// And how long it is left alone at most.
+pub const LOST_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// A bucket into which nobody was looked up for so long is refreshed.
 pub const BUCKET_REFRESH_AFTER: Duration = Duration::from_secs(3600);
 /// How often a waiting node is tried though the table lacks none: it learns whom it could fall back on (T9).
@@ -355,6 +361,14 @@ pub const VALUES_LEN_PREFIX_MAX: u64 = 4 << 20;
 pub const VALUES_LEN_MAX: u64 = 64 << 20;
 /// By how much holders differ in when they store again: whoever is first has done it for the others.
 pub const REPUBLISH_SPREAD: Duration = Duration::from_secs(600);
+/// Whoever is known so long after a node's start was there before it; who comes later is given what it is to keep.
+pub const HAND_OVER_AFTER: Duration = Duration::from_secs(120);
+/// Newcomers who wait to be given values at most: others are when these are stored again.
+pub const NEWCOMERS_MAX: usize = 64;
+/// Nodes of whom a holder remembers that they are no newcomers, at most.
+pub const MET_MAX: usize = 4_096;
+/// Holders of a key who give its value to a newcomer: some may not know it.
+pub const GIVERS: usize = 3;
 /// Stores that wait for the write of another to the same key or group at most (T12).
 pub const STORES_WAITING_KEY_MAX: usize = 32;
 /// Bytes of stores that wait for such a write at most, in all.

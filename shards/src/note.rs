@@ -163,8 +163,10 @@ pub enum Note {
         /// What.
         finding: Finding,
     },
-    /// Shard: a value that is to be stored again at the holders that are closest by now.
+    /// Shard: a value that is to be stored again at the holders that are closest by now, or at one that has come.
     Republish {
+        /// Whom; none: all.
+        to: Option<NodeId>,
         /// The key's bytes.
         key: Vec<u8>,
         /// The arguments of STORE.

@@ -150,6 +150,27 @@ fn after_a_day_the_old_key_is_answered_no_more() {
     }
 }
 
+/// A node answers Hellos to the newest four of the keys that it had.
+/// spec: p2p/previous-key
+#[test]
+fn the_newest_four_keys_are_answered() {
+    let mut world = World::from_seed(seed());
+    let (near, far) = (world.add_node_with(settings(1)), world.add_node_with(settings(2)));
+    world.announce_next_key(far);
+    let mut keys = vec![world.id(far)];
+    for _ in 0..5 {
+        world.rotate(far, seconds(0));
+        keys.push(world.id(far));
+        world.run_for(seconds(1));
+    }
+    let calls: Vec<Ticket> = keys.iter().map(|key| world.connect_by_key(near, (far, *key))).collect();
+    world.run_for(seconds(60));
+    assert!(is_unanswered(&world, near, calls[0]));
+    for (call, key) in calls[1..].iter().zip(&keys[1..]) {
+        assert!(is_connected(&world, near, *call, *key), "{key}");
+    }
+}
+
 /// What nodes heard of keys since they were asked last.
 fn news(world: &mut World, nodes: &[NodeIndex]) -> Vec<Vec<News>> {
     let of = |notice| if let Notice::Key(news) = notice { Some(news) } else { None };

@@ -16,8 +16,10 @@ mod keys;
 mod links;
 mod neighbours;
 mod network;
+mod partition;
 mod path_mtu;
 mod rekey;
+mod replaced;
 mod replay;
 mod restart;
 mod roaming;
@@ -39,6 +41,11 @@ use dunlin_tests::{NodeIndex, World};
 /// The seed of every story, unless `DUNLIN_SEED` says another.
 fn seed() -> u64 {
     std::env::var("DUNLIN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+/// How many nodes a large world has, unless `DUNLIN_NODES` says another number.
+fn nodes_or(count: usize) -> usize {
+    std::env::var("DUNLIN_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(count)
 }
 
 fn millis(count: u64) -> Duration {

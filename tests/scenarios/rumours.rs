@@ -407,7 +407,7 @@ fn a_slow_link_loses_its_share_and_no_other() {
 /// Links that a thousand nodes open on average, hops to each of them, copies.
 fn broadcasts(count: usize, words: usize) {
     let mut world = World::from_seed(seed());
-    let (nodes, mut chance) = grown(&mut world, count);
+    let (nodes, mut chance) = grown(&mut world, count, |_| {});
     let mut hops = Vec::new();
     let mut copies = 0;
     for number in 0..words as u16 {
@@ -446,7 +446,7 @@ fn a_hundred_nodes_hear_within_four_hops() {
 /// The same with a thousand nodes: minutes, so only when asked for.
 /// spec: p2p/rumours
 #[test]
-#[ignore = "minutes: run it by its name with --ignored --nocapture, in release"]
+#[ignore = "minutes: cargo test --release -p dunlin-tests --test scenarios -- --ignored --nocapture --exact rumours::a_thousand_nodes_hear_within_four_hops"]
 fn a_thousand_nodes_hear_within_four_hops() {
     broadcasts(1_000, 20);
 }

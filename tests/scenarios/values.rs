@@ -1,6 +1,5 @@
 //! Values: what one node puts others get, whatever becomes of those who keep it.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 
 use dunlin_codec::args::{Ack, FindValue, Nack, Reason, Request, Store, StoreOptions};
@@ -21,7 +20,7 @@ use dunlin_shards::neighbours::{Failure, Notice};
 use dunlin_tests::node::NodeSettings;
 use dunlin_tests::{NodeIndex, World};
 
-use crate::network::{crowd, of_many};
+use crate::network::crowd;
 use crate::{millis, seconds, seed};
 
 /// A str in msgpack, shorter than 32 bytes.
@@ -440,71 +439,4 @@ fn values_outlive_their_holders() {
     assert!(
         matches!(told.decided(nodes[2], 10), Decided::Done { state, .. } if *state[&key].value == text("kept")[..])
     );
-}
-
-/// So many nodes, of which half are replaced one after the other in `time`, by newcomers that know one node: how many of the
-/// values that were put before are read after, by nodes drawn at random.
-fn replace_half((count, values): (usize, u64), time: Duration) -> (u64, u64) {
-    let mut world = World::from_seed(seed());
-    world.keeps_received = false;
-    let mut chance = world.split_chance();
-    let mut draw = |below: usize| chance.below(below as u64) as usize;
-    let mut nodes: Vec<NodeIndex> = Vec::new();
-    for at in 0..count {
-        let node = world.add_node_with(of_many());
-        world.talk(node, |_| {});
-        if at > 0 {
-            world.join_network(node, nodes[draw(at)]);
-        }
-        nodes.push(node);
-        world.run_for(millis(50));
-    }
-    world.run_for(seconds(90));
-    let key = |number| text(&format!("value {number}"));
-    for number in 0..values {
-        world.put(nodes[draw(count)], number, put_wish(&key(number), &text("kept")));
-        world.run_for(millis(50));
-    }
-    world.run_for(seconds(20));
-    let mut told = Told::default();
-    told.take(&mut world, &nodes);
-    let kept = told.stored.values().filter(|result| matches!(result, Ok(stored) if stored.kept > 8)).count();
-    assert_eq!(kept as u64, values, "every value was kept by a majority");
-    // The first half goes, in an order that has nothing to do with who keeps what.
-    for at in 0..count / 2 {
-        world.retire(nodes[at]);
-        let fresh = world.add_node_with(of_many());
-        world.talk(fresh, |_| {});
-        world.join_network(fresh, nodes[count / 2 + draw(count / 2)]);
-        nodes[at] = fresh;
-        world.run_for(time / (count as u32 / 2));
-    }
-    for number in 0..values {
-        world.get(nodes[draw(count)], number, get_wish(&key(number)));
-        world.run_for(millis(100));
-    }
-    world.run_for(VALUE_JOB_WAIT + seconds(10));
-    told.take(&mut world, &nodes);
-    let is_kept = |result: &Result<Got, Failure>| matches!(result, Ok(Got::Found { cell, .. }) if *cell.value == text("kept")[..]);
-    let read = told.read.values().filter(|result| is_kept(result)).count() as u64;
-    let failed: Vec<_> = told.read.values().filter(|result| !is_kept(result)).collect();
-    println!("{count} nodes, half replaced in {time:?}: {read} of {values} values read; else {failed:?}");
-    (read, values)
-}
-
-/// Values are read after half of the nodes were replaced within ten minutes, before anything is stored again by itself.
-/// spec: p2p/get, p2p/wishes
-#[test]
-fn values_are_read_after_half_of_the_nodes_were_replaced() {
-    let (read, values) = replace_half((100, 150), seconds(600));
-    assert_eq!(read, values);
-}
-
-/// The same with a thousand nodes: minutes, so only when asked for.
-/// spec: p2p/get
-#[test]
-#[ignore = "minutes: run it by its name with --ignored --nocapture"]
-fn a_thousand_nodes_keep_their_values() {
-    let (read, values) = replace_half((1_000, 2_000), seconds(600));
-    assert!(10_000 * read >= 9_999 * values, "{read} of {values}");
 }

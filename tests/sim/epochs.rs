@@ -70,6 +70,7 @@ impl Epochs {
 
     /// A node was restarted.
     pub fn forget(&mut self, node: NodeIndex) {
-        self.0.retain(|(from, _), _| *from != node);
+        let range = (node, NodeIndex(0))..(NodeIndex(node.0 + 1), NodeIndex(0));
+        self.0.extract_if(range, |_, _| true).for_each(drop);
     }
 }

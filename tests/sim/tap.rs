@@ -40,7 +40,8 @@ pub struct Flow {
 /// All flows.
 #[derive(Debug, Default)]
 pub struct Tap {
-    flows: BTreeMap<(NodeIndex, SocketAddr), Flow>,
+    /// Those of each node by themselves: there are very many in a world of many nodes.
+    flows: Vec<BTreeMap<SocketAddr, Flow>>,
     /// Where something of a node's reached another behind a NAT, and when: through a NAT the answer may come from another port.
     reached: BTreeMap<(NodeIndex, NodeIndex), Vec<(SocketAddr, u64)>>,
     /// Addresses that only packets come from which nobody could take for true.
@@ -53,7 +54,10 @@ pub struct Tap {
 
 impl Tap {
     fn flow(&mut self, node: NodeIndex, remote: SocketAddr) -> &mut Flow {
-        self.flows.entry((node, remote)).or_default()
+        if self.flows.len() <= node.0 {
+            self.flows.resize_with(node.0 + 1, BTreeMap::new);
+        }
+        self.flows[node.0].entry(remote).or_default()
     }
 
     /// A node's application calls an address: that is its own wish.
@@ -159,13 +163,16 @@ impl Tap {
 
     /// The node was restarted: it knows no address any more.
     pub fn forget(&mut self, node: NodeIndex) {
-        self.flows.retain(|(owner, _), _| *owner != node);
-        self.reached.retain(|(owner, _), _| *owner != node);
+        if let Some(flows) = self.flows.get_mut(node.0) {
+            flows.clear();
+        }
+        let next = NodeIndex(node.0 + 1);
+        self.reached.extract_if((node, NodeIndex(0))..(next, NodeIndex(0)), |_, _| true).for_each(drop);
     }
 
     /// What is known of a flow.
     #[must_use]
     pub fn of(&self, node: NodeIndex, remote: SocketAddr) -> Flow {
-        self.flows.get(&(node, remote)).copied().unwrap_or_default()
+        self.flows.get(node.0).and_then(|flows| flows.get(&remote)).copied().unwrap_or_default()
     }
 }

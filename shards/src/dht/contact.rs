@@ -88,6 +88,12 @@ impl Heard {
         record(&self.bytes).endpoints().next()
     }
 
+    /// It tells where the node's key comes from.
+    #[must_use]
+    pub fn has_past(&self) -> bool {
+        record(&self.bytes).inception().is_some()
+    }
+
     /// Checks time and signature. Some 30 us.
     ///
     /// # Errors

@@ -172,6 +172,11 @@ impl Known {
         out.choice.finish(count);
     }
 
+    /// The nodes that were put there by [`Self::closest`], the closest first.
+    pub fn ids(&self, closest: &Closest) -> impl Iterator<Item = NodeId> {
+        closest.choice.chosen().iter().map(|(_, row)| self.rows[*row as usize].contact.id())
+    }
+
     /// The records that were put there by [`Self::closest`].
     #[must_use]
     pub fn records<'k>(&'k self, closest: &'k Closest) -> impl ExactSizeIterator<Item = &'k [u8]> {

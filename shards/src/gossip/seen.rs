@@ -150,6 +150,18 @@ mod tests {
         assert!(!seen.has(&id(7)) && seen.is_whole(at(1_900)));
     }
 
+    /// An id that came shortly before a generation ended is known for its whole time as well.
+    /// spec: p2p/seen
+    #[test]
+    fn what_came_late_in_a_generation_is_known_as_long() {
+        let mut seen = Seen::new(HashKey([1, 2]));
+        let late = 1_000 + SEEN_LIFE.as_secs() - 1;
+        for second in 1_000..late + SEEN_LIFE.as_secs() {
+            seen.enter(at(second), &id(second));
+            assert!(second < late || seen.has(&id(late)), "second {second}");
+        }
+    }
+
     /// More than it has places for: the oldest go first, and it says so for as long as they could come again.
     /// spec: p2p/seen
     #[test]

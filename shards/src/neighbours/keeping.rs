@@ -70,8 +70,9 @@ impl Keeping {
         self.holder.on_kin(kin);
     }
 
-    pub(super) fn on_known(&mut self, known: &Arc<Known>) {
+    pub(super) fn on_known(&mut self, now: Now, known: &Arc<Known>, replication: usize) {
         self.holder.on_known(known);
+        self.holder.on_newcomers(now, replication);
     }
 
     pub(super) fn on_new_key(&mut self, own: NodeId) {
@@ -179,7 +180,7 @@ impl Neighbours {
                         self.give(origin, Finding::Answer(answer));
                     }
                 }
-                Action::Republish { key, store } => self.tell(Note::Republish { key, store }),
+                Action::Republish { to, key, store } => self.tell(Note::Republish { to, key, store }),
                 Action::Refresh { key } => self.tell(Note::Refresh { key }),
                 Action::Settle { scope, key } => self.tell(Note::Settle { shard: self.shard, scope, key }),
                 Action::Leased { holder, ends } => self.tell_shards(holder, &ends),

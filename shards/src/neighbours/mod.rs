@@ -262,7 +262,8 @@ impl Neighbours {
     }
 
     fn on_known(&mut self, known: Arc<Known>) {
-        self.keeping.on_known(&known);
+        let replication = self.bench.terms.constants.replication as usize;
+        self.keeping.on_known(self.now, &known, replication);
         self.bench.known = known;
     }
 

@@ -72,7 +72,7 @@ type Script<C> = Box<dyn FnOnce(&mut WorldOf<C>)>;
 /// Something that will happen.
 pub(crate) enum Next<C: Crypto> {
     Arrive(Box<Flight>),
-    Letter { node: NodeIndex, start: u32, from: u8, to: u8, mail: Mail },
+    Letter { node: NodeIndex, start: u32, from: u8, to: u8, mail: Box<Mail> },
     Timer { node: NodeIndex, start: u32, shard: u8 },
     Application { node: NodeIndex },
     Disk { node: NodeIndex, start: u32 },

@@ -113,7 +113,7 @@ impl<C: Crypto> WorldOf<C> {
         }
     }
 
-    fn on_letter(&mut self, (node, start): (NodeIndex, u32), from: u8, to: u8, mail: Mail) {
+    fn on_letter(&mut self, (node, start): (NodeIndex, u32), from: u8, to: u8, mail: Box<Mail>) {
         let owner = &mut self.nodes[node.0];
         if owner.start != start || !owner.is_up() {
             return;
@@ -125,13 +125,13 @@ impl<C: Crypto> WorldOf<C> {
         *owner.cores[usize::from(from)].letters_out.entry(to).or_default() -= 1;
         let now = owner.clock.read(self.now);
         self.last_activity = self.now;
-        let remote = match &mail {
+        let remote = match &*mail {
             Mail::Reset { arrival, .. } | Mail::Misrouted { arrival, .. } => Some(arrival.remote),
             _ => None,
         };
         let shard = &mut owner.cores[usize::from(to)].shard;
         let resets = shard.stats().resets_taken;
-        shard.handle_mail(now, mail::From::Shard(from), mail);
+        shard.handle_mail(now, mail::From::Shard(from), *mail);
         if shard.stats().resets_taken > resets {
             self.check_reset(node, remote.expect("only a datagram or a letter about one tells of a Reset"));
         }
@@ -246,7 +246,7 @@ impl<C: Crypto> WorldOf<C> {
             let start = owner.start;
             self.note(node, shard, What::Letter, [u64::from(to), kind, 0]);
             let at = self.now + LETTER_DELAY;
-            self.schedule(at, Next::Letter { node, start, from: shard, to, mail });
+            self.schedule(at, Next::Letter { node, start, from: shard, to, mail: Box::new(mail) });
         }
     }
 

@@ -56,6 +56,19 @@ fn is_due(asked_at: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Waiting {
+    pub(super) const fn new(
+        contact: Contact,
+        endpoint: SocketAddr,
+        (source, heard_at): (NodeId, Instant),
+    ) -> Self {
+        Self { contact, endpoint, source, heard_at, asked_at: None, seen_at: None }
+    }
+
+    /// It never answered, and had its time.
+    fn is_old(&self, now: Instant) -> bool {
+        self.seen_at.is_none() && self.heard_at + NODE_QUIET_AFTER <= now
+    }
+
     /// When it is to be asked. One that answered and had no place is asked again when a place is free, or after long.
     fn due_at(&self) -> Instant {
         let pause = if self.seen_at.is_some() { NODE_QUIET_AFTER } else { NODE_RETRY_AFTER };
@@ -88,9 +101,36 @@ impl Bucket {
         Some(self.waiting.remove(at))
     }
 
+    /// Nobody more may wait.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.waiting.len() >= BUCKET_CACHE_MAX
+    }
+
     /// A node that answered keeps its place in the queue, though it has none in the bucket.
     pub(super) fn put_back(&mut self, waiting: Waiting, now: Instant) {
         self.waiting.push(Waiting { seen_at: Some(now), ..waiting });
+    }
+
+    /// Whether a node that somebody tells of may wait here, should its record hold.
+    pub(super) fn may_wait(
+        &self,
+        (id, sequence): (&NodeId, u64),
+        endpoint: SocketAddr,
+        (source, now): (&NodeId, Instant),
+    ) -> bool {
+        let (own, others): (Vec<&Waiting>, Vec<&Waiting>) =
+            self.waiting.iter().partition(|waiting| waiting.contact.id() == *id);
+        if own.iter().any(|waiting| waiting.contact.sequence() >= sequence) {
+            return false;
+        }
+        let prefix = Prefix::of(endpoint.ip());
+        let of_prefix = others.iter().filter(|other| Prefix::of(other.endpoint.ip()) == prefix).count();
+        if prefix.is_some() && of_prefix >= PREFIX_BUCKET_MAX {
+            return false;
+        }
+        let of_source = others.iter().filter(|other| other.source == *source).count();
+        of_source < CACHE_SOURCE_MAX
+            && (others.len() < BUCKET_CACHE_MAX || others.iter().any(|other| other.is_old(now)))
     }
 
     /// A node that somebody told of waits here. Its own newer record replaces an older one; nobody else's does.
@@ -101,41 +141,28 @@ impl Bucket {
         (source, now): (NodeId, Instant),
     ) {
         let id = contact.id();
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.contact.id() == id) {
-            if self.waiting[at].contact.sequence() >= contact.sequence() {
-                return;
-            }
-            self.waiting.remove(at);
-        }
-        let fresh = Waiting { contact, endpoint, source, heard_at: now, asked_at: None, seen_at: None };
-        let prefix = Prefix::of(endpoint.ip());
-        let of_prefix = self.waiting.iter().filter(|other| Prefix::of(other.endpoint.ip()) == prefix).count();
-        if prefix.is_some() && of_prefix >= PREFIX_BUCKET_MAX {
+        if !self.may_wait((&id, contact.sequence()), endpoint, (&source, now)) {
             return;
         }
-        let of_source = self.waiting.iter().filter(|other| other.source == source).count();
-        if of_source >= CACHE_SOURCE_MAX {
-            return;
+        self.waiting.retain(|waiting| waiting.contact.id() != id);
+        if self.is_crowded() {
+            self.make_room(now);
         }
-        if self.waiting.len() >= BUCKET_CACHE_MAX && !self.make_room(now) {
-            return;
-        }
-        self.waiting.push(fresh);
+        self.waiting.push(Waiting::new(contact, endpoint, (source, now)));
     }
 
     /// The oldest that never answered makes room, once it had its time.
-    fn make_room(&mut self, now: Instant) -> bool {
-        let is_old =
-            |waiting: &Waiting| waiting.seen_at.is_none() && waiting.heard_at + NODE_QUIET_AFTER <= now;
-        let Some(at) = self.waiting.iter().position(is_old) else { return false };
-        self.waiting.remove(at);
-        true
+    fn make_room(&mut self, now: Instant) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.is_old(now)) {
+            self.waiting.remove(at);
+        }
     }
 
     /// A member leaves, and whoever waits may ask for its place.
-    pub(super) fn evict(&mut self, id: &NodeId) {
-        self.members.retain(|member| member.contact.id() != *id);
+    pub(super) fn evict(&mut self, id: &NodeId) -> Option<Member> {
+        let at = self.members.iter().position(|member| member.contact.id() == *id);
         self.waiting.iter_mut().for_each(|waiting| waiting.asked_at = None);
+        at.map(|at| self.members.remove(at))
     }
 
     /// Nodes whose records ended leave. Whether a member did.

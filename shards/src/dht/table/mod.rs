@@ -6,7 +6,7 @@
 //!        nobody is put out while it answers. A bucket has k members at most, none is ourselves.
 //!
 //! A full bucket asks whoever was silent longest, twice, before another takes its place; whoever waits meanwhile is the
-//! node-info cache of the source. Nodes without endpoints can only initiate: they are never here, nor handed out.
+//! node-info cache of the source. Whoever was put out for its silence is asked again now and then (`lost`). Nodes without endpoints can only initiate: they are never here, nor handed out.
 //!
 //! It works on plain numbers of time and keeps no clock; a table belongs to one shard.
 //!
@@ -14,6 +14,7 @@
 
 mod bucket;
 mod diversity;
+mod lost;
 
 use core::net::SocketAddr;
 
@@ -26,6 +27,7 @@ use crate::limits::{BUCKET_REFRESH_AFTER, FEELER_INTERVAL, NODE_SILENCES_MAX};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use bucket::{Bucket, Member};
+use lost::Lost;
 
 pub(in crate::dht) use diversity::Prefix;
 
@@ -36,6 +38,7 @@ pub struct Table {
     space: Space,
     replication: usize,
     buckets: Vec<Bucket>,
+    lost: Lost,
     feeler_at: Instant,
     /// Before that nobody is due.
     quiet_until: Instant,
@@ -60,7 +63,8 @@ impl Table {
     pub fn new(own: NodeId, space: Space, replication: usize) -> Self {
         let buckets = vec![Bucket::default(); space.bits()];
         let (feeler_at, quiet_until) = (Instant::ZERO, Instant::ZERO);
-        Self { own, space, replication, buckets, feeler_at, quiet_until, changes: 0 }
+        let lost = Lost::default();
+        Self { own, space, replication, buckets, lost, feeler_at, quiet_until, changes: 0 }
     }
 
     /// How often what is told to others changed: the same number, the same nodes.
@@ -87,6 +91,12 @@ impl Table {
         self.buckets.iter().map(|bucket| bucket.waiting.len()).sum()
     }
 
+    /// How many nodes fell silent and are asked again now and then.
+    #[must_use]
+    pub const fn lost_count(&self) -> usize {
+        self.lost.count()
+    }
+
     /// Every bucket that could have members has all that it may: whispers then travel from node to node.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -109,6 +119,19 @@ impl Table {
         let members = bucket.members.iter().map(|member| &member.contact);
         let mut all = members.chain(bucket.waiting.iter().map(|waiting| &waiting.contact));
         all.any(|contact| contact.id() == *id && contact.sequence() >= sequence)
+    }
+
+    /// Whether [`Self::on_told`] would change anything, should the record hold: else its signature is nobody's business.
+    #[must_use]
+    pub fn wants(&self, now: Instant, heard: &Heard, source: &NodeId) -> bool {
+        let id = heard.id();
+        let (Some(at), Some(endpoint)) = (self.bucket_of(&id), heard.endpoint()) else { return false };
+        let (bucket, sequence) = (&self.buckets[at], heard.sequence());
+        match bucket.members.iter().find(|member| member.contact.id() == id) {
+            Some(member) if member.contact.sequence() >= sequence => false,
+            Some(member) if member.endpoint == endpoint => true,
+            _ => bucket.may_wait((&id, sequence), endpoint, (source, now)),
+        }
     }
 
     /// The table has this record to the byte: it was checked when it came.
@@ -165,6 +188,8 @@ impl Table {
     pub fn move_to(&mut self, own: NodeId, now: Instant) {
         let before = core::mem::replace(self, Self::new(own, self.space, self.replication));
         (self.feeler_at, self.changes) = (before.feeler_at, before.changes + 1);
+        self.lost = before.lost;
+        self.lost.forget(&own);
         let (members, waiting): (Vec<_>, Vec<_>) =
             before.buckets.into_iter().map(|bucket| (bucket.members, bucket.waiting)).unzip();
         let mut members: Vec<Member> = members.into_iter().flatten().collect();
@@ -191,6 +216,7 @@ impl Table {
         let bucket = &mut self.buckets[at];
         bucket.evict(id);
         bucket.waiting.retain(|waiting| waiting.contact.id() != *id);
+        self.lost.forget(id);
         self.changes += 1;
     }
 
@@ -202,22 +228,24 @@ impl Table {
             self.changes += u64::from(member.silences > 0);
             return bucket.on_seen(id, now);
         }
-        let Some(waiting) = bucket.take_waiting(id, endpoint) else { return };
+        let waiting = bucket.take_waiting(id, endpoint).or_else(|| self.lost.take(id, endpoint, now));
+        let Some(waiting) = waiting else { return };
         let is_moved = bucket.member_mut(id).is_some();
         let has_room = is_moved || bucket.members.len() < self.replication;
         let is_allowed =
             has_room && diversity::allows(&self.buckets, at, (id, endpoint.ip()), &waiting.source);
         if is_allowed {
             self.buckets[at].admit(waiting, now);
+            self.lost.forget(id);
             self.changes += 1;
-        } else {
+        } else if !self.buckets[at].is_crowded() {
             self.buckets[at].put_back(waiting, now);
         }
     }
 
     /// A node did not answer a question of ours at `endpoint`. Twice, and one that waits may take its place; a member that
     /// nobody would replace stays as long again.
-    pub fn on_silence(&mut self, id: &NodeId, endpoint: SocketAddr) {
+    pub fn on_silence(&mut self, now: Instant, id: &NodeId, endpoint: SocketAddr) {
         let Some(at) = self.bucket_of(id) else { return };
         let bucket = &mut self.buckets[at];
         bucket.take_waiting(id, endpoint);
@@ -226,8 +254,10 @@ impl Table {
         member.silences = member.silences.saturating_add(1);
         self.changes += 1;
         let silences_max = if has_others { NODE_SILENCES_MAX } else { 2 * NODE_SILENCES_MAX };
-        if member.silences >= silences_max {
-            bucket.evict(id);
+        if member.silences >= silences_max
+            && let Some(member) = bucket.evict(id)
+        {
+            self.lost.push(now, member);
         }
         self.quiet_until = Instant::ZERO;
     }
@@ -256,6 +286,10 @@ impl Table {
                 return felt;
             }
         }
+        self.lost.expire(wall);
+        if let Some(contact) = self.lost.due(instant) {
+            return Some(contact.clone());
+        }
         self.quiet_until = self.due_at();
         None
     }
@@ -263,7 +297,7 @@ impl Table {
     fn due_at(&self) -> Instant {
         let due =
             self.buckets.iter().filter_map(|bucket| bucket.due_at(bucket.members.len() < self.replication));
-        due.chain([self.feeler_at]).min().unwrap_or(self.feeler_at)
+        due.chain(self.lost.due_at()).chain([self.feeler_at]).min().unwrap_or(self.feeler_at)
     }
 
     /// When `poll_question` may have somebody again.

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::Identity;
 use crate::limits::{
-    BUCKET_CACHE_MAX, NODE_QUIET_AFTER, NODE_RETRY_AFTER, PREFIX_BUCKET_MAX, PREFIX_TABLE_MAX,
+    BUCKET_CACHE_MAX, LOST_MAX, LOST_RETRY_AFTER, LOST_RETRY_AFTER_MAX, NODE_QUIET_AFTER, NODE_RETRY_AFTER,
+    PREFIX_BUCKET_MAX, PREFIX_TABLE_MAX,
 };
 use crate::rng::Rng;
 use crate::time::WallMillis;
@@ -123,7 +124,7 @@ fn two_silences_make_room_for_another() {
             let (id, endpoint) = (node.id(), node.endpoint().unwrap());
             if node == *mute {
                 questions.push(second);
-                table.on_silence(&id, endpoint);
+                table.on_silence(at(second).instant, &id, endpoint);
             } else {
                 table.on_answer(at(second).instant, &id, endpoint);
             }
@@ -148,10 +149,76 @@ fn a_silent_member_is_not_told() {
     assert_eq!((told(&table, Audience::Own), told(&table, Audience::Private)), (1, 1));
     assert_eq!(told(&table, Audience::Public), 0, "a private address is nobody else's business");
     for silences in 1..=4 {
-        table.on_silence(&node.id(), node.endpoint().unwrap());
+        table.on_silence(at(1).instant, &node.id(), node.endpoint().unwrap());
         let left = usize::from(silences < 4);
         assert_eq!((told(&table, Audience::Own), told(&table, Audience::Private)), (left, 0));
     }
+}
+
+/// Puts a member out: it was asked so often in vain.
+fn lose(table: &mut Table, contact: &Contact, now: Now) {
+    for _ in 0..4 {
+        table.on_silence(now.instant, &contact.id(), contact.endpoint().unwrap());
+    }
+    assert!(!table.is_member(&contact.id()));
+}
+
+/// Whoever was put out is asked again, ever more rarely, until its record ends; once it answers it is a member as before.
+/// spec: p2p/lost
+#[test]
+fn who_fell_silent_is_asked_again() {
+    let (mut table, node) = (table(), contact(1));
+    let (id, endpoint) = (node.id(), node.endpoint().unwrap());
+    join(&mut table, &node, at(0));
+    lose(&mut table, &node, at(0));
+    assert_eq!(table.lost_count(), 1);
+    let day = 24 * 3_600;
+    let mut asked = Vec::new();
+    for second in 0..day + 10 {
+        while let Some(contact) = table.poll_question(at(second)) {
+            assert_eq!(contact, node);
+            table.on_silence(at(second).instant, &id, endpoint);
+            asked.push(second);
+        }
+    }
+    let (first, most) = (LOST_RETRY_AFTER.as_secs(), LOST_RETRY_AFTER_MAX.as_secs());
+    assert_eq!(asked[..4], [first, 3 * first, 7 * first, 15 * first]);
+    assert!(asked.windows(2).all(|two| two[1] - two[0] <= most) && asked.len() < 32, "{asked:?}");
+    assert_eq!((asked.last().unwrap() / most, table.lost_count()), (day / most - 1, 0), "its record ended");
+
+    join(&mut table, &node, at(0));
+    lose(&mut table, &node, at(0));
+    table.on_answer(at(9).instant, &id, "10.9.9.9:1".parse().unwrap());
+    assert!(!table.is_member(&id), "it answered from elsewhere");
+    table.on_answer(at(10).instant, &id, endpoint);
+    assert_eq!((table.is_member(&id), table.lost_count()), (true, 0));
+    lose(&mut table, &node, at(20));
+    table.forget(&id);
+    assert_eq!(table.lost_count(), 0, "nobody has that key any more");
+}
+
+/// However many fall silent, few are remembered, those that fell silent last; of one network no more than a table has.
+/// spec: p2p/lost
+#[test]
+fn few_are_asked_again() {
+    let mut table = table();
+    for byte in 0..2 * LOST_MAX as u16 {
+        let (node, now) = (contact(byte), at(u64::from(byte) * LOST_RETRY_AFTER.as_secs()));
+        join(&mut table, &node, now);
+        lose(&mut table, &node, now);
+        while table.poll_question(now).is_some() {}
+    }
+    assert_eq!(table.lost_count(), LOST_MAX);
+    let last = contact(2 * LOST_MAX as u16 - 1);
+    table.on_answer(at(1_000_000).instant, &last.id(), last.endpoint().unwrap());
+    assert!(table.is_member(&last.id()) && table.lost_count() == LOST_MAX - 1);
+    let mut table = self::table();
+    for byte in 0..3 * PREFIX_TABLE_MAX as u16 {
+        let node = contact_at(byte, 1, SocketAddr::from(([9, 9, 9, byte as u8], 4_000)));
+        join(&mut table, &node, at(0));
+        lose(&mut table, &node, at(0));
+    }
+    assert_eq!(table.lost_count(), PREFIX_TABLE_MAX);
 }
 
 /// A hundred nodes of one /24 get ten places, and no bucket more than two of them.
@@ -288,7 +355,7 @@ proptest! {
                     table.on_answer(now.instant, &contact.id(), contact.endpoint().unwrap());
                 },
                 Step::Silence(node) => if let Some(contact) = told.get(&node) {
-                    table.on_silence(&contact.id(), contact.endpoint().unwrap());
+                    table.on_silence(now.instant, &contact.id(), contact.endpoint().unwrap());
                 },
                 Step::Poll(seconds) => {
                     now = at(now.instant.as_nanos() / 1_000_000_000 + u64::from(seconds));

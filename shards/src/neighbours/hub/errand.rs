@@ -313,9 +313,13 @@ impl Hub {
         }
     }
 
-    /// Somebody told of a node: worth a signature's check only where the table does not have it.
+    /// Somebody told of a node: worth a signature's check only where the table has a place for it, or where it tells of its key's
+    /// past.
     pub(super) fn on_heard(&mut self, heard: &Heard, source: NodeId) {
         if heard.id() == self.own.id() || self.table.has_record(&heard.id(), heard.sequence()) {
+            return;
+        }
+        if !heard.has_past() && !self.table.wants(self.now.instant, heard, &source) {
             return;
         }
         if let Ok(contact) = heard.check(&self.network, self.now.wall) {
@@ -339,7 +343,7 @@ impl Hub {
 
     pub(super) fn note_failure(&mut self, errand: &Errand, is_silence: bool) {
         if let Some(endpoint) = errand.endpoint.filter(|_| is_silence && !self.is_of_roll_call(errand)) {
-            self.table.on_silence(&errand.peer, endpoint);
+            self.table.on_silence(self.now.instant, &errand.peer, endpoint);
         }
         match errand.purpose {
             Purpose::Search(search) => self.on_search_failed(search, &errand.peer),

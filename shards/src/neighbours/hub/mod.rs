@@ -193,7 +193,7 @@ impl Hub {
             Note::Grant { ticket, key, writer, until_ms } => {
                 self.give_leave(ticket, &key, (writer, until_ms));
             }
-            Note::Republish { key, store } => self.begin_chore(Aim::Again { key, store }),
+            Note::Republish { to, key, store } => self.begin_chore(Aim::Again { to, key, store }),
             Note::Refresh { key } => self.begin_chore(Aim::Refresh { key }),
             Note::Settle { shard, scope, key } => self.begin_chore(Aim::Settle { shard, scope, key }),
             Note::Kept { origin: Origin::Hub(ticket), finding } => self.on_own_kept(ticket, finding),

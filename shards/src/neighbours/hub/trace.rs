@@ -148,7 +148,7 @@ impl Hub {
             life: VALUE_RECORD_LIFE_MAX,
         };
         if let Some(store) = self.store_arguments(&wish, self.now.wall.0) {
-            self.begin_chore(Aim::Again { key: wish.key, store });
+            self.begin_chore(Aim::Again { to: None, key: wish.key, store });
             self.work_values();
         }
     }

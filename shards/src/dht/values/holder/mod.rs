@@ -10,6 +10,7 @@
 //! spec: p2p/holder
 
 mod decide;
+mod handing;
 mod inventory;
 mod leases;
 mod line;
@@ -44,6 +45,7 @@ use crate::time::{Instant, Now, WallMillis};
 pub use inventory::Inventory;
 
 use decide::{KeptRegister, StagedRegister};
+use handing::Handing;
 use leases::Leases;
 use line::Lines;
 use pace::Pace;
@@ -89,8 +91,10 @@ pub enum Action {
         /// What.
         answer: Answer,
     },
-    /// Store this again at the holders that are closest by now.
+    /// Store this again at the holders that are closest by now, or at one that has come.
     Republish {
+        /// Whom; none: all.
+        to: Option<NodeId>,
         /// The key's bytes.
         key: Vec<u8>,
         /// The arguments of STORE.
@@ -189,6 +193,7 @@ pub struct Holder {
     lines: Lines,
     pace: Pace,
     roll: List,
+    handing: Handing,
     open: BTreeMap<u64, Open>,
     tickets: u64,
     sweep_at: Instant,
@@ -223,6 +228,7 @@ impl Holder {
             lines: Lines::default(),
             pace: Pace::default(),
             roll: List::new(setup.own, setup.network),
+            handing: Handing::new(now.instant),
             open: BTreeMap::new(),
             tickets: 0,
             sweep_at: now.instant + SWEEP_INTERVAL,
@@ -241,6 +247,11 @@ impl Holder {
     /// Whom the node knows by now: told to whoever asks about a register that was never decided here.
     pub fn on_known(&mut self, known: &Arc<Known>) {
         self.known = Arc::clone(known);
+    }
+
+    /// Who of [`Self::on_known`] has come; so many are the holders of a key. Newcomers are given what they are to keep.
+    pub fn on_newcomers(&mut self, now: Now, replication: usize) {
+        self.handing.on_known(now.instant, (&self.known, replication));
     }
 
     /// The node has another key: it stands elsewhere, and what it decides from now on is said by that key.

@@ -1,7 +1,7 @@
 //! Sweeping: what is over goes, what nobody has stored again for long is stored again.
 //!
 //! In:    time.
-//! Out:   rows that go, values to be stored again.
+//! Out:   rows that go, values to be stored again, or to be given to who has come (`handing`).
 //! Holds: at most [`SWEEP_COUNT_MAX`] keys are looked at at once. Only what its writer signed is stored again by holders:
 //!        else it would live as long as there are holders.
 //!
@@ -19,7 +19,8 @@ use super::super::durable::{without_register, without_value};
 use super::super::register::is_dead;
 use super::super::state::{key_of_scope, scope_of};
 use super::super::{VALUED_LEN_MAX, encode};
-use super::{Action, Holder, Open, Staged, address, is_over};
+use super::decide::KeptRegister;
+use super::{Action, Entry, Holder, Open, Staged, address, is_over};
 use crate::limits::{
     REFRESH_QUIET, REGISTER_LINGER, REPUBLISH_INTERVAL, REPUBLISH_SPREAD, SETTLE_AFTER, SWEEP_COUNT_MAX,
     SWEEP_INTERVAL, WRITES_OPEN_MAX,
@@ -35,29 +36,64 @@ impl Holder {
         self.sweep_at = now.instant + SWEEP_INTERVAL;
         self.pace.expire(now.instant);
         self.leases.expire(now.instant);
+        if self.swept.is_empty() {
+            self.handing.begin();
+        }
         let from = (Bound::Excluded(core::mem::take(&mut self.swept)), Bound::Unbounded);
-        let keys: Vec<Vec<u8>> =
-            self.plain.range(from).take(SWEEP_COUNT_MAX).map(|(key, _)| key.clone()).collect();
-        if keys.len() == SWEEP_COUNT_MAX {
+        let (republish_after, hands_over) = (republish_after(&self.setup.own), self.handing.is_any());
+        let is_due = |entry: &Entry| {
+            is_over(entry.keep_until, now.wall)
+                || !entry.is_cache && now.instant.since(entry.told_at) >= republish_after
+        };
+        // Few are due, so that the others' keys are not copied.
+        let (mut due, mut given, mut count, mut last) = (Vec::new(), Vec::new(), 0, None);
+        for (key, entry) in self.plain.range(from).take(SWEEP_COUNT_MAX) {
+            (count, last) = (count + 1, Some(key));
+            if is_due(entry) {
+                due.push(key.clone());
+            } else if hands_over && !entry.is_cache {
+                given.push(key.clone());
+            }
+        }
+        if count == SWEEP_COUNT_MAX {
             // The rest next time; after the last key it begins anew.
-            self.swept = keys.last().cloned().unwrap_or_default();
+            self.swept = last.cloned().unwrap_or_default();
         }
-        for key in keys {
-            self.sweep_plain(now, &key);
-        }
+        due.iter().for_each(|key| self.sweep_plain(now, key));
+        given.iter().for_each(|key| self.hand_over(key));
         self.sweep_registers(now);
+    }
+
+    /// Gives a value to those who have come and are to keep it.
+    fn hand_over(&mut self, key: &[u8]) {
+        let Some(entry) = self.plain.get(key) else { return };
+        let (Some(record), Some(parsed)) = (entry.record(), Key::parse(key).ok().flatten()) else { return };
+        for taker in self.handing.takers(&self.setup.own, &address(&parsed)) {
+            if let Some(store) = store_again(key, record, entry.value()) {
+                self.actions.push_back(Action::Republish { to: Some(taker), key: key.to_vec(), store });
+            }
+        }
     }
 
     fn sweep_registers(&mut self, now: Now) {
         let from = (Bound::Excluded(core::mem::take(&mut self.swept_register)), Bound::Unbounded);
-        let scopes: Vec<Vec<u8>> =
-            self.registers.range(from).take(SWEEP_COUNT_MAX).map(|(scope, _)| scope.clone()).collect();
-        if scopes.len() == SWEEP_COUNT_MAX {
-            self.swept_register = scopes.last().cloned().unwrap_or_default();
+        let republish_after = republish_after(&self.setup.own);
+        let is_due = |kept: &KeptRegister| {
+            now.instant.since(kept.touched_at) >= REGISTER_LINGER
+                || kept.settle_at.is_some_and(|at| at <= now.instant)
+                || now.instant.since(kept.told_at) >= republish_after
+        };
+        let (mut due, mut count, mut last) = (Vec::new(), 0, None);
+        for (scope, kept) in self.registers.range(from).take(SWEEP_COUNT_MAX) {
+            (count, last) = (count + 1, Some(scope));
+            if is_due(kept) && !self.lines.is_held(scope) {
+                due.push(scope.clone());
+            }
         }
-        for scope in scopes.iter().filter(|scope| !self.lines.is_held(scope)).cloned().collect::<Vec<_>>() {
-            self.sweep_register(now, &scope);
+        if count == SWEEP_COUNT_MAX {
+            self.swept_register = last.cloned().unwrap_or_default();
         }
+        due.iter().for_each(|scope| self.sweep_register(now, scope));
     }
 
     fn sweep_register(&mut self, now: Now, scope: &[u8]) {
@@ -88,7 +124,7 @@ impl Holder {
             let again = kept.register.cells.iter().filter_map(|(key, held)| {
                 let record = held.cell.live_record(now.wall)?;
                 let store = store_again(key, record, held.cell.value())?;
-                Some(Action::Republish { key: key.clone(), store })
+                Some(Action::Republish { to: None, key: key.clone(), store })
             });
             self.actions.extend(again);
             self.actions.extend(refresh);
@@ -114,7 +150,7 @@ impl Holder {
             entry.told_at = now.instant;
             let store = entry.record().and_then(|record| store_again(key, record, entry.value()));
             if let Some(store) = store {
-                self.actions.push_back(Action::Republish { key: key.to_vec(), store });
+                self.actions.push_back(Action::Republish { to: None, key: key.to_vec(), store });
             }
         }
     }

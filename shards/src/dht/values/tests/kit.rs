@@ -137,6 +137,8 @@ pub(super) struct Home {
     pub(super) answers: Vec<(Asker, Answer)>,
     pub(super) events: Vec<(Vec<u8>, Event)>,
     pub(super) again: Vec<Vec<u8>>,
+    /// What is given to somebody who has come: whom, and the key.
+    pub(super) given: Vec<(NodeId, Vec<u8>)>,
     /// Registers that it would settle: their scopes, a key of each.
     pub(super) settles: Vec<(Vec<u8>, Vec<u8>)>,
     /// Registers that it would bring to others: a key of each.
@@ -159,6 +161,7 @@ impl Home {
             answers: Vec::new(),
             events: Vec::new(),
             again: Vec::new(),
+            given: Vec::new(),
             settles: Vec::new(),
             refreshes: Vec::new(),
             leased: Vec::new(),
@@ -171,7 +174,8 @@ impl Home {
             match action {
                 Action::Write { ticket, rows } => self.writes.push((ticket, rows)),
                 Action::Answer { to, answer } => self.answers.push((to, answer)),
-                Action::Republish { store, .. } => self.again.push(store),
+                Action::Republish { to: Some(to), key, .. } => self.given.push((to, key)),
+                Action::Republish { to: None, store, .. } => self.again.push(store),
                 Action::Changed { key, event } => self.events.push((key, event)),
                 Action::Leased { holder, ends } => self.leased.push((holder, ends)),
                 Action::Refresh { key } => self.refreshes.push(key),

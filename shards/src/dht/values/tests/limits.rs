@@ -280,3 +280,47 @@ fn no_lease_is_longer_than_a_minute() {
     assert_eq!(refused(&trio.decide(at(59_000), &far, vec![edit(&bytes, lease(10))])), leased);
     assert_eq!(refused(&trio.decide(at(60_001), &far, vec![edit(&bytes, lease(10))])), None);
 }
+
+/// Of a group sixteen names change at once, and it has 64 of them at most.
+/// spec: p2p/register-rules
+#[test]
+fn a_group_has_so_many_names() {
+    let near = identity(1);
+    let names: Vec<Vec<u8>> = (0..65).map(|at| grouped("g", &format!("n{at:02}"))).collect();
+    let records: Vec<Vec<u8>> =
+        names.iter().map(|name| Says::nobodys(name, 1).signed(&near, &number(1))).collect();
+    let one = number(1);
+    let accept = |count: usize| {
+        let row = |(name, record): (&'static [u8], &'static [u8])| Row {
+            key: key(name),
+            value: value(&[1]),
+            record: ValueRecord::parse(record).ok(),
+            lease: None,
+            left_ms: 0,
+        };
+        let leak = |bytes: &Vec<u8>| -> &'static [u8] { Box::leak(bytes.clone().into_boxed_slice()) };
+        let rows: Vec<Row<'_>> = names
+            .iter()
+            .zip(&records)
+            .take(count)
+            .map(|(name, record)| row((leak(name), leak(record))))
+            .collect();
+        let rows = encoded(|out| Rows::write_new(out, &rows));
+        let own = setup(1).own.0;
+        let options = StoreOptions {
+            accept: Some(Ballot { counter: 10, proposer: near.id() }),
+            rows: Rows::parse(value(&rows)).ok(),
+            members: Members::new(&own, &own).ok(),
+            ..StoreOptions::default()
+        };
+        home().reason(at(0), peer(1), &store(&names[0], &[0xc0], options))
+    };
+    assert_eq!((accept(17), accept(16)), (Some(Reason::OverQuota), None));
+    let mut trio = Trio::new();
+    let mut set = |from: usize, to: usize| {
+        let edits = names[from..to].iter().map(|name| edit(name, What::Set(one.clone()))).collect();
+        refused(&trio.decide(at(0), &near, edits))
+    };
+    assert_eq!([set(0, 16), set(16, 32), set(32, 48), set(48, 64)], [None; 4]);
+    assert_eq!((set(64, 65), set(3, 4)), (Some(Reason::OverQuota), None));
+}

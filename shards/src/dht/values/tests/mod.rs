@@ -3,6 +3,7 @@
 mod checker;
 mod cluster;
 mod decisions;
+mod handing;
 mod holder;
 mod kit;
 mod leaves;

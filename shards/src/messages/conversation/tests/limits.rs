@@ -25,3 +25,17 @@ fn a_rumour_that_is_too_long_is_dropped() {
     };
     assert_eq!([carry(8 << 10), carry((8 << 10) + 1)], [(1, 0), (0, 1)]);
 }
+
+/// What nobody reads waits up to 2 MiB, the last one beyond.
+/// spec: p2p/effort
+#[test]
+fn facts_that_wait_are_bounded_in_bytes() {
+    let mut end = End::met(1);
+    let word = bytes_of(|out| dunlin_codec::msgpack::write::bin(out, &[7; 60_000]));
+    for _ in 0..4 {
+        end.hear(&vec![direct(Operation::Speak, 0, &word); 15]);
+    }
+    end.poll();
+    let len: usize = end.facts.len() * word.len();
+    assert!((2 << 20..(2 << 20) + word.len()).contains(&len), "{} words", end.facts.len());
+}

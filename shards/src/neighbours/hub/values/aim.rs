@@ -21,6 +21,8 @@ pub(in super::super) enum Aim {
     Decide(Ticket, Box<DecideWish>),
     /// A holder of ours: that a value be stored again.
     Again {
+        /// At this node; none: at those closest by now.
+        to: Option<NodeId>,
         /// The key's bytes.
         key: Vec<u8>,
         /// The arguments of STORE.
@@ -91,7 +93,7 @@ impl Aim {
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Again { key, store } => key.len() + store.len(),
+            Self::Again { key, store, .. } => key.len() + store.len(),
             Self::Refresh { key } => key.len(),
             Self::Settle { scope, key, .. } => scope.len() + key.len(),
             _ => 0,

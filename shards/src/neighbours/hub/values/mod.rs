@@ -114,6 +114,17 @@ impl Hub {
         let paths = if aim.is_read() { SECURE_LOOKUP_PATHS } else { LOOKUP_PATHS };
         let number = self.number();
         let until = self.now.instant + VALUE_JOB_WAIT;
+        if let Aim::Again { to: Some(to), store, .. } = &aim {
+            let endpoint = self.table.endpoint_of(to);
+            let near = vec![Near { id: *to, endpoint, path: 0 }];
+            let work = Work::Storing(Put::new([*to], store.clone()));
+            // Whoever has gone meanwhile is given nothing.
+            if endpoint.is_some() {
+                self.values.jobs.insert(number, Job { near, work, ..Job::new(aim, until) });
+                self.work_job(number);
+            }
+            return Ok(());
+        }
         self.values.jobs.insert(number, Job::new(aim, until));
         let begun = self.begin_search_over(paths, place, Goal::Value(number));
         match (begun, self.values.jobs.remove(&number)) {
